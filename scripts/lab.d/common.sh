@@ -1,0 +1,84 @@
+# shellcheck shell=bash
+# Speaking, failing, locking, and the tools of the machine.
+
+say() { printf 'lab: %s\n' "$*" >&2; }
+
+die() {
+    printf 'lab: error: %s\n' "$*" >&2
+    exit 1
+}
+
+die_usage() {
+    printf 'lab: error: %s (see scripts/lab --help)\n' "$*" >&2
+    exit 2
+}
+
+check_host_name() {
+    [[ $1 =~ ^[a-z][a-z0-9-]*$ && ${#1} -le 40 ]] || die_usage "'$1' is no host name: [a-z][a-z0-9-]*, 40 at most"
+    [[ $1 != net && $1 != client ]] || die_usage "the name '$1' is the lab's own"
+}
+
+# Only one call at a time changes the lab. The lock lies in the cache, since the state directory goes with `down`;
+# it is looked at again once held, because `down --cache` may have removed it meanwhile.
+take_lock() {
+    [[ $CACHE$STATE != *[:,\\[:space:]]* ]] || die "the cache and state paths may not hold spaces, ':', ',' or '\\'"
+    local announced=
+    while :; do
+        mkdir -p "$CACHE"
+        exec {LOCK}>"$CACHE/lock"
+        if ! flock --nonblock "$LOCK"; then
+            [[ $announced ]] || say "waiting for another lab call"
+            announced=yes
+            flock "$LOCK"
+        fi
+        [[ "$CACHE/lock" -ef /proc/self/fd/$LOCK ]] && break
+        exec {LOCK}>&-
+    done
+    rm -rf --one-file-system "$CACHE/tmp"
+    mkdir -p "$CACHE"/{tmp,roots,base,images,archives,shim,hosts} "$STATE/hosts"
+}
+
+# Runs a command without the lock, where one is held: it, or what it starts, may outlive this call.
+unlocked() {
+    if [[ ${LOCK:-} ]]; then "$@" {LOCK}>&-; else "$@"; fi
+}
+
+# need_tools COMMAND=PACKAGE...: installs the packages whose command is missing.
+need_tools() {
+    local pair missing=()
+    for pair in "$@"; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    command -v apt-get >/dev/null || die "missing tools, and no apt-get to install them: ${missing[*]}"
+    say "installing ${missing[*]} on this machine"
+    local log=$CACHE/tmp/tools.log
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
+        >"$log" 2>&1 || die_with_log "could not install ${missing[*]}" "$log"
+}
+
+die_with_log() {
+    printf 'lab: error: %s; the end of its log:\n' "$1" >&2
+    tail -n 25 "$2" | sed 's/^/    /' >&2
+    exit 1
+}
+
+# poll SECONDS COMMAND...: repeats a quick check until it holds.
+poll() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [[ $SECONDS -lt $deadline ]] || return 1
+        sleep 0.05
+    done
+}
+
+# start_time PID: what tells a process from a later one with the same number.
+start_time() {
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+    # The command's name, in parentheses, may hold anything; field 22 is the 20th after it.
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    [[ $1 != Z ]] && printf '%s\n' "${20}"
+}
