@@ -2,7 +2,7 @@
 # Taking hosts down. Every step bears that its object is missing, so that it works after any crash, and twice.
 
 command_down() {
-    local cache= argument hosts=() host
+    local cache='' argument hosts=() host
     for argument in "$@"; do
         case $argument in
             --cache) cache=yes ;;

@@ -76,7 +76,7 @@ command_ls() {
 }
 
 command_up() {
-    local bare= argument hosts=() host release
+    local bare='' argument hosts=() host release
     for argument in "$@"; do
         case $argument in
             --bare) bare=yes ;;

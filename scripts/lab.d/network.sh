@@ -70,5 +70,5 @@ command_client() {
     has_namespace "$CLIENT_NAMESPACE" || die "there is no client: the lab is down"
     # shellcheck disable=SC2016
     exec nsenter --net="/run/netns/$CLIENT_NAMESPACE" unshare --mount --propagation slave \
-        sh -c 'mount --bind "$0" /etc/hosts 2>/dev/null; exec "$@"' "$STATE/names" "$@"
+        sh -c 'mount --bind "$1" /etc/hosts; shift; exec "$@"' client "$STATE/names" "$@"
 }

@@ -1,1 +1,69 @@
 # shellcheck shell=bash
+# transship in a host, as its package would install it.
+
+# NAME=PLACE
+BINARIES="transship=/usr/bin/transship transshipd=/usr/sbin/transshipd
+    transship-runc=/usr/libexec/transship/transship-runc"
+
+need_binaries() {
+    local binary
+    for binary in $BINARIES; do
+        [[ -x $BIN_DIR/${binary%%=*} ]] || { build_binaries && break; }
+    done
+    for binary in $BINARIES; do
+        [[ -x $BIN_DIR/${binary%%=*} ]] || die "there is no $BIN_DIR/${binary%%=*} (up --bare does without transship)"
+    done
+}
+
+build_binaries() {
+    [[ -z ${TRANSSHIP_BIN_DIR:-} ]] || die "not all of transship's binaries are in $BIN_DIR"
+    say "building transship"
+    (cd "$REPOSITORY" && unlocked cargo build --release --bins) || die "transship could not be built (up --bare does without)"
+}
+
+# Installs, or refreshes what differs. Docker and its containers are left alone.
+need_transship() {
+    local host=$1
+    if ! is_installed "$host"; then
+        say "installing transship in $host"
+        put_files "$host"
+        run_in "$host" sh -ec 'getent group transship >/dev/null || groupadd --system transship
+            update-rc.d transshipd defaults'
+        run_in "$host" service transshipd start </dev/null >&2
+        run_in "$host" transship install </dev/null >&2 || die "'transship install' failed in $host"
+    elif ! is_current "$host"; then
+        say "refreshing transship in $host"
+        run_in "$host" service transshipd stop </dev/null >&2
+        put_files "$host"
+        run_in "$host" service transshipd start </dev/null >&2
+    else
+        run_in "$host" service transshipd status </dev/null >/dev/null ||
+            run_in "$host" service transshipd start </dev/null >&2
+    fi
+}
+
+is_installed() { [[ -x $(root_of "$1")/usr/sbin/transshipd ]]; }
+
+is_current() {
+    local binary root
+    root=$(root_of "$1")
+    for binary in $BINARIES; do
+        cmp -s "$BIN_DIR/${binary%%=*}" "$root${binary#*=}" || return 1
+    done
+    cmp -s "$LAB_PARTS/transshipd.init" "$root/etc/init.d/transshipd"
+}
+
+put_files() {
+    local binary root
+    root=$(root_of "$1")
+    for binary in $BINARIES; do
+        put_file "$BIN_DIR/${binary%%=*}" "$root${binary#*=}"
+    done
+    put_file "$LAB_PARTS/transshipd.init" "$root/etc/init.d/transshipd"
+}
+
+# By rename, since Docker may call the interposer at any time.
+put_file() {
+    install -D -m 755 "$1" "$2.new"
+    mv "$2.new" "$2"
+}
