@@ -34,7 +34,8 @@ take_lock() {
         [[ "$CACHE/lock" -ef /proc/self/fd/$LOCK ]] && break
         exec {LOCK}>&-
     done
-    rm -rf --one-file-system "$CACHE/tmp"
+    # A build that was killed a moment ago may still be on its way out.
+    poll 10 rm -rf --one-file-system "$CACHE/tmp" || die "could not empty $CACHE/tmp"
     mkdir -p "$CACHE"/{tmp,roots,base,images,archives,shim,hosts} "$STATE/hosts"
 }
 

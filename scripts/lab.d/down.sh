@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2153
 # Taking hosts down. Every step bears that its object is missing, so that it works after any crash, and twice.
 
 command_down() {
@@ -49,14 +49,20 @@ clean_host() {
 }
 
 # The kernel ends a pid namespace with its first process: containers, dockerd and all. What else is in the host's
-# cgroups was started by the lab on its way in.
+# cgroups was started by the lab on its way in; it mostly ends by itself, having waited for its child.
 end_processes() {
     local init
     rm -f "$STATE/hosts/$1/ready"
     if init=$(init_of "$1"); then
         kill -KILL "$init" 2>/dev/null || true
+        poll 2 init_ended "$1" || true
     fi
     poll "$END_TIMEOUT" all_ended "$1" || say "processes of $1 do not end: $(host_processes "$1" | tr '\n' ' ')"
+}
+
+init_ended() {
+    thaw_cgroups "$1"
+    [[ -z $(host_processes "$1") ]]
 }
 
 all_ended() {

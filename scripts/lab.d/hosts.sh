@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2153
 # Hosts: starting them, and running things in them.
 
 known_hosts() {
@@ -60,20 +60,21 @@ command_ip() {
 }
 
 command_ls() {
-    local host state engine
-    {
-        printf 'HOST RELEASE ENGINE ADDRESS STATE\n'
-        for host in $(known_hosts); do
-            engine=- state=dead
-            if is_ready "$host"; then
-                state=no-docker
-                engine=$(run_in "$host" timeout 5 docker version --format '{{.Server.Version}}' 2>/dev/null) &&
-                    state=up || engine=-
-            fi
-            printf '%s %s %s %s %s\n' "$host" "$(recorded "$host" release)" "$engine" "$(address_of "$host")" "$state"
-        done
-    } | column -t
+    local host state engine form='%-14s %-10s %-16s %-14s %s\n'
+    # shellcheck disable=SC2059
+    printf "$form" HOST RELEASE ENGINE ADDRESS STATE
+    for host in $(known_hosts); do
+        engine=- state=dead
+        if is_ready "$host"; then
+            state=no-docker
+            ! engine=$(engine_of "$host") || state=up
+        fi
+        # shellcheck disable=SC2059
+        printf "$form" "$host" "$(recorded "$host" release)" "${engine:--}" "$(address_of "$host")" "$state"
+    done
 }
+
+engine_of() { run_in "$1" timeout 5 docker version --format '{{.Server.Version}}' 2>/dev/null; }
 
 command_up() {
     local bare='' argument hosts=() host release
@@ -89,7 +90,7 @@ command_up() {
     done
     [[ ${#hosts[@]} -gt 0 ]] || die_usage "up: which hosts?"
     take_lock
-    need_tools ip=iproute2 unshare=util-linux setpriv=util-linux pivot_root=util-linux column=bsdextrautils
+    need_tools ip=iproute2 unshare=util-linux setpriv=util-linux pivot_root=util-linux
     [[ $bare ]] || need_binaries
     for argument in "${hosts[@]}"; do
         host=${argument%%=*} release=
@@ -132,8 +133,9 @@ start_host() {
     make_cgroups "$host"
     hosts_file >"$state/names"
     spawn_init "$host" || die_with_log "could not start $host" "$state/log"
-    touch "$state/ready"
     work_around_missing_capability "$host"
+    # Only now: a call that was killed halfway leaves something that the next one starts afresh.
+    touch "$state/ready"
 }
 
 # The lowest number no host has; it is the last byte of the address.
@@ -170,7 +172,7 @@ need_docker() {
         die_with_log "docker in $host could not be started" "$STATE/hosts/$host/log"
     poll "$DOCKER_TIMEOUT" docker_answers "$host" ||
         die_with_log "docker in $host did not answer within $DOCKER_TIMEOUT s" "$(docker_log "$host")"
-    say "$host is up: docker $(run_in "$host" docker version --format '{{.Server.Version}}')"
+    say "$host is up: docker $(engine_of "$host")"
 }
 
 docker_log() {

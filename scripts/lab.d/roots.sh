@@ -8,6 +8,7 @@ recipe_key() {
 }
 
 # The machine's own mirror, or nothing, which leaves it to debootstrap.
+# shellcheck disable=SC2016 # the format is for apt-get to read
 mirror() {
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null |
         head -n 1 || true

@@ -34,6 +34,7 @@ FIRST_HOST_NUMBER=11
 #   shim/KEY.so         the preloaded library    tmp/              half-built things, removed by the next call
 #   hosts/HOST/         {upper,work,root} of the overlay, and the disks {docker,containerd,transship}
 # $STATE/
-#   hosts/HOST/         number, release, root, init (pid and start time), namespaces, ready, log
+#   hosts/HOST/         number, release, root, init (pid and start time), namespaces, names, ready,
+#                       transship (installed), log
 #   pipe-max-size       the machine's own setting, to be put back
 HOST_DISKS="docker containerd transship"

@@ -31,6 +31,7 @@ need_transship() {
             update-rc.d transshipd defaults'
         run_in "$host" service transshipd start </dev/null >&2
         run_in "$host" transship install </dev/null >&2 || die "'transship install' failed in $host"
+        touch "$STATE/hosts/$host/transship"
     elif ! is_current "$host"; then
         say "refreshing transship in $host"
         run_in "$host" service transshipd stop </dev/null >&2
@@ -42,7 +43,8 @@ need_transship() {
     fi
 }
 
-is_installed() { [[ -x $(root_of "$1")/usr/sbin/transshipd ]]; }
+# All of it, not a part before a call was killed.
+is_installed() { [[ -e $STATE/hosts/$1/transship ]]; }
 
 is_current() {
     local binary root
