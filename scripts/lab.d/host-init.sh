@@ -112,6 +112,15 @@ write_files() {
     : >"$ROOT/etc/resolv.conf"
     # Docker's sysv script looks for the word here, and otherwise tries to mount hierarchies this machine has not got.
     echo ' # cgroup hierarchies are mounted already' >>"$ROOT/etc/fstab"
+    pretend_booted
+}
+
+# Packages start their services only where there is an init and a runlevel: what an upgrade restarts on a real host,
+# it shall restart here.
+pretend_booted() {
+    [[ -e $ROOT/usr/sbin/init ]] || ln -s /usr/bin/tini "$ROOT/usr/sbin/init"
+    [[ -e $ROOT/usr/sbin/runlevel ]] || printf '#!/bin/sh\necho N 2\n' >"$ROOT/usr/sbin/runlevel"
+    chmod 755 "$ROOT/usr/sbin/runlevel"
 }
 
 enter_root() {

@@ -20,8 +20,12 @@ init_of() {
     echo "$pid"
 }
 
-# A host is ready from the moment its root is in place until its first process ends.
-is_ready() { [[ -e $STATE/hosts/$1/ready ]] && init_of "$1" >/dev/null; }
+# A host is ready from the moment it is complete until its first process ends. A process that is killed has no root any
+# more, though it stays to be seen for as long as something frozen keeps it from ending.
+is_ready() {
+    local init
+    [[ -e $STATE/hosts/$1/ready ]] && init=$(init_of "$1") && [[ -d /proc/$init/root/proc ]]
+}
 
 # The host's own view of its files, from outside.
 root_of() { echo "/proc/$(init_of "$1")/root"; }
