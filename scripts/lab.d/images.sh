@@ -7,7 +7,7 @@ IMAGE_LEAVES_OUT="./var/lib/apt/lists/* ./var/cache/* ./usr/share/doc/* ./usr/sh
     ./usr/share/info/* ./var/log/*.log ./var/log/apt/* ./dev/* ./proc/* ./sys/* ./run/* ./tmp/* ./etc/apt/apt.conf.d/lab"
 
 command_image() {
-    local host name tiny='' packages=() copies=()
+    local host name tar tiny='' packages=() copies=()
     while [[ $# -gt 0 ]]; do
         case $1 in
             --tiny) tiny=yes ;;
@@ -29,7 +29,8 @@ command_image() {
     [[ $tiny || ${#packages[@]} -gt 0 ]] || die_usage "image: which packages? (or --tiny)"
     [[ ! $tiny || ${#packages[@]} -eq 0 ]] || die_usage "image: --tiny takes no packages"
     take_lock
-    need_image "$host" "$name" "$(need_image_tar "$tiny" "${packages[@]}")" "${copies[@]}"
+    tar=$(need_image_tar "$tiny" "${packages[@]}")
+    need_image "$host" "$name" "$tar" "${copies[@]}"
 }
 
 # need_image HOST NAME TAR COPY...
