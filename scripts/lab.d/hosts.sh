@@ -127,7 +127,7 @@ start_host() {
     local state=$STATE/hosts/$host disk=$CACHE/hosts/$host number
     number=$(free_number)
     mkdir -p "$state" "$disk"/{upper,work,root}
-    (cd "$disk" && for name in $HOST_DISKS; do mkdir -p "$name"; done)
+    (cd "$disk" && for name in $HOST_DISKS; do mkdir -p -m 700 "$name"; done)
     echo "$number" >"$state/number"
     echo "$release" >"$state/release"
     cached root "$release" >"$state/root"

@@ -1,1 +1,5 @@
-fn main() {}
+//! The interposer: what dockerd and containerd find as `runc`.
+
+fn main() -> std::process::ExitCode {
+    transship::interposer::main()
+}

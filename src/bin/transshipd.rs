@@ -1,1 +1,5 @@
-fn main() {}
+//! The helper.
+
+fn main() -> std::process::ExitCode {
+    transship::helper::main()
+}

@@ -1,0 +1,117 @@
+//! The manifest of a container that is being frozen.
+
+use crate::criu::rpc::Criu;
+use crate::docker::{Container, Engine};
+use crate::network::netns::NetNs;
+use crate::store::address::{InterfaceAddress, MacAddress};
+use crate::store::id::{CheckpointId, CheckpointName, ContainerId};
+use crate::store::manifest::{self, CgroupVersion, Dump, Interface, Manifest, Network, Origin};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+
+/// What the operation knows and the container does not.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The new checkpoint.
+    pub id: &'a CheckpointId,
+    /// Its name, where one was given.
+    pub name: Option<&'a CheckpointName>,
+    /// The checkpoints that are taken together, the owner of the network first.
+    pub group: &'a [CheckpointId],
+    /// Whether the container runs on.
+    pub leave_running: bool,
+    /// The first process.
+    pub init: i32,
+    /// When it was frozen.
+    pub frozen_at: jiff::Timestamp,
+    /// How long each phase took so far, in microseconds.
+    pub timings: &'a BTreeMap<String, u64>,
+    /// The images.
+    pub images: &'a Path,
+}
+
+/// Describes a frozen container, all but the files' digests, which sealing adds.
+pub fn manifest(container: &Container, engine: &Engine, facts: &Facts<'_>) -> Result<Manifest, Box<dyn Error + Send + Sync>> {
+    let processes = super::mend::processes_of(facts.init);
+    Ok(Manifest {
+        format: manifest::FORMAT,
+        id: facts.id.clone(),
+        name: facts.name.cloned(),
+        created: facts.frozen_at,
+        transship: env!("CARGO_PKG_VERSION").to_owned(),
+        origin: origin(engine)?,
+        container: manifest::Container {
+            id: container.id().parse::<ContainerId>()?,
+            name: container.name().to_owned(),
+            image: container.image().to_owned(),
+            image_id: container.image_id().to_owned(),
+            spec: container.inspect().clone(),
+        },
+        group: facts.group.to_vec(),
+        dump: Dump {
+            tcp_established: true,
+            tty: container.has_terminal(),
+            leave_running: facts.leave_running,
+            processes: u32::try_from(processes.len())?,
+            stopped_pids: processes.iter().filter_map(|pid| stopped_inner_pid(*pid)).collect(),
+            pages_bytes: pages_bytes(facts.images),
+        },
+        network: network(facts.init)?,
+        timings: facts.timings.clone(),
+        images: Vec::new(),
+        parents: Vec::new(),
+        rootfs: None,
+        extra: Vec::new(),
+    })
+}
+
+fn origin(engine: &Engine) -> Result<Origin, Box<dyn Error + Send + Sync>> {
+    let component = |name: &str| engine.components.iter().find(|(found, _)| found == name).map(|(_, version)| version.clone());
+    let host = nix::sys::utsname::uname()?;
+    let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+    Ok(Origin {
+        hostname: text(host.nodename()),
+        kernel: text(host.release()),
+        engine: engine.version.clone(),
+        containerd: component("containerd"),
+        runc: component("runc").unwrap_or_default(),
+        criu: Criu::in_path()?.version()?.to_string(),
+        cgroup: if engine.cgroup_version == "2" { CgroupVersion::V2 } else { CgroupVersion::V1 },
+        architecture: text(host.machine()),
+        storage_driver: engine.storage_driver.clone(),
+    })
+}
+
+fn network(init: i32) -> Result<Network, Box<dyn Error + Send + Sync>> {
+    let interfaces = NetNs::of_process(u32::try_from(init)?)?.interfaces()?;
+    let interfaces = interfaces.into_iter().filter(|interface| interface.name != "lo");
+    let describe = |interface: crate::network::netns::Interface| Interface {
+        mac: interface.mac().map(MacAddress),
+        addresses: interface
+            .addresses
+            .iter()
+            .filter_map(|address| format!("{}/{}", address.address, address.prefix).parse::<InterfaceAddress>().ok())
+            .collect(),
+        name: interface.name,
+    };
+    let hostname = std::fs::read_to_string(format!("/proc/{init}/root/etc/hostname")).unwrap_or_default();
+    Ok(Network { hostname: hostname.trim().to_owned(), interfaces: interfaces.map(describe).collect() })
+}
+
+/// Bytes of memory in a directory of CRIU's images.
+pub fn pages_bytes(images: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(images) else { return 0 };
+    let pages = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"));
+    pages.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
+}
+
+/// The pid inside the namespace, if the process is stopped (and not only seized by CRIU, which traces it).
+fn stopped_inner_pid(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    if !field("State:")?.trim().starts_with('T') {
+        return None;
+    }
+    field("NSpid:")?.split_whitespace().last()?.parse().ok()
+}

@@ -1,0 +1,67 @@
+//! Putting a container right after a dump that did not come to its end, and ending one without a word.
+
+use crate::docker::{Client, DockerError};
+use crate::network::inside;
+use crate::network::netns::NetNs;
+use std::path::Path;
+
+/// Why a container could not be put right.
+#[derive(Debug, thiserror::Error)]
+pub enum MendError {
+    /// Its network could not be put right.
+    #[error("the network of process {pid} cannot be put right")]
+    Network { pid: i32, #[source] source: crate::network::Error },
+    /// Docker did not end it.
+    #[error("Docker could not end it")]
+    Docker(#[from] DockerError),
+}
+
+/// Every process in the pid namespace of `init`, `init` included; empty when it has ended.
+pub fn processes_of(init: i32) -> Vec<i32> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(wanted) = namespace(&init.to_string()) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| namespace(name).as_ref() == Some(&wanted)).filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Takes away what a CRIU that was killed in the middle left: its rules in the container's network, and sockets
+/// in repair mode, which would stay dumb for ever. Harmless after a CRIU that ended by itself.
+pub fn after_dump(init: i32) -> Result<(), MendError> {
+    let processes = processes_of(init);
+    if processes.is_empty() {
+        return Ok(());
+    }
+    inside::mend(init, &processes).map_err(|source| MendError::Network { pid: init, source })
+}
+
+/// Waits for a CRIU that a killed helper had begun: without the helper it gives up by itself.
+///
+/// Such a CRIU is nobody's child here; it is found by its working directory's configuration file.
+pub fn wait_for_dump_to_end(work: &Path) {
+    let marker = format!("CRIU_CONFIG_FILE={}", work.join("criu.conf").display());
+    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| has_in_environment(*pid, &marker)) {
+        crate::process::wait_for_end(pid);
+    }
+}
+
+fn has_in_environment(pid: i32, variable: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|found| found == variable.as_bytes()))
+}
+
+/// Ends a container whose connections must live on elsewhere: nothing that its dying sockets say gets out.
+pub fn end_silently(docker: &Client, container: &str, init: i32) -> Result<(), MendError> {
+    if processes_of(init).is_empty() {
+        return Ok(());
+    }
+    let network = |source| MendError::Network { pid: init, source };
+    let netns = NetNs::of_process(init.unsigned_abs()).map_err(network)?;
+    inside::silence(&netns).map_err(network)?;
+    match docker.kill(container) {
+        Err(error) if error.is_not_running() => Ok(()),
+        other => other.map_err(MendError::from),
+    }
+}

@@ -1,0 +1,144 @@
+//! The operator's command: one verb a file.
+//!
+//! The command asks the local helper and shows what it answers. It changes nothing itself.
+
+mod check;
+mod checkpoint;
+mod client;
+mod export;
+mod gc;
+mod history;
+mod import;
+mod inspect;
+mod install;
+mod ls;
+mod render;
+mod restore;
+mod resume;
+mod rm;
+mod status;
+
+use crate::failure::Failure;
+use crate::helper::protocol::Request;
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+use std::process::ExitCode;
+
+/// Freeze running Docker containers to disk and bring them back with their connections open.
+///
+/// Exit codes: 0 done; 1 failed, and everything undone; 2 wrong usage; 3 refused by a check, nothing touched;
+/// 4 failed, and a person has to decide.
+#[derive(Debug, Parser)]
+#[command(name = "transship", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Print the answer as one JSON object, progress as JSON lines on standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Check(check::Arguments),
+    Checkpoint(checkpoint::Arguments),
+    Restore(restore::Arguments),
+    Ls(ls::Arguments),
+    Inspect(inspect::Arguments),
+    Rm(rm::Arguments),
+    Gc(gc::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
+    Status(status::Arguments),
+    History(history::Arguments),
+    Resume(resume::Arguments),
+    Install(install::Arguments),
+    Uninstall(install::UninstallArguments),
+}
+
+/// What every verb is: a request, and the words for its answer.
+trait Ask {
+    /// What to ask the helper.
+    fn request(&self) -> Result<Request, Failure>;
+
+    /// The answer for a person.
+    fn tell(&self, answer: &Value) -> String;
+
+    /// The exit code for an answer that is not a failure.
+    fn exit_code(&self, _answer: &Value) -> u8 {
+        0
+    }
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.verb.as_ask(), arguments.json) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            render::failure(&failure, arguments.json);
+            ExitCode::from(failure.outcome.exit_code())
+        }
+    }
+}
+
+fn run(verb: &dyn Ask, json: bool) -> Result<u8, Failure> {
+    let request = verb.request()?;
+    let progress = render::Progress::new(json);
+    let answer = client::ask(&request, |message| progress.show(message));
+    progress.end();
+    let answer = answer?;
+    match json {
+        true => println!("{answer}"),
+        false => print!("{}", verb.tell(&answer)),
+    }
+    Ok(verb.exit_code(&answer))
+}
+
+impl Verb {
+    fn as_ask(&self) -> &dyn Ask {
+        match self {
+            Self::Check(verb) => verb,
+            Self::Checkpoint(verb) => verb,
+            Self::Restore(verb) => verb,
+            Self::Ls(verb) => verb,
+            Self::Inspect(verb) => verb,
+            Self::Rm(verb) => verb,
+            Self::Gc(verb) => verb,
+            Self::Export(verb) => verb,
+            Self::Import(verb) => verb,
+            Self::Status(verb) => verb,
+            Self::History(verb) => verb,
+            Self::Resume(verb) => verb,
+            Self::Install(verb) => verb,
+            Self::Uninstall(verb) => verb,
+        }
+    }
+}
+
+/// A text field of an answer; a dash where there is none.
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("-")
+}
+
+/// The elements of a list in an answer.
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value[key].as_array().into_iter().flatten()
+}
+
+/// An absolute path for the helper, whose working directory is another.
+fn absolute(path: &std::path::Path) -> Result<String, Failure> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("{} is no path", path.display())).because(&error))?;
+    absolute.into_os_string().into_string().map_err(|path| Failure::usage(format!("{path:?} is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,37 @@
+//! `transship status`
+
+use super::{Ask, list, text};
+use crate::failure::Failure;
+use crate::helper::protocol::Request;
+use serde_json::Value;
+
+/// Say what is frozen, what is going on, and what waits for a person
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+impl Ask for Arguments {
+    fn request(&self) -> Result<Request, Failure> {
+        Ok(Request::Status)
+    }
+
+    fn tell(&self, answer: &Value) -> String {
+        let mut out = format!("interposer: {}\n", text(answer, "interposer"));
+        for frozen in list(answer, "frozen") {
+            let container = text(frozen, "container");
+            out.push_str(&format!(
+                "frozen: {container} in checkpoint {}; bring it back with: transship restore {container}\n",
+                text(frozen, "checkpoint")
+            ));
+        }
+        for operation in list(answer, "operations") {
+            out.push_str(&format!(
+                "operation {}: {} of {}: {}\n",
+                operation["id"],
+                text(operation, "kind"),
+                text(operation, "subject"),
+                text(operation, "phase")
+            ));
+        }
+        out
+    }
+}

@@ -1,0 +1,233 @@
+//! The Engine API over the local socket. Blocking: operations run on threads of their own.
+
+use super::container::Container;
+use super::specification::RestartPolicy;
+use reqwest::blocking::{Client as Http, RequestBuilder};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// Where dockerd listens, by its own default.
+pub const SOCKET: &str = "/var/run/docker.sock";
+
+/// How long an answer may take that dockerd gives from memory.
+const QUICK: Duration = Duration::from_secs(30);
+
+/// Answers are JSON of a container or a list of them; more than this is not an answer of dockerd's.
+const LARGEST_ANSWER: u64 = 64 << 20;
+
+/// Why a call to Docker failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// dockerd did not answer.
+    #[error("dockerd does not answer `{call}` on {SOCKET}")]
+    Unreachable { call: String, #[source] source: reqwest::Error },
+    /// dockerd answered with an error.
+    #[error("dockerd refused `{call}`: {message}")]
+    Refused { call: String, status: u16, message: String },
+    /// dockerd's answer is not what the API documents.
+    #[error("dockerd's answer to `{call}` cannot be read")]
+    Unreadable { call: String, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl DockerError {
+    /// Whether Docker says that the container does not run.
+    pub fn is_not_running(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, message, .. } if message.contains("not running"))
+    }
+
+    /// Whether Docker says that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
+
+/// What `docker version` and `docker info` say of the engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Such as `28.5.2`.
+    pub version: String,
+    /// Such as `overlay2`, or `overlayfs` with containerd's image store.
+    pub storage_driver: String,
+    /// The daemon's data root, `/var/lib/docker` by default.
+    pub root: String,
+    /// `containerd`'s and `runc`'s versions as the engine reports them.
+    pub components: Vec<(String, String)>,
+    /// Whether containers run on while dockerd restarts.
+    pub live_restore: bool,
+    /// `1` or `2`.
+    pub cgroup_version: String,
+}
+
+/// A connection to the local dockerd.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: Http,
+}
+
+impl Client {
+    /// A client for the socket at `path`. Nothing is sent yet.
+    ///
+    /// # Panics
+    /// Where the process cannot make an HTTP client at all (no file descriptors left at start-up).
+    pub fn new(path: &Path) -> Self {
+        let http = Http::builder()
+            .unix_socket(path)
+            // Each call sets its own; starting a container has none that would be right.
+            .timeout(None)
+            .pool_idle_timeout(Duration::from_secs(5))
+            .build()
+            .expect("an HTTP client without TLS needs nothing that can be missing");
+        Self { http }
+    }
+
+    /// What the engine is.
+    pub fn engine(&self) -> Result<Engine, DockerError> {
+        let version = self.get("/version")?;
+        let info = self.get("/info")?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let components = version["Components"].as_array().into_iter().flatten();
+        Ok(Engine {
+            version: text(&version["Version"]),
+            storage_driver: text(&info["Driver"]),
+            root: text(&info["DockerRootDir"]),
+            components: components.map(|one| (text(&one["Name"]), text(&one["Version"]))).collect(),
+            live_restore: info["LiveRestoreEnabled"].as_bool().unwrap_or_default(),
+            cgroup_version: text(&info["CgroupVersion"]),
+        })
+    }
+
+    /// Every container, running or not.
+    pub fn containers(&self) -> Result<Vec<Container>, DockerError> {
+        let list = self.get("/containers/json?all=1")?;
+        let ids = list.as_array().into_iter().flatten().filter_map(|one| one["Id"].as_str());
+        let mut containers = Vec::new();
+        for id in ids {
+            match self.container(id) {
+                Ok(container) => containers.push(container),
+                // Removed between the list and the question.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(containers)
+    }
+
+    /// One container by name or id.
+    pub fn container(&self, reference: &str) -> Result<Container, DockerError> {
+        Ok(Container::new(self.get(&format!("/containers/{}/json", escape(reference)))?))
+    }
+
+    /// Whether an image is here, by id or reference.
+    pub fn has_image(&self, reference: &str) -> Result<bool, DockerError> {
+        match self.get(&format!("/images/{}/json", escape(reference))) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a container from a request body of `POST /containers/create`; returns its id.
+    pub fn create(&self, name: &str, request: &Value) -> Result<String, DockerError> {
+        let call = format!("/containers/create?name={}", escape(name));
+        let answer = self.answer(self.post(&call).json(request), &call)?;
+        Ok(answer["Id"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Starts a container. Waits as long as it takes: with a claim on it, memory comes back from disk.
+    pub fn start(&self, id: &str) -> Result<(), DockerError> {
+        self.act(&format!("/containers/{id}/start"), None)
+    }
+
+    /// Ends a container's processes; returns when Docker has seen them end.
+    pub fn kill(&self, id: &str) -> Result<(), DockerError> {
+        self.act(&format!("/containers/{id}/kill"), Some(QUICK))?;
+        self.wait_until_stopped(id)
+    }
+
+    /// Returns when a container does not run.
+    pub fn wait_until_stopped(&self, id: &str) -> Result<(), DockerError> {
+        self.act(&format!("/containers/{id}/wait?condition=not-running"), Some(QUICK))
+    }
+
+    /// Removes a stopped container.
+    pub fn remove(&self, id: &str) -> Result<(), DockerError> {
+        let call = format!("/containers/{id}");
+        self.answer(self.http.delete(url(&call)).timeout(QUICK), &call).map(drop)
+    }
+
+    /// Sets a container's restart policy.
+    pub fn set_restart_policy(&self, id: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
+        let call = format!("/containers/{id}/update");
+        let body = json!({ "RestartPolicy": policy });
+        self.answer(self.post(&call).timeout(QUICK).json(&body), &call).map(drop)
+    }
+
+    fn get(&self, call: &str) -> Result<Value, DockerError> {
+        self.answer(self.http.get(url(call)).timeout(QUICK), call)
+    }
+
+    fn post(&self, call: &str) -> RequestBuilder {
+        self.http.post(url(call))
+    }
+
+    fn act(&self, call: &str, limit: Option<Duration>) -> Result<(), DockerError> {
+        let request = self.post(call);
+        let request = match limit {
+            Some(limit) => request.timeout(limit),
+            None => request,
+        };
+        self.answer(request, call).map(drop)
+    }
+
+    fn answer(&self, request: RequestBuilder, call: &str) -> Result<Value, DockerError> {
+        use std::io::Read;
+        let unreachable = |source| DockerError::Unreachable { call: call.to_owned(), source };
+        let response = request.send().map_err(unreachable)?;
+        let status = response.status();
+        let mut body = Vec::new();
+        response
+            .take(LARGEST_ANSWER)
+            .read_to_end(&mut body)
+            .map_err(|source| DockerError::Unreadable { call: call.to_owned(), source: source.into() })?;
+        // 304: it already is as asked (started, paused).
+        if !status.is_success() && status.as_u16() != 304 {
+            let message = serde_json::from_slice::<Value>(&body)
+                .ok()
+                .and_then(|value| value["message"].as_str().map(str::to_owned))
+                .unwrap_or_else(|| status.to_string());
+            return Err(DockerError::Refused { call: call.to_owned(), status: status.as_u16(), message });
+        }
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|source| DockerError::Unreadable { call: call.to_owned(), source: source.into() })
+    }
+}
+
+/// The host part is not used on a unix socket, but a URL has to have one.
+fn url(call: &str) -> String {
+    format!("http://docker{call}")
+}
+
+/// Percent-encodes what is not a letter, a digit or plain punctuation of names and image references.
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' => (byte as char).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn a_reference_cannot_leave_its_place_in_the_path() {
+        assert_eq!(escape("../images/json?all=1"), "..%2Fimages%2Fjson%3Fall%3D1");
+        assert_eq!(escape("web_1.x"), "web_1.x");
+    }
+}

@@ -1,0 +1,95 @@
+//! A container as `docker inspect` tells it.
+
+use super::specification::RestartPolicy;
+use serde_json::Value;
+
+/// One container at the moment it was asked for.
+#[derive(Debug, Clone)]
+pub struct Container {
+    inspect: Value,
+}
+
+impl Container {
+    /// Wraps the answer of `GET /containers/ID/json`.
+    pub fn new(inspect: Value) -> Self {
+        Self { inspect }
+    }
+
+    /// The whole answer.
+    pub fn inspect(&self) -> &Value {
+        &self.inspect
+    }
+
+    /// 64 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        self.text("/Id")
+    }
+
+    /// The name without the slash that Docker puts in front.
+    pub fn name(&self) -> &str {
+        self.text("/Name").trim_start_matches('/')
+    }
+
+    /// The image as it was named at creation.
+    pub fn image(&self) -> &str {
+        self.text("/Config/Image")
+    }
+
+    /// The image's content id (`sha256:...`).
+    pub fn image_id(&self) -> &str {
+        self.text("/Image")
+    }
+
+    /// The first process's pid on the host; `None` unless the container runs or is paused.
+    pub fn pid(&self) -> Option<i32> {
+        let pid = self.inspect.pointer("/State/Pid")?.as_i64()?;
+        i32::try_from(pid).ok().filter(|pid| *pid > 0)
+    }
+
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited` or `dead`.
+    pub fn status(&self) -> &str {
+        self.text("/State/Status")
+    }
+
+    /// Whether its processes run.
+    pub fn is_running(&self) -> bool {
+        self.status() == "running"
+    }
+
+    /// Whether Docker deletes the container when it stops (`--rm`).
+    pub fn removes_itself(&self) -> bool {
+        self.inspect.pointer("/HostConfig/AutoRemove").and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    /// Whether it has a terminal (`-t`).
+    pub fn has_terminal(&self) -> bool {
+        self.inspect.pointer("/Config/Tty").and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    /// What Docker does when it stops by itself.
+    pub fn restart_policy(&self) -> RestartPolicy {
+        self.inspect
+            .pointer("/HostConfig/RestartPolicy")
+            .and_then(|policy| serde_json::from_value(policy.clone()).ok())
+            .unwrap_or_default()
+    }
+
+    /// The container whose network namespace this one uses (`--network container:X`), as Docker stores it: by id.
+    pub fn shares_network_of(&self) -> Option<&str> {
+        self.text("/HostConfig/NetworkMode").strip_prefix("container:")
+    }
+
+    /// The writable layer on disk, where the storage driver has one to name (overlay2).
+    pub fn upper_directory(&self) -> Option<&str> {
+        self.inspect.pointer("/GraphDriver/Data/UpperDir")?.as_str()
+    }
+
+    /// Whether the health check passes; `None` where there is none.
+    pub fn health(&self) -> Option<&str> {
+        self.inspect.pointer("/State/Health/Status")?.as_str()
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.inspect.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+}

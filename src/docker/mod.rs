@@ -1,0 +1,12 @@
+//! What runs here: Docker's API, as far as moving containers needs it.
+//!
+//! Containers are read as the JSON that the Engine API returns and not as types, since a checkpoint keeps the
+//! specification whole, with fields that only a newer engine knows.
+
+mod client;
+mod container;
+mod specification;
+
+pub use client::{Client, DockerError, Engine};
+pub use container::Container;
+pub use specification::{RestartPolicy, creation_request};

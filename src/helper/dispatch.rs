@@ -1,0 +1,130 @@
+//! From a request to the operation that answers it.
+
+use super::protocol::{Message, Request};
+use crate::failure::Failure;
+use crate::operations;
+use crate::saga::Progress;
+use crate::world::{Context, Told, World};
+use serde_json::Value;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Starts operations and knows how many are under way.
+pub struct Dispatcher {
+    world: Arc<World>,
+    under_way: Arc<UnderWay>,
+}
+
+#[derive(Default)]
+struct UnderWay {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Dispatcher {
+    /// A dispatcher for this world.
+    pub fn new(world: Arc<World>) -> Self {
+        Self { world, under_way: Arc::default() }
+    }
+
+    /// Begins what is asked for on a thread of its own; the receiver gets every message.
+    ///
+    /// The operation goes on when the asker hangs up: an operator's lost terminal is no reason to stop half way.
+    pub fn begin(&self, request: Request, peer: String) -> UnboundedReceiver<Message> {
+        let (sender, receiver) = unbounded_channel();
+        let context = Context { world: Arc::clone(&self.world), told: Arc::new(Stream(sender.clone())) };
+        let under_way = Arc::clone(&self.under_way);
+        under_way.change(|count| *count += 1);
+        let thread = std::thread::Builder::new().name("operation".into()).spawn(move || {
+            let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answer(request, &context, &peer)));
+            let message = match answer {
+                Ok(Ok(answer)) => Message::Done { answer },
+                Ok(Err(failure)) => {
+                    tracing::warn!(%failure, peer, "failed");
+                    Message::Failed { failure }
+                }
+                Err(_) => Message::Failed { failure: broken() },
+            };
+            let _ = sender.send(message);
+            under_way.change(|count| *count -= 1);
+        });
+        if let Err(error) = thread {
+            tracing::error!(%error, "cannot start a thread for an operation");
+            self.under_way.change(|count| *count -= 1);
+        }
+        receiver
+    }
+
+    /// Returns when no operation is under way: those that were begun are ended, not cut off.
+    pub fn wait_until_idle(&self) {
+        let mut count = self.under_way.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            count = self.under_way.changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl UnderWay {
+    fn change(&self, change: impl FnOnce(&mut usize)) {
+        change(&mut self.count.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+}
+
+fn broken() -> Failure {
+    Failure::new("a fault in transshipd itself; its log has the place")
+        .remedy("restart transshipd: it undoes or completes what it was at")
+        .needs_person()
+}
+
+fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Failure> {
+    match request {
+        Request::Check { containers, canary } => operations::check::run(context, &containers, canary),
+        Request::Checkpoint { containers, leave_running, name } => {
+            operations::checkpoint::run(context, &containers, leave_running, name, peer)
+        }
+        Request::Restore { reference, name, cold_start_on_failure } => {
+            operations::restore::run(context, &reference, name, cold_start_on_failure, peer)
+        }
+        Request::List => operations::list::run(context),
+        Request::Inspect { reference } => operations::inspect::run(context, &reference),
+        Request::Remove { references, force } => operations::remove::run(context, &references, force),
+        Request::CollectGarbage { dry_run } => operations::collect::run(context, dry_run),
+        Request::Export { reference, file } => operations::export::run(context, &reference, file.as_ref()),
+        Request::Import { file } => operations::import::run(context, file.as_ref()),
+        Request::Install { dry_run } => operations::install::install(context, dry_run),
+        Request::Uninstall { dry_run } => operations::install::uninstall(context, dry_run),
+        Request::Status => operations::status::run(context),
+        Request::History { limit } => operations::status::history(context, limit),
+        Request::Resume { operation } => super::recovery::resume(context, operation),
+    }
+}
+
+/// Progress as messages to the asker.
+struct Stream(UnboundedSender<Message>);
+
+impl Progress for Stream {
+    fn step(&self, name: &str, number: usize, of: usize) {
+        let _ = self.0.send(Message::Step { name: name.into(), number, of });
+    }
+
+    fn step_ended(&self, name: &str, took: Duration) {
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let _ = self.0.send(Message::StepEnded { name: name.into(), microseconds });
+    }
+
+    fn undoing(&self, because: &Failure) {
+        let _ = self.0.send(Message::Undoing { because: because.to_string() });
+    }
+}
+
+impl Told for Stream {
+    fn bytes(&self, what: &str, done: u64, total: u64) {
+        let _ = self.0.send(Message::Bytes { what: what.into(), done, total });
+    }
+
+    fn note(&self, text: &str) {
+        let _ = self.0.send(Message::Note { text: text.into() });
+    }
+}

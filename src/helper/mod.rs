@@ -1,0 +1,115 @@
+//! The helper, `transshipd`: sole writer of the store and the journal, runs the operations.
+//!
+//! It listens on a local socket ([`server`]) and at the gate that the interposer asks
+//! ([`crate::restore::gate`]). Each request becomes one thread that runs one operation and tells how it comes
+//! along ([`dispatch`]). At its start it brings to an end what a killed helper left ([`recovery`]).
+
+mod dispatch;
+pub mod protocol;
+mod recovery;
+mod server;
+
+use crate::failure::{Failure, OrFail};
+use crate::restore::gate;
+use crate::settings::{self, Settings};
+use crate::world::World;
+use clap::Parser;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Sockets, the lock, CRIU's logs.
+const RUNTIME_DIRECTORY: &str = "/run/transship";
+
+/// The first word when CRIU's canary is wanted and not the helper.
+const CANARY: &str = "canary";
+
+/// transship's helper: freezes and restores containers on behalf of `transship`.
+#[derive(Debug, Parser)]
+#[command(name = "transshipd", version)]
+struct Arguments {
+    /// How log lines on standard error look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    log_format: LogFormat,
+    /// The settings file.
+    #[arg(long, default_value = settings::FILE)]
+    settings: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+/// Runs the helper, or the canary where CRIU's health is being tried.
+pub fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(CANARY) {
+        crate::criu::canary::canary_main();
+    }
+    let arguments = Arguments::parse();
+    start_logging(arguments.log_format);
+    match serve(&arguments.settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!(%failure, remedy = failure.remedy, "transshipd cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("TRANSSHIP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn serve(settings: &Path) -> Result<(), Failure> {
+    let settings = Settings::load(settings)
+        .or_fail(|| "the settings cannot be used".into())
+        .map_err(|failure| failure.remedy("correct the file; every setting is described in transship.json(5)"))?;
+    let _lock = lock().or_fail(|| "another transshipd runs on this host".into())?;
+    let world = Arc::new(World::open(settings)?);
+    gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;
+    recovery::run(&world)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .or_fail(|| "cannot start the socket's threads".into())?;
+    runtime.block_on(serve_socket(world))
+}
+
+/// One helper a host: held until the process ends, however it ends.
+fn lock() -> std::io::Result<Flock<File>> {
+    std::fs::create_dir_all(RUNTIME_DIRECTORY)?;
+    let file = File::create(Path::new(RUNTIME_DIRECTORY).join("lock"))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error.into())
+}
+
+async fn serve_socket(world: Arc<World>) -> Result<(), Failure> {
+    let socket = Path::new(protocol::SOCKET);
+    let listener = server::listen(socket).or_fail(|| format!("cannot listen on {}", socket.display()))?;
+    let dispatcher = Arc::new(dispatch::Dispatcher::new(world));
+    let mut terminate = signal(SignalKind::terminate()).or_fail(|| "cannot wait for signals".into())?;
+    let mut interrupt = signal(SignalKind::interrupt()).or_fail(|| "cannot wait for signals".into())?;
+    // The service manager may start what needs us: the socket is there.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(socket = protocol::SOCKET, version = env!("CARGO_PKG_VERSION"), "transshipd is ready");
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!("stopping once the operations under way have ended");
+    };
+    let served = server::serve(listener, Arc::clone(&dispatcher), stop).await;
+    dispatcher.wait_until_idle();
+    let _ = std::fs::remove_file(socket);
+    served.or_fail(|| "the local socket failed".into())
+}

@@ -1,0 +1,66 @@
+//! What goes over the helper's local socket: HTTP, JSON in, JSON lines out.
+//!
+//! `POST /v1/VERB` with the verb's request as body. The answer is a stream of [`Message`]s, one a line, of which
+//! the last is [`Message::Done`] or [`Message::Failed`]. A stream that ends without either means that the
+//! helper died; the journal knows how far it came.
+
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the helper listens.
+pub const SOCKET: &str = "/run/transship/transshipd.sock";
+
+/// What an operator asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Can these containers (or all) be frozen and restored here?
+    Check { containers: Vec<String>, canary: bool },
+    /// Freeze containers to disk.
+    Checkpoint { containers: Vec<String>, leave_running: bool, name: Option<String> },
+    /// Bring one back.
+    Restore { reference: String, name: Option<String>, cold_start_on_failure: bool },
+    /// Which checkpoints are there?
+    List,
+    /// One checkpoint in full.
+    Inspect { reference: String },
+    /// Delete checkpoints.
+    Remove { references: Vec<String>, force: bool },
+    /// Apply the retention rule and the quota.
+    CollectGarbage { dry_run: bool },
+    /// Write a checkpoint to one file.
+    Export { reference: String, file: String },
+    /// Read a checkpoint from such a file.
+    Import { file: String },
+    /// Put the interposer in front of runc.
+    Install { dry_run: bool },
+    /// Take it away again.
+    Uninstall { dry_run: bool },
+    /// What is going on?
+    Status,
+    /// What was done?
+    History { limit: usize },
+    /// Bring an operation that needs a person, or an interrupted one, to an end.
+    Resume { operation: i64 },
+}
+
+/// One line of an answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Message {
+    /// A step begins.
+    Step { name: String, number: usize, of: usize },
+    /// A step ended after this many microseconds.
+    StepEnded { name: String, microseconds: u64 },
+    /// Bytes done of bytes in all, within a step.
+    Bytes { what: String, done: u64, total: u64 },
+    /// Something the operator should know.
+    Note { text: String },
+    /// Undoing begins.
+    Undoing { because: String },
+    /// It is done; the verb's answer.
+    Done { answer: Value },
+    /// It is not.
+    Failed { failure: Failure },
+}

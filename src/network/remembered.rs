@@ -1,0 +1,36 @@
+//! What a checkpoint remembers of its container's network: what is held, and what was tracked.
+
+use super::error::Result;
+use super::spec::{HoldSpec, ReplyTuple};
+use super::tracking::{self, Entry};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The network of a container at the moment it was frozen.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Remembered {
+    /// What its hold covers.
+    pub spec: HoldSpec,
+    /// The hold's queue; `None` where nothing is held (backups, namespaces of other containers).
+    pub queue: Option<u16>,
+    /// Its connections as the host tracked them.
+    pub tracked: Vec<Entry>,
+}
+
+impl Remembered {
+    /// Reads the host's connection tracking for the addresses of `spec`.
+    pub fn now(spec: HoldSpec, queue: Option<u16>) -> Result<Self> {
+        let tracked = tracking::save(&spec.addresses)?;
+        Ok(Self { spec, queue, tracked })
+    }
+
+    /// The container's own addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.spec.addresses
+    }
+
+    /// Where replies to the container's own connections arrive.
+    pub fn outbound(&self) -> Vec<ReplyTuple> {
+        tracking::outbound_replies(&self.tracked, &self.spec.addresses)
+    }
+}

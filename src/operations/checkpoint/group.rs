@@ -1,0 +1,92 @@
+//! Which containers are frozen together, and whether they may be.
+
+use super::member::Member;
+use crate::docker::Container;
+use crate::failure::{Failure, OrFail};
+use crate::operations::check;
+use crate::services::{Interposition, effective_runc};
+use crate::store::{CheckpointId, ContainerId};
+use crate::world::Context;
+use std::collections::BTreeMap;
+
+/// Sorts the named containers into groups that share a network namespace, its owner first.
+///
+/// A group is frozen whole or not at all: half of it would lose its connections to the other half.
+pub fn of(context: &Context, references: &[String], leave_running: bool) -> Result<Vec<Vec<Member>>, Failure> {
+    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let mut groups: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+    for reference in references {
+        let container = context
+            .docker
+            .container(reference)
+            .or_fail(|| format!("there is no container {reference}"))
+            .map_err(|mut failure| {
+                failure.outcome = crate::failure::Outcome::Refused;
+                failure.remedy("see: docker ps")
+            })?;
+        let member = member(&container, leave_running)?;
+        let owner = container.shares_network_of().unwrap_or(container.id()).to_owned();
+        let members = groups.entry(owner).or_default();
+        if members.iter().all(|known| known.id != member.id) {
+            members.push(member);
+        }
+    }
+    for (owner, members) in &mut groups {
+        whole(owner, members, &all)?;
+        members.sort_by_key(Member::joins_network);
+    }
+    Ok(groups.into_values().collect())
+}
+
+fn member(container: &Container, leave_running: bool) -> Result<Member, Failure> {
+    let name = container.name();
+    let Some(pid) = container.pid().filter(|_| container.is_running()) else {
+        return Err(Failure::refused(format!("{name} does not run: it is {}", container.status()))
+            .remedy(format!("start it first: docker start {name}")));
+    };
+    if container.removes_itself() && !leave_running {
+        return Err(Failure::refused(format!("{name} was started with --rm: Docker deletes it the moment it stops"))
+            .remedy("create it without --rm, or take a backup with --leave-running"));
+    }
+    let id: ContainerId =
+        container.id().parse().or_fail(|| format!("Docker's id of {name} is not one: {:?}", container.id()))?;
+    let checkpoint = CheckpointId::random().or_fail(|| "no random number for a checkpoint's id".into())?;
+    Ok(Member::new(container, pid, id, checkpoint))
+}
+
+fn whole(owner: &str, members: &[Member], all: &[Container]) -> Result<(), Failure> {
+    let running = all.iter().filter(|container| container.is_running());
+    let mut related = running.filter(|container| container.id() == owner || container.shares_network_of() == Some(owner));
+    let missing = related.find(|container| members.iter().all(|member| member.id.to_string() != container.id()));
+    match missing {
+        None => Ok(()),
+        Some(missing) => {
+            let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+            let names = names.join(" ");
+            Err(Failure::refused(format!("{} shares its network with {names} and was not named", missing.name()))
+                .remedy(format!("name them together: {names} {}", missing.name())))
+        }
+    }
+}
+
+/// Refuses a group of which a member cannot be frozen and restored here; nothing is touched.
+pub fn admit(context: &Context, members: &[Member], leave_running: bool) -> Result<(), Failure> {
+    if !leave_running && effective_runc() != Interposition::Interposed {
+        return Err(Failure::refused("the interposer is not in front of runc: what is frozen now could not be restored")
+            .remedy("run: transship install"));
+    }
+    for member in members {
+        if let Some(claim) = context.claims.find(&member.id).or_fail(|| "the claims cannot be read".into())? {
+            return Err(Failure::refused(format!("{} is claimed by checkpoint {}", member.name, claim.checkpoint))
+                .remedy(format!("transship rm --force {}", claim.checkpoint)));
+        }
+        let refusals = check::refusals(context, &member.container(), leave_running)?;
+        if let Some(first) = refusals.first() {
+            let others = refusals[1..].iter().map(|finding| finding.reason.clone()).collect();
+            return Err(Failure::refused(format!("{} cannot be frozen here: {}", member.name, first.reason))
+                .details(others)
+                .remedy(first.remedy.clone()));
+        }
+    }
+    Ok(())
+}

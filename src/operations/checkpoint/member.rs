@@ -1,0 +1,73 @@
+//! One container of a group that is being frozen.
+
+use crate::checkpoint::dump::Still;
+use crate::docker::{Container, RestartPolicy};
+use crate::store::{CheckpointId, ContainerId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What is known of a container while it is being frozen; survives the helper in the journal.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// What Docker said of it before anything was changed.
+    pub inspect: Value,
+    /// The pid of its first process.
+    pub pid: i32,
+    /// The checkpoint that is being made of it.
+    pub checkpoint: CheckpointId,
+    /// The queue of its hold, once it stands.
+    pub queue: Option<u16>,
+    /// Bytes of memory that were written.
+    pub pages_bytes: u64,
+    /// When it was frozen.
+    pub frozen_at: Option<jiff::Timestamp>,
+    /// How long each phase took, in microseconds.
+    pub timings: BTreeMap<String, u64>,
+    /// Its processes, once they are dumped and stand still.
+    #[serde(skip)]
+    pub still: Option<Still>,
+}
+
+impl Member {
+    /// A member from what Docker says of a running container.
+    pub fn new(container: &Container, pid: i32, id: ContainerId, checkpoint: CheckpointId) -> Self {
+        Self {
+            id,
+            name: container.name().to_owned(),
+            inspect: container.inspect().clone(),
+            pid,
+            checkpoint,
+            queue: None,
+            pages_bytes: 0,
+            frozen_at: None,
+            timings: BTreeMap::new(),
+            still: None,
+        }
+    }
+
+    /// The container as Docker described it.
+    pub fn container(&self) -> Container {
+        Container::new(self.inspect.clone())
+    }
+
+    /// The restart policy before anything was changed.
+    pub fn restart_policy(&self) -> RestartPolicy {
+        self.container().restart_policy()
+    }
+
+    /// Whether it uses another container's network namespace.
+    pub fn joins_network(&self) -> bool {
+        self.container().shares_network_of().is_some()
+    }
+
+    /// Notes how long a phase took.
+    pub fn took(&mut self, phase: &str, duration: Duration) {
+        self.timings.insert(phase.to_owned(), u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+}

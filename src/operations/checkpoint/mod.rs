@@ -1,0 +1,95 @@
+//! `checkpoint`: freeze containers to disk, or back them up while they run on.
+//!
+//! ```text
+//! freeze:  set-aside  pre-copy  hold  dump  copy  seal  claim*  stop
+//! backup:             pre-copy  hold  dump  copy  go-on  seal*
+//!                               └─ the container stands still ─┘          * commits
+//! ```
+//!
+//! The dump ends with the processes standing still and waiting for a verdict. Until the container's checkpoint
+//! is sealed and claimed, whatever fails, and whoever dies, they go on as if nothing had happened. Containers
+//! that share a network namespace are one group and are frozen together.
+
+mod group;
+mod member;
+mod steps;
+
+pub use member::Member;
+
+use crate::failure::Failure;
+use crate::saga::{self, Operation, Step};
+use crate::store::CheckpointName;
+use crate::world::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Freezing or backing up one group of containers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The group; its first member owns the network namespace.
+    members: Vec<Member>,
+    /// Whether the containers run on.
+    leave_running: bool,
+    /// The checkpoint's name, where one was given.
+    name: Option<CheckpointName>,
+}
+
+impl Operation for Checkpoint {
+    type World = Context;
+
+    const KIND: &'static str = "checkpoint";
+
+    fn steps(&self) -> Vec<Step<Self, Context>> {
+        use steps::{claim, copy, dump, go_on, hold, pre_copy, seal, set_aside, stop};
+        match self.leave_running {
+            true => vec![pre_copy(), hold(), dump(), copy(), go_on(), seal().commits()],
+            false => vec![set_aside(), pre_copy(), hold(), dump(), copy(), seal(), claim().commits(), stop()],
+        }
+    }
+
+    fn has_committed(&self, context: &Context) -> bool {
+        let Some(leader) = self.members.first() else { return false };
+        let claim = context.claims.find(&leader.id).ok().flatten();
+        claim.is_some_and(|claim| claim.checkpoint == leader.checkpoint)
+    }
+
+    fn subject(&self) -> String {
+        self.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn answer(&self) -> Value {
+        let one = |member: &Member| {
+            json!({
+                "id": member.checkpoint,
+                "container": member.name,
+                "left_running": self.leave_running,
+                "pages_bytes": member.pages_bytes,
+                "frozen_us": member.timings.get("frozen"),
+                "timings_us": member.timings,
+            })
+        };
+        json!({ "checkpoints": self.members.iter().map(one).collect::<Vec<_>>() })
+    }
+}
+
+/// Checks, then freezes or backs up the containers, group by group.
+pub fn run(context: &Context, references: &[String], leave_running: bool, name: Option<String>, peer: &str) -> Result<Value, Failure> {
+    let name = name.map(|name| name.parse::<CheckpointName>()).transpose();
+    let name = name.map_err(|error| Failure::usage("--name is not a name for a checkpoint").because(&error))?;
+    let groups = group::of(context, references, leave_running)?;
+    for members in &groups {
+        group::admit(context, members, leave_running)?;
+    }
+    let mut checkpoints = Vec::new();
+    for members in groups {
+        let operation = Checkpoint { members, leave_running, name: name.clone() };
+        let world = &context.world;
+        let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), peer)?;
+        checkpoints.extend(answer["checkpoints"].as_array().cloned().unwrap_or_default());
+    }
+    super::pack::begin(&context.world);
+    if let Err(failure) = super::collect::run(context, false) {
+        context.told.note(&format!("old checkpoints could not be deleted: {failure}"));
+    }
+    Ok(json!({ "checkpoints": checkpoints }))
+}

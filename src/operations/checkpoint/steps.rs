@@ -1,0 +1,329 @@
+//! The steps of `checkpoint`, each beside its undo.
+
+use super::{Checkpoint, Member};
+//use crate::archive::rootfs;
+use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
+use crate::checkpoint::{describe, mapped, mend};
+use crate::docker::RestartPolicy;
+use crate::failure::{Failure, OrFail};
+use crate::network::hold::Hold;
+use crate::network::netns::NetNs;
+use crate::network::remembered::Remembered;
+use crate::network::{inside, published};
+use crate::operations::holds;
+use crate::restore::gate;
+use crate::restore::prepare::NETWORK_FILE;
+use crate::saga::Step;
+use crate::store::claims::Claim;
+use crate::store::staging::Durability;
+use crate::store::{ContainerId, Staging, StoreError};
+use crate::world::Context;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+type CheckpointStep = Step<Checkpoint, Context>;
+
+fn nothing(_: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Docker would start a `restart: always` container afresh the moment its processes go.
+pub fn set_aside() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in operation.members.iter().filter(|member| member.restart_policy().restarts()) {
+            set_policy(context, member, &RestartPolicy::default())?;
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in operation.members.iter().filter(|member| member.restart_policy().restarts()) {
+            set_policy(context, member, &member.restart_policy())?;
+        }
+        Ok(())
+    }
+    Step::new("set-aside", run, undo)
+}
+
+fn set_policy(context: &Context, member: &Member, policy: &RestartPolicy) -> Result<(), Failure> {
+    let set = context.docker.set_restart_policy(&member.id.to_string(), policy);
+    set.or_fail(|| format!("the restart policy of {} cannot be set to {}", member.name, policy.name))
+}
+
+/// The writable layer is copied while the container runs, so that little is left for when it stands still.
+pub fn pre_copy() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in &mut operation.members {
+            let staging = context.catalog.begin(&member.checkpoint).or_fail(|| store_failed(member))?;
+let _ = staging; //ROOTFS1
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in &operation.members {
+            if let Some(staging) = context.catalog.staging(&member.checkpoint) {
+                staging.discard().or_fail(|| store_failed(member))?;
+            }
+        }
+        Ok(())
+    }
+    Step::new("pre-copy", run, undo)
+}
+
+fn upper_directory(member: &Member) -> Option<PathBuf> {
+    member.container().upper_directory().map(PathBuf::from)
+}
+
+fn staging(context: &Context, member: &Member) -> Result<Staging, Failure> {
+    context.catalog.staging(&member.checkpoint).ok_or_else(|| Failure::new(store_failed(member)))
+}
+
+fn make_work_directory(container: &ContainerId) -> std::io::Result<PathBuf> {
+    let work = work_directory(container);
+    std::fs::create_dir_all(&work)?;
+    std::fs::set_permissions(&work, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    Ok(work)
+}
+
+fn write_extra(staging: &Staging, name: &str, value: &impl serde::Serialize) -> Result<(), StoreError> {
+    let path = staging.extra()?.join(name);
+    let json = serde_json::to_vec(value).map_err(std::io::Error::from);
+    json.and_then(|json| std::fs::write(&path, json)).map_err(StoreError::io("write", &path))
+}
+
+/// Where CRIU logs a dump; not in the store, which keeps what was dumped.
+fn work_directory(container: &ContainerId) -> PathBuf {
+    Path::new("/run/transship/dump").join(container.as_str())
+}
+
+fn store_failed(member: &Member) -> String {
+    format!("the store cannot take the checkpoint of {}", member.name)
+}
+
+/// Packets are parked on the host; inside the container's network new connections are kept out until those that
+/// wait to be accepted are: CRIU cannot dump them.
+pub fn hold() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in operation.members.iter_mut().filter(|member| !member.joins_network()) {
+            let begun = Instant::now();
+            hold_one(member, context)?;
+            member.took("hold", begun.elapsed());
+        }
+        Ok(())
+    }
+    Step::new("hold", run, release)
+}
+
+fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("packets to {} cannot be held", member.name);
+    let spec = published::spec(&member.inspect);
+    let hold = Hold::place(spec.clone(), holds::bounds(context)).or_fail(failed)?;
+    member.queue = Some(hold.queue());
+    context.holds.keep(member.id.clone(), hold);
+    let netns = network_of(member)?;
+    inside::hold_new(&netns).or_fail(failed)?;
+    let waiting = inside::wait_accept_queues_empty(member.pid, context.settings.accept_patience()).or_fail(failed)?;
+    if !waiting.is_empty() {
+        context.told.note(&format!("{} lets connections to ports {waiting:?} wait to be accepted", member.name));
+    }
+    member.frozen_at = Some(jiff::Timestamp::now());
+    tighten(member, context).map(drop)
+}
+
+/// Holds everything, with the replies to all connections that the container has opened by now.
+fn tighten(member: &Member, context: &Context) -> Result<Remembered, Failure> {
+    let failed = || format!("packets to {} cannot be held", member.name);
+    let remembered = Remembered::now(published::spec(&member.inspect), member.queue).or_fail(failed)?;
+    let tightened = context.holds.with(&member.id, |hold| hold.tighten(remembered.outbound()));
+    tightened.transpose().or_fail(failed)?;
+    Ok(remembered)
+}
+
+fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+    for member in operation.members.iter().filter(|member| !member.joins_network()) {
+        let failed = || format!("the hold on {} cannot be lifted", member.name);
+        // A container that has ended took its namespace, and the rules in it, along.
+        if let Ok(netns) = network_of(member) {
+            inside::release(&netns).or_fail(failed)?;
+        }
+        if let Some(mut hold) = context.holds.take(&member.id) {
+            hold.release().or_fail(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn network_of(member: &Member) -> Result<NetNs, Failure> {
+    NetNs::of_process(member.pid.unsigned_abs()).or_fail(|| format!("the network namespace of {} cannot be opened", member.name))
+}
+
+/// Memory and processes go to disk; then the processes stand still and wait for the verdict.
+pub fn dump() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        let leader = (operation.members[0].id.clone(), operation.members[0].checkpoint.clone());
+        let leave_running = operation.leave_running;
+        for member in &mut operation.members {
+            let begun = Instant::now();
+            let staging = staging(context, member)?;
+            let work = make_work_directory(&member.id).or_fail(|| store_failed(member))?;
+            let dump = Dump {
+                container: member.id.clone(),
+                leader: leader.clone(),
+                images: &staging.images(),
+                work: &work,
+                leave_running,
+                skip_in_flight: false,
+            };
+            let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error))?;
+            member.still = Some(still);
+            member.pages_bytes = describe::pages_bytes(&staging.images());
+            member.took("dump", begun.elapsed());
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in &mut operation.members {
+            let failed = || format!("what the dump left in {} cannot be taken away", member.name);
+            match member.still.take() {
+                Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
+                None => mend::wait_for_dump_to_end(&work_directory(&member.id)),
+            }
+            mend::after_dump(member.pid).or_fail(failed)?;
+        }
+        Ok(())
+    }
+    Step::new("dump", run, undo)
+}
+
+fn dump_one(dump: &Dump<'_>, context: &Context) -> Result<Still, DumpError> {
+    match dump.run(&context.dumps) {
+        // The application does not accept it: the connection is dropped, and its client connects anew.
+        Err(error) if error.is_in_flight() => Dump { skip_in_flight: true, ..dump.clone() }.run(&context.dumps),
+        other => other,
+    }
+}
+
+fn dump_failed(member: &Member, error: &DumpError) -> Failure {
+    let failure = Failure::new(format!("{} cannot be dumped", member.name)).because(error);
+    failure.details(error.log().to_vec()).remedy(format!("see what stands against it: transship check {}", member.name))
+}
+
+/// What else has to be as it is now: files, connection tracking, addresses.
+pub fn copy() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in &mut operation.members {
+            let begun = Instant::now();
+            copy_rootfs(member, context)?;
+            if !member.joins_network() {
+                let network = tighten(member, context)?;
+                write_extra(&staging(context, member)?, NETWORK_FILE, &network).or_fail(|| store_failed(member))?;
+            }
+            member.took("copy", begun.elapsed());
+        }
+        Ok(())
+    }
+    Step::new("copy", run, nothing)
+}
+
+fn copy_rootfs(member: &Member, context: &Context) -> Result<(), Failure> {
+let _ = (member, context); Ok(()) //ROOTFS2
+}
+
+/// Digests, manifest, and the rename that makes it a checkpoint.
+pub fn seal() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        let group: Vec<_> = operation.members.iter().map(|member| member.checkpoint.clone()).collect();
+        let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
+        for member in &mut operation.members {
+            let begun = Instant::now();
+            let failed = || format!("the checkpoint of {} cannot be sealed", member.name);
+            let staging = staging(context, member)?;
+            let facts = describe::Facts {
+                id: &member.checkpoint,
+                name: operation.name.as_ref(),
+                group: &group,
+                leave_running: operation.leave_running,
+                init: member.pid,
+                frozen_at: member.frozen_at.unwrap_or_else(jiff::Timestamp::now),
+                timings: &member.timings,
+                images: &staging.images(),
+            };
+            let manifest = describe::manifest(&member.container(), &engine, &facts);
+            let manifest = manifest.map_err(|error| Failure::new(failed()).because(error.as_ref()))?;
+            staging.seal(manifest, Durability::Deferred, &|_| {}).or_fail(failed)?;
+            member.took("seal", begun.elapsed());
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in &operation.members {
+            match context.catalog.remove(&member.checkpoint) {
+                Err(error) if !error.is_not_found() => return Err(Failure::new(store_failed(member)).because(&error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    Step::new("seal", run, undo)
+}
+
+/// The next create of each container restores it. The claim on the group's leader is placed last: it is the
+/// commit, for the helper, for CRIU's action scripts and for the recovery alike.
+pub fn claim() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in operation.members.iter().rev() {
+            let checkpoint = context.catalog.get(&member.checkpoint).or_fail(|| store_failed(member))?;
+            let manifest = checkpoint.manifest_digest().to_string();
+            let claim = Claim::new(member.id.clone(), member.checkpoint.clone(), manifest, gate::SOCKET.into());
+            context.claims.place(&claim).or_fail(|| format!("{} cannot be claimed", member.name))?;
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in &operation.members {
+            let withdrawn = context.claims.withdraw(&member.id);
+            withdrawn.or_fail(|| format!("the claim on {} cannot be withdrawn", member.name))?;
+        }
+        Ok(())
+    }
+    Step::new("claim", run, undo)
+}
+
+/// CRIU ends the processes without a word to anybody; those that joined a namespace go before its owner.
+pub fn stop() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in operation.members.iter_mut().rev() {
+            let begun = Instant::now();
+            stop_one(member, context).map_err(|failure| {
+                failure.remedy(format!("its checkpoint is whole; bring it back with: transship restore {}", member.name))
+            })?;
+            member.took("stop", begun.elapsed());
+        }
+        Ok(())
+    }
+    Step::new("stop", run, nothing)
+}
+
+fn stop_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("the processes of {} cannot be ended", member.name);
+    match member.still.take() {
+        Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
+        None => mend::end_silently(&context.docker, &member.id.to_string(), member.pid).or_fail(failed)?,
+    }
+    context.docker.wait_until_stopped(&member.id.to_string()).or_fail(failed)
+}
+
+/// A backup is taken: the containers go on.
+pub fn go_on() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        for member in &mut operation.members {
+            if let Some(still) = member.still.take() {
+                still.end(Verdict::Keep).or_fail(|| format!("{} could not go on after its dump", member.name))?;
+            }
+            if let Some(frozen_at) = member.frozen_at {
+                member.took("frozen", jiff::Timestamp::now().duration_since(frozen_at).unsigned_abs());
+            }
+        }
+        release(operation, context)
+    }
+    Step::new("go-on", run, nothing)
+}

@@ -1,0 +1,42 @@
+//! Holds across the helper's own restart, and the end of those that belong to nothing.
+
+use crate::network::hold::{self, Bounds, Hold};
+use crate::restore::prepare;
+use crate::store::claims::Claim;
+use crate::world::{Context, World};
+
+/// The bounds that the settings give.
+pub fn bounds(world: &World) -> Bounds {
+    Bounds { max_packets: world.settings.parked_packets, ..Bounds::default() }
+}
+
+/// Takes over the holds of frozen containers that a helper before this one placed.
+///
+/// Its parked packets are lost with it, and sent again by their senders; the rules have kept all others out.
+pub fn take_over(context: &Context) {
+    for claim in context.claims.all() {
+        match readopt(context, &claim) {
+            Ok(Some(hold)) => context.holds.keep(claim.container, hold),
+            Ok(None) => {}
+            Err(error) => tracing::error!(container = %claim.container, %error, "its hold could not be taken over"),
+        }
+    }
+}
+
+fn readopt(context: &Context, claim: &Claim) -> Result<Option<Hold>, Box<dyn std::error::Error>> {
+    let checkpoint = context.catalog.get(&claim.checkpoint)?;
+    let network = prepare::network(&checkpoint)?;
+    let Some(queue) = network.queue else { return Ok(None) };
+    Ok(Some(Hold::readopt(network.spec, queue, bounds(context))?))
+}
+
+/// Removes the rules of holds that stand for nothing (I5).
+pub fn sweep(context: &Context) {
+    let claims = context.claims.all();
+    let kept: Vec<u16> = claims.iter().filter_map(|claim| context.holds.with(&claim.container, |hold| hold.queue())).collect();
+    match hold::sweep(&kept) {
+        Ok(swept) if swept.is_empty() => {}
+        Ok(swept) => tracing::warn!(?swept, "holds that belonged to nothing are lifted"),
+        Err(error) => tracing::error!(%error, "old holds could not be swept"),
+    }
+}

@@ -1,0 +1,51 @@
+//! `rm`: delete checkpoints.
+
+use crate::failure::{Failure, OrFail};
+use crate::store::claims::Claim;
+use crate::store::{Checkpoint, CheckpointId};
+use crate::world::Context;
+use serde_json::{Value, json};
+
+/// Deletes checkpoints; all are found, and none refused, before the first goes.
+pub fn run(context: &Context, references: &[String], force: bool) -> Result<Value, Failure> {
+    let mut found = Vec::new();
+    for reference in references {
+        let checkpoint = super::find(context, reference)?;
+        let claim = claim_on(context, checkpoint.id());
+        if claim.is_some() && !force {
+            let name = &checkpoint.manifest().container.name;
+            return Err(Failure::refused(format!("checkpoint {} is the only copy of {name}, which is frozen", checkpoint.id()))
+                .remedy(format!("bring it back first (transship restore {name}), or abandon it with --force")));
+        }
+        found.push((checkpoint, claim));
+    }
+    for (checkpoint, claim) in &found {
+        if let Some(claim) = claim {
+            abandon(context, checkpoint, claim)?;
+        }
+        remove(context, checkpoint.id())?;
+    }
+    Ok(json!({ "removed": found.iter().map(|(checkpoint, _)| checkpoint.id()).collect::<Vec<_>>() }))
+}
+
+/// The claim that names a checkpoint.
+pub fn claim_on(context: &Context, id: &CheckpointId) -> Option<Claim> {
+    context.claims.all().into_iter().find(|claim| &claim.checkpoint == id)
+}
+
+/// Deletes one checkpoint that nothing claims.
+pub fn remove(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
+    context.packing.stop(id);
+    context.catalog.remove(id).or_fail(|| format!("checkpoint {id} cannot be deleted"))
+}
+
+/// The frozen container is a stopped one from here on: its clients are told so, and its restart policy is back.
+fn abandon(context: &Context, checkpoint: &Checkpoint, claim: &Claim) -> Result<(), Failure> {
+    let name = &checkpoint.manifest().container.name;
+    context.claims.withdraw(&claim.container).or_fail(|| format!("the claim on {name} cannot be withdrawn"))?;
+    if let Some(mut hold) = context.holds.take(&claim.container) {
+        hold.release().or_fail(|| format!("the hold on {name} cannot be lifted"))?;
+    }
+    crate::restore::settle::container(&context.world, claim);
+    Ok(())
+}

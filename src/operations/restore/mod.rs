@@ -1,0 +1,97 @@
+//! `restore`: bring frozen containers back, or make a new one from a checkpoint.
+//!
+//! ```text
+//! in place:  verify           claim  start*
+//! as new:    verify  create   claim  start*                                        * commits
+//! ```
+//!
+//! Between `docker start` and its return, the gate ([`crate::restore::gate`]) puts the network in order and lifts
+//! the hold. What is left to do then, such as the restart policy, is done when the container runs.
+
+mod steps;
+mod targets;
+
+use crate::failure::Failure;
+use crate::saga::{self, Operation, Step};
+use crate::store::{CheckpointId, ContainerId};
+use crate::world::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Restoring one group of containers, or one new container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Restore {
+    /// In the order in which they are started: who owns the network namespace first.
+    targets: Vec<Target>,
+    /// Whether a container that cannot be restored is started afresh.
+    cold_start_on_failure: bool,
+}
+
+/// One container to restore.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Target {
+    /// From this checkpoint.
+    checkpoint: CheckpointId,
+    /// The name it has or gets.
+    name: String,
+    /// The container; unknown until a new one is created.
+    container: Option<ContainerId>,
+    /// Whether a new container is made.
+    is_new: bool,
+    /// How long it was away, in microseconds; unknown for checkpoints of containers that ran on.
+    downtime_us: Option<u64>,
+    /// Whether it was started afresh.
+    cold_started: bool,
+}
+
+impl Operation for Restore {
+    type World = Context;
+
+    const KIND: &'static str = "restore";
+
+    fn steps(&self) -> Vec<Step<Self, Context>> {
+        match self.targets.iter().any(|target| target.is_new) {
+            true => vec![steps::verify(), steps::create(), steps::claim(), steps::start().commits()],
+            false => vec![steps::verify(), steps::claim(), steps::start().commits()],
+        }
+    }
+
+    fn has_committed(&self, context: &Context) -> bool {
+        let containers = self.targets.iter().filter_map(|target| target.container.as_ref());
+        containers.into_iter().any(|container| context.claims.is_committed(container))
+    }
+
+    fn subject(&self) -> String {
+        self.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn answer(&self) -> Value {
+        let one = |target: &Target| {
+            json!({
+                "name": target.name,
+                "id": target.container,
+                "checkpoint": target.checkpoint,
+                "downtime_us": target.downtime_us,
+                "cold_started": target.cold_started,
+            })
+        };
+        json!({ "containers": self.targets.iter().map(one).collect::<Vec<_>>() })
+    }
+}
+
+/// Finds what is to be restored, checks that it can be, and restores it.
+pub fn run(
+    context: &Context,
+    reference: &str,
+    name: Option<String>,
+    cold_start_on_failure: bool,
+    peer: &str,
+) -> Result<Value, Failure> {
+    let targets = targets::find(context, reference, name.as_deref())?;
+    targets::admit(context, &targets)?;
+    let operation = Restore { targets, cold_start_on_failure };
+    let world = &context.world;
+    let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), peer);
+    super::pack::begin(world);
+    answer
+}

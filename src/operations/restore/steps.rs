@@ -1,0 +1,174 @@
+//! The steps of `restore`, each beside its undo.
+
+use super::{Restore, Target};
+//use crate::archive::rootfs;
+use crate::checkpoint::mend;
+use crate::docker::{Container, creation_request};
+use crate::failure::{Failure, OrFail};
+use crate::restore::{gate, prepare};
+use crate::saga::Step;
+use crate::store::claims::Claim;
+use crate::store::ContainerId;
+use crate::world::Context;
+use std::path::Path;
+
+type RestoreStep = Step<Restore, Context>;
+
+
+/// Every digest of every checkpoint, before Docker is told anything (I4).
+pub fn verify() -> RestoreStep {
+    fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        for target in &operation.targets {
+            let told = |done, total| context.told.bytes("verified", done, total);
+            prepare::verify(context, &target.checkpoint, &told)?;
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        for target in &operation.targets {
+            prepare::forget(context, &target.checkpoint);
+        }
+        Ok(())
+    }
+    Step::new("verify", run, undo)
+}
+
+/// A new container with the specification, the image and the files of the frozen one.
+pub fn create() -> RestoreStep {
+    fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        for target in operation.targets.iter_mut().filter(|target| target.is_new) {
+            create_one(target, context).or_fail(|| format!("a new container {} cannot be made", target.name))?;
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        for target in operation.targets.iter().filter(|target| target.is_new) {
+            let Some(id) = &target.container else { continue };
+            match context.docker.remove(&id.to_string()) {
+                Err(error) if !error.is_not_found() => {
+                    return Err(Failure::new(format!("the new container {} cannot be removed", target.name)).because(&error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    Step::new("create", run, undo)
+}
+
+fn create_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("a new container {} cannot be made", target.name);
+    let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
+    let request = creation_request(&checkpoint.manifest().container.spec);
+    let id = context.docker.create(&target.name, &request).or_fail(failed)?;
+    target.container = Some(id.parse().or_fail(failed)?);
+    let container = context.docker.container(&id).or_fail(failed)?;
+    put_files(&container, &checkpoint).map_err(|failure| failure.remedy("see: docker info --format '{{.Driver}}'"))
+}
+
+fn put_files(container: &Container, checkpoint: &crate::store::checkpoint::Checkpoint) -> Result<(), Failure> {
+    let Some(upper) = container.upper_directory() else {
+        return Err(Failure::new("Docker's storage driver does not say where the writable layer is"));
+    };
+    let _ = (Path::new(upper), checkpoint); Ok(()) //ROOTFS3
+}
+
+/// The next create of each container restores its checkpoint.
+pub fn claim() -> RestoreStep {
+    fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        for target in &operation.targets {
+            let failed = || format!("{} cannot be claimed", target.name);
+            let container = container_of(target)?;
+            let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
+            let manifest = checkpoint.manifest_digest().to_string();
+            let claim = Claim::new(container, target.checkpoint.clone(), manifest, gate::SOCKET.into());
+            context.claims.place(&claim).or_fail(failed)?;
+        }
+        Ok(())
+    }
+    /// A frozen container's claim stays: it is what keeps `docker start` from starting it afresh.
+    fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        for target in operation.targets.iter().filter(|target| target.is_new) {
+            if let Some(container) = &target.container {
+                context.claims.withdraw(container).or_fail(|| "the claim cannot be withdrawn".into())?;
+            }
+        }
+        Ok(())
+    }
+    Step::new("claim", run, undo)
+}
+
+fn container_of(target: &Target) -> Result<ContainerId, Failure> {
+    target.container.clone().ok_or_else(|| Failure::new(format!("there is no container {} yet", target.name)))
+}
+
+/// `docker start`, which restores; the gate does the rest while Docker waits.
+pub fn start() -> RestoreStep {
+    fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        let cold_start = operation.cold_start_on_failure;
+        for target in &mut operation.targets {
+            match start_one(target, context) {
+                Err(failure) if cold_start => {
+                    tracing::warn!(container = target.name, %failure, "starting it afresh, as was allowed");
+                    context.told.note(&format!("{failure}; starting it afresh, as was allowed"));
+                    start_afresh(target, context)?;
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        operation.targets.iter().try_for_each(|target| stop_one(target, context))
+    }
+    Step::new("start", run, undo)
+}
+
+fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
+    let container = container_of(target)?;
+    let remedy = format!("its checkpoint is whole: see transship check, then transship restore {}", target.name);
+    context
+        .docker
+        .start(&container.to_string())
+        .or_fail(|| format!("{} was not restored", target.name))
+        .map_err(|failure| failure.remedy(remedy))?;
+    // I8: Docker's word that it started is not enough; the gate must have let it go, or hold it for its group.
+    let claim = context.claims.find(&container).or_fail(|| "the claims cannot be read".into())?;
+    let restored = claim.is_none() || context.waiting.has(&container) || context.claims.is_committed(&container);
+    if !restored {
+        return Err(Failure::new(format!("{} was started afresh: Docker ran a runc that is not the interposer", target.name))
+            .remedy(format!("docker stop {0}; transship install; transship restore {0}", target.name))
+            .needs_person());
+    }
+    target.downtime_us = context.downtimes.take(&container);
+    Ok(())
+}
+
+fn start_afresh(target: &mut Target, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("{} cannot be started afresh", target.name);
+    let container = container_of(target)?;
+    context.claims.withdraw(&container).or_fail(failed)?;
+    context.docker.start(&container.to_string()).or_fail(failed)?;
+    target.cold_started = true;
+    Ok(())
+}
+
+/// A container that was restored and never let go ends without a word; its claim stands for the next try.
+fn stop_one(target: &Target, context: &Context) -> Result<(), Failure> {
+    let Some(container) = target.container.clone() else { return Ok(()) };
+    let failed = || format!("the restored copy of {} cannot be ended", target.name);
+    if context.claims.is_committed(&container) || context.claims.find(&container).or_fail(failed)?.is_none() {
+        return Ok(());
+    }
+    context.waiting.take(&container);
+    match context.docker.container(&container.to_string()) {
+        Ok(found) => {
+            if let Some(pid) = found.pid() {
+                mend::end_silently(&context.docker, &container.to_string(), pid).or_fail(failed)?;
+            }
+        }
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(Failure::new(failed()).because(&error)),
+    }
+    context.claims.give_back(&container).or_fail(failed)
+}

@@ -1,0 +1,92 @@
+//! What a reference means, and whether it can be restored here.
+
+use super::Target;
+use crate::failure::{Failure, OrFail};
+use crate::services::{Interposition, effective_runc};
+use crate::store::Checkpoint;
+use crate::world::Context;
+
+/// The containers that `reference` means: the whole group of a checkpoint in place, or one new container.
+pub fn find(context: &Context, reference: &str, name: Option<&str>) -> Result<Vec<Target>, Failure> {
+    let checkpoint = context
+        .catalog
+        .find(reference)
+        .or_fail(|| format!("there is no checkpoint {reference}, and none of a container {reference}"))
+        .map_err(|failure| failure.remedy("see: transship ls"))?;
+    if let Some(name) = name {
+        return Ok(vec![target(&checkpoint, Some(name))]);
+    }
+    let group = &checkpoint.manifest().group;
+    let mut targets = Vec::new();
+    for member in group {
+        let member = context.catalog.get(member).or_fail(|| {
+            format!("checkpoint {member}, which was frozen together with {}, is gone", checkpoint.id())
+        })?;
+        targets.push(target(&member, None));
+    }
+    if targets.is_empty() {
+        targets.push(target(&checkpoint, None));
+    }
+    Ok(targets)
+}
+
+fn target(checkpoint: &Checkpoint, new_name: Option<&str>) -> Target {
+    let container = &checkpoint.manifest().container;
+    Target {
+        checkpoint: checkpoint.id().clone(),
+        name: new_name.unwrap_or(&container.name).to_owned(),
+        container: new_name.is_none().then(|| container.id.clone()),
+        is_new: new_name.is_some(),
+        downtime_us: None,
+        cold_started: false,
+    }
+}
+
+/// Refuses what cannot be; nothing is touched.
+pub fn admit(context: &Context, targets: &[Target]) -> Result<(), Failure> {
+    if effective_runc() != Interposition::Interposed {
+        return Err(Failure::refused("the interposer is not in front of runc: Docker would start it afresh")
+            .remedy("run: transship install"));
+    }
+    targets.iter().try_for_each(|target| match target.is_new {
+        true => admit_new(context, target),
+        false => admit_in_place(context, target),
+    })
+}
+
+fn admit_in_place(context: &Context, target: &Target) -> Result<(), Failure> {
+    let id = target.container.as_ref().map(ToString::to_string).unwrap_or_default();
+    let container = match context.docker.container(&id) {
+        Ok(container) => container,
+        Err(error) if error.is_not_found() => {
+            return Err(Failure::refused(format!("container {} ({id:.12}) is no longer here", target.name))
+                .remedy(format!("restore it as a new one: transship restore {} --name {}", target.checkpoint, target.name)));
+        }
+        Err(error) => return Err(Failure::new(format!("{} cannot be looked at", target.name)).because(&error)),
+    };
+    if matches!(container.status(), "running" | "paused" | "restarting") {
+        return Err(Failure::refused(format!("{} runs already: it is {}", target.name, container.status()))
+            .remedy(format!("stop it first, or restore beside it: transship restore {} --name NAME", target.checkpoint)));
+    }
+    Ok(())
+}
+
+fn admit_new(context: &Context, target: &Target) -> Result<(), Failure> {
+    let failed = || format!("{} cannot be restored as {}", target.checkpoint, target.name);
+    match context.docker.container(&target.name) {
+        Ok(_) => return Err(Failure::refused(format!("there is a container {} already", target.name)).remedy("choose another --name")),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(Failure::new(failed()).because(&error)),
+    }
+    let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
+    let container = &checkpoint.manifest().container;
+    if checkpoint.manifest().group.len() > 1 {
+        return Err(Failure::refused(format!("{} was frozen together with others, with which it shares a network", container.name))
+            .remedy("restore the group in place, without --name"));
+    }
+    if !context.docker.has_image(&container.image_id).or_fail(failed)? {
+        return Err(Failure::refused(format!("its image {} ({}) is not on this host", container.image, container.image_id))
+            .remedy(format!("bring it here: docker save {} on the other host, docker load on this one", container.image)));
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The gate: where the interposer asks what to do with a claimed container.
+
+use super::criu_config::{self, Connections};
+use super::{prepare, thaw};
+pub use crate::interposer::SOCKET;
+use crate::checkpoint::dump::Verdict;
+use crate::interposer::{Answer, Images, Request, read_line};
+use crate::store::claims::Claim;
+use crate::store::{Checkpoint, ContainerId};
+use crate::world::{Waiting, World};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where CRIU logs restores; not in the store, which keeps what it has verified unchanged.
+const WORK: &str = "/run/transship/restore";
+
+/// Listens at the gate; root alone may ask.
+pub fn listen(world: &Arc<World>) -> io::Result<()> {
+    let path = Path::new(SOCKET);
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    nix::sys::stat::umask(mask);
+    let listener = listener?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let world = Arc::clone(world);
+    std::thread::Builder::new().name("gate".into()).spawn(move || accept(&world, &listener))?;
+    Ok(())
+}
+
+fn accept(world: &Arc<World>, listener: &UnixListener) {
+    for stream in listener.incoming() {
+        let world = Arc::clone(world);
+        let served = stream.and_then(|stream| {
+            std::thread::Builder::new().name("gate-asker".into()).spawn(move || serve(&world, stream))
+        });
+        if let Err(error) = served {
+            tracing::error!(%error, "the gate could not take a question");
+        }
+    }
+}
+
+fn serve(world: &Arc<World>, mut stream: UnixStream) {
+    let answer = match read_line::<Request>(&stream) {
+        Ok(request) => answer(world, &request),
+        Err(error) => Answer::Refused { reason: format!("the question cannot be read: {error}") },
+    };
+    if let Answer::Refused { reason } = &answer {
+        tracing::warn!(reason, "refused at the gate");
+    }
+    let told = serde_json::to_vec(&answer).map_err(io::Error::from).and_then(|mut line| {
+        line.push(b'\n');
+        stream.write_all(&line)
+    });
+    if let Err(error) = told {
+        tracing::warn!(%error, "the interposer did not wait for its answer");
+    }
+}
+
+fn answer(world: &Arc<World>, request: &Request) -> Answer {
+    let answered = match request {
+        Request::Dumped { container } => dumped(world, container),
+        Request::Create { container, manifest, .. } => create(world, container, manifest).map(Answer::Restore),
+        Request::Restored { container, pid } => restored(world, container, *pid).map(|()| Answer::Done),
+        Request::Failed { container, reason } => failed(world, container, reason).map(|()| Answer::Done),
+        Request::Start { container } => start(world, container),
+    };
+    answered.unwrap_or_else(|reason| Answer::Refused { reason })
+}
+
+fn dumped(world: &World, container: &str) -> Result<Answer, String> {
+    let id: ContainerId = container.parse().map_err(|error| format!("{container:?}: {error}"))?;
+    match world.dumps.ask(&id) {
+        Verdict::Keep => Ok(Answer::Done),
+        Verdict::GiveUp => Err(format!("the dump of {id:.12} does not count; its processes go on")),
+    }
+}
+
+/// The claim that the interposer has just taken, as the store has it.
+fn taken(world: &World, container: &str) -> Result<Claim, String> {
+    let id: ContainerId = container.parse().map_err(|error| format!("{container:?}: {error}"))?;
+    let claim = world.claims.taken(&id).map_err(|error| error.to_string())?;
+    claim.ok_or_else(|| format!("there is no claim on container {id:.12}"))
+}
+
+fn create(world: &World, container: &str, manifest: &str) -> Result<Images, String> {
+    let claim = taken(world, container)?;
+    if claim.manifest != manifest {
+        return Err("the claim was changed while it was being taken".into());
+    }
+    let images = prepare::images(world, &claim).map_err(|failure| failure.to_string())?.images;
+    let checkpoint = world.catalog.get(&claim.checkpoint).map_err(|error| error.to_string())?;
+    let connections = connections(&checkpoint, &claim);
+    let work = work_directory(&claim).map_err(|error| format!("cannot make a working directory: {error}"))?;
+    let criu_config = work.join("criu.conf");
+    criu_config::write(&criu_config, connections)
+        .map_err(|error| format!("cannot write {}: {error}", criu_config.display()))?;
+    let network = prepare::network(&checkpoint).map_err(|failure| failure.to_string())?;
+    let addresses = match connections {
+        Connections::Kept => network.addresses().to_vec(),
+        Connections::Closed => Vec::new(),
+    };
+    Ok(Images { images, work, criu_config, addresses, options: criu_config::runc_options(connections) })
+}
+
+/// Another container than the one that was frozen has another address: its connections cannot live.
+fn connections(checkpoint: &Checkpoint, claim: &Claim) -> Connections {
+    match checkpoint.manifest().container.id == claim.container {
+        true => Connections::Kept,
+        false => Connections::Closed,
+    }
+}
+
+/// Where CRIU logs the restore of a container.
+pub fn work_path(container: &ContainerId) -> PathBuf {
+    Path::new(WORK).join(container.to_string())
+}
+
+fn work_directory(claim: &Claim) -> io::Result<PathBuf> {
+    let work = work_path(&claim.container);
+    match std::fs::remove_dir_all(&work) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::create_dir_all(&work)?;
+    std::fs::set_permissions(&work, std::fs::Permissions::from_mode(0o700))?;
+    Ok(work)
+}
+
+fn restored(world: &World, container: &str, pid: i32) -> Result<(), String> {
+    let claim = taken(world, container)?;
+    tracing::info!(%container, pid, checkpoint = %claim.checkpoint, "restored, and stopped");
+    world.waiting.keep(claim.container, Waiting { pid });
+    Ok(())
+}
+
+fn failed(world: &World, container: &str, reason: &str) -> Result<(), String> {
+    let claim = taken(world, container)?;
+    tracing::error!(%container, checkpoint = %claim.checkpoint, reason, "could not be restored");
+    world.claims.give_back(&claim.container).map_err(|error| error.to_string())
+}
+
+fn start(world: &Arc<World>, container: &str) -> Result<Answer, String> {
+    let claim = taken(world, container)?;
+    let waiting = world.waiting.get(&claim.container);
+    let waiting = waiting.ok_or_else(|| format!("container {container:.12} was not restored by this helper"))?;
+    thaw::container(world, &claim, &waiting).map_err(|failure| failure.to_string())
+}

@@ -1,0 +1,17 @@
+//! Bringing a container back: verified images, a claim, and the conversation with the interposer.
+//!
+//! ```text
+//!  docker start ─► shim ─► interposer            helper's gate
+//!                   create ──────────── Create ──► verified images? ── Restore(images)
+//!                   runc restore (stopped)
+//!                           ─────────── Restored ─► pid noted
+//!  dockerd: eth0, ports
+//!                   start ───────────── Start ───► claim committed, tracking put back, hold lifted ── Go
+//!                   SIGCONT
+//! ```
+
+mod criu_config;
+pub mod gate;
+pub mod prepare;
+pub mod settle;
+mod thaw;

@@ -1,0 +1,34 @@
+//! What is left to do when a restored container runs.
+
+use crate::docker::Container;
+use crate::store::claims::Claim;
+use crate::world::World;
+
+/// Gives a container its restart policy back and removes what the restore needed. Repeating it is harmless.
+pub fn container(world: &World, claim: &Claim) {
+    super::prepare::forget(world, &claim.checkpoint);
+    remove_directory(&super::gate::work_path(&claim.container));
+    if let Err(error) = give_restart_policy_back(world, claim) {
+        tracing::error!(container = %claim.container, %error, "the restart policy could not be put back");
+    }
+}
+
+fn give_restart_policy_back(world: &World, claim: &Claim) -> Result<(), Box<dyn std::error::Error>> {
+    let checkpoint = world.catalog.get(&claim.checkpoint)?;
+    let before = Container::new(checkpoint.manifest().container.spec.clone()).restart_policy();
+    let now = world.docker.container(&claim.container.to_string())?.restart_policy();
+    if before != now {
+        world.docker.set_restart_policy(&claim.container.to_string(), &before)?;
+    }
+    Ok(())
+}
+
+/// Removes a directory that may be gone already.
+pub fn remove_directory(path: &std::path::Path) {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "could not be removed");
+        }
+        _ => {}
+    }
+}

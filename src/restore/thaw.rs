@@ -1,0 +1,119 @@
+//! The moment a restored container runs again.
+
+use super::prepare;
+use crate::failure::{Failure, OrFail};
+use crate::interposer::{Answer, resume};
+use crate::network::netns::NetNs;
+use crate::network::remembered::Remembered;
+use crate::network::{neighbours, temporary, tracking};
+use crate::store::claims::Claim;
+use crate::store::{Checkpoint, ContainerId};
+use crate::world::{Waiting, World};
+use std::sync::Arc;
+
+/// Puts the container's network in order and lets it run, or leaves it stopped until its group is complete.
+pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result<Answer, Failure> {
+    let checkpoint = get(world, claim)?;
+    let network = prepare::network(&checkpoint)?;
+    // I6: addresses, routes and connection tracking first.
+    temporary::remove(waiting.pid, &network.addresses())
+        .or_fail(|| "the temporary addresses cannot be taken away".into())?;
+    let absent = absent_members(world, &checkpoint, &claim.container);
+    if !absent.is_empty() {
+        tracing::info!(container = %claim.container, waits_for = absent.len(), "restored; waits for its group");
+        return Ok(Answer::Later);
+    }
+    put_tracking_back(&network);
+    let group = group_claims(world, &checkpoint, claim)?;
+    for member in &group {
+        // The point of no return: from here on this container runs, whoever dies.
+        world.claims.commit(&member.container).or_fail(|| "the claim cannot be committed".into())?;
+    }
+    lift_hold(world, &group, waiting.pid, &network);
+    for member in group.iter().filter(|member| member.container != claim.container) {
+        resume_member(world, member)?;
+    }
+    note_downtimes(world, &group);
+    let stay_stopped = checkpoint.manifest().dump.stopped_pids.clone();
+    settle_later(world, group);
+    Ok(Answer::Go { stay_stopped })
+}
+
+/// Continues a member of a group whose start Docker has seen already.
+fn resume_member(world: &World, member: &Claim) -> Result<(), Failure> {
+    let waiting = world.waiting.get(&member.container);
+    let waiting = waiting.ok_or_else(|| Failure::new(format!("{} was not restored by this helper", member.container)))?;
+    let stay_stopped = get(world, member)?.manifest().dump.stopped_pids.clone();
+    resume::processes(waiting.pid, &stay_stopped)
+        .or_fail(|| format!("the processes of {} cannot be continued", member.container))?;
+    world.claims.finish(&member.container).or_fail(|| "the claim cannot be finished".into())
+}
+
+/// Members of the checkpoint's group that are claimed and not restored yet, besides `container`.
+fn absent_members(world: &World, checkpoint: &Checkpoint, container: &ContainerId) -> Vec<ContainerId> {
+    let others = world.claims.all().into_iter().filter(|claim| checkpoint.manifest().group.contains(&claim.checkpoint));
+    others.map(|claim| claim.container).filter(|other| other != container && !world.waiting.has(other)).collect()
+}
+
+/// The claims of the whole group, or of the container alone.
+fn group_claims(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> Result<Vec<Claim>, Failure> {
+    let group = &checkpoint.manifest().group;
+    let members = world.claims.all().into_iter().filter(|other| group.contains(&other.checkpoint));
+    let mut claims: Vec<Claim> = members.collect();
+    if claims.iter().all(|other| other.container != claim.container) {
+        claims.push(claim.clone());
+    }
+    Ok(claims)
+}
+
+fn put_tracking_back(network: &Remembered) {
+    // A connection whose entry cannot be put back may be lost, and it is the only one: the others and the
+    // container itself are not kept back for it.
+    match tracking::put_back(&network.tracked) {
+        Ok(done) => tracing::info!(?done, of = network.tracked.len(), "connection tracking put back"),
+        Err(error) => tracing::error!(%error, "connection tracking could not be put back"),
+    }
+}
+
+fn lift_hold(world: &World, group: &[Claim], pid: i32, network: &Remembered) {
+    for claim in group {
+        let Some(mut hold) = world.holds.take(&claim.container) else { continue };
+        match hold.release() {
+            Ok(report) => tracing::info!(container = %claim.container, ?report, "hold lifted"),
+            Err(error) => tracing::error!(container = %claim.container, %error, "the hold could not be lifted"),
+        }
+    }
+    if let Err(error) = NetNs::of_process(pid.unsigned_abs()).and_then(|netns| neighbours::announce(&netns, network.addresses())) {
+        tracing::warn!(%error, "the container's addresses could not be announced to its neighbours");
+    }
+}
+
+/// How long the containers were away, for who asked for the restore. A backup's container was not.
+fn note_downtimes(world: &World, group: &[Claim]) {
+    for claim in group {
+        let Ok(checkpoint) = get(world, claim) else { continue };
+        let manifest = checkpoint.manifest();
+        if !manifest.dump.leave_running {
+            let away = jiff::Timestamp::now().duration_since(manifest.created).unsigned_abs();
+            world.downtimes.keep(claim.container.clone(), u64::try_from(away.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// What nobody waits for: restart policies, directories, bookkeeping.
+fn settle_later(world: &Arc<World>, group: Vec<Claim>) {
+    let world = Arc::clone(world);
+    let settle = move || {
+        for claim in &group {
+            world.waiting.take(&claim.container);
+            super::settle::container(&world, claim);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("settle".into()).spawn(settle) {
+        tracing::error!(%error, "no thread to settle restored containers; the next start of the helper does it");
+    }
+}
+
+fn get(world: &World, claim: &Claim) -> Result<Checkpoint, Failure> {
+    world.catalog.get(&claim.checkpoint).or_fail(|| format!("checkpoint {} cannot be read", claim.checkpoint))
+}

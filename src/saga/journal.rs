@@ -1,0 +1,279 @@
+//! The journal: what was begun, how far it came, how it ended. One SQLite file, written by the helper alone.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS operations (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind    TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    asked_by TEXT NOT NULL,
+    phase   TEXT NOT NULL,
+    step    INTEGER NOT NULL,
+    state   TEXT NOT NULL,
+    result  TEXT,
+    began   TEXT NOT NULL,
+    ended   TEXT
+);
+CREATE TABLE IF NOT EXISTS entries (
+    operation INTEGER NOT NULL REFERENCES operations(id),
+    step      TEXT NOT NULL,
+    event     TEXT NOT NULL,
+    at        TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS entries_of ON entries(operation);
+";
+
+/// Why the journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// SQLite says no: a full disk, a damaged file, wrong permissions.
+    #[error("the journal cannot be {doing}")]
+    Database { doing: &'static str, #[source] source: rusqlite::Error },
+    /// An entry does not hold what this version writes.
+    #[error("operation {operation} in the journal cannot be read")]
+    Unreadable { operation: i64, #[source] source: serde_json::Error },
+}
+
+/// Where an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Steps are being run; nothing is committed.
+    Running,
+    /// Past its commit: what remains is run until it is done.
+    Committed,
+    /// A step failed; steps are being undone.
+    Undoing,
+    /// All steps ran.
+    Done,
+    /// Failed, and everything is undone.
+    Undone,
+    /// Failed, and a person has to look.
+    NeedsPerson,
+}
+
+impl Phase {
+    /// Whether nothing more happens by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Undone | Self::NeedsPerson)
+    }
+
+    fn as_text(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Committed => "committed",
+            Self::Undoing => "undoing",
+            Self::Done => "done",
+            Self::Undone => "undone",
+            Self::NeedsPerson => "needs-person",
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        [Self::Running, Self::Committed, Self::Undoing, Self::Done, Self::Undone, Self::NeedsPerson]
+            .into_iter()
+            .find(|phase| phase.as_text() == text)
+    }
+}
+
+/// One operation as the journal has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Its number, which operators use to name it.
+    pub id: i64,
+    /// Such as `checkpoint`.
+    pub kind: String,
+    /// What it is about, such as the containers' names.
+    pub subject: String,
+    /// Who asked: user and pid, from the socket's peer credentials.
+    pub asked_by: String,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The step that is being run or undone, counted from 0.
+    pub step: usize,
+    /// The operation's own state as of the last entry.
+    pub state: Value,
+    /// What it answered, or the failure.
+    pub result: Option<Value>,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// One line of an operation's course.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    /// The step's name.
+    pub step: String,
+    /// `begins`, `done`, `failed`, `undone`, ...
+    pub event: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The open journal.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Mutex<Connection>,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, making it where there is none.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let connection = Connection::open(path).map_err(db("opened"))?;
+        // An entry is on disk before its step begins: FULL makes each commit an fsync.
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(db("opened"))?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(db("opened"))?;
+        connection.execute_batch(SCHEMA).map_err(db("opened"))?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// Begins an operation; returns its number.
+    pub fn begin(&self, kind: &str, subject: &str, asked_by: &str, state: &Value) -> Result<i64, JournalError> {
+        let connection = self.lock();
+        connection
+            .execute(
+                "INSERT INTO operations (kind, subject, asked_by, phase, step, state, began) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
+                params![kind, subject, asked_by, Phase::Running.as_text(), state.to_string(), now()],
+            )
+            .map_err(db("written"))?;
+        Ok(connection.last_insert_rowid())
+    }
+
+    /// Records where an operation stands, with its state, in one transaction.
+    pub fn record(&self, operation: i64, at: (usize, &str), event: &str, phase: Phase, state: &Value) -> Result<(), JournalError> {
+        let (index, step) = at;
+        let mut connection = self.lock();
+        let transaction = connection.transaction().map_err(db("written"))?;
+        transaction
+            .execute(
+                "UPDATE operations SET phase = ?2, step = ?3, state = ?4 WHERE id = ?1",
+                params![operation, phase.as_text(), index as i64, state.to_string()],
+            )
+            .map_err(db("written"))?;
+        transaction
+            .execute("INSERT INTO entries VALUES (?1, ?2, ?3, ?4)", params![operation, step, event, now()])
+            .map_err(db("written"))?;
+        transaction.commit().map_err(db("written"))
+    }
+
+    /// Records an operation's end with what it answered.
+    pub fn end(&self, operation: i64, phase: Phase, result: &Value) -> Result<(), JournalError> {
+        self.lock()
+            .execute(
+                "UPDATE operations SET phase = ?2, result = ?3, ended = ?4 WHERE id = ?1",
+                params![operation, phase.as_text(), result.to_string(), now()],
+            )
+            .map(drop)
+            .map_err(db("written"))
+    }
+
+    /// Operations that have not ended, oldest first.
+    pub fn unfinished(&self) -> Result<Vec<OperationRecord>, JournalError> {
+        self.select("WHERE ended IS NULL ORDER BY id", 10_000)
+    }
+
+    /// Operations that ended and wait for a person, oldest first.
+    pub fn needing_a_person(&self) -> Result<Vec<OperationRecord>, JournalError> {
+        self.select("WHERE phase = 'needs-person' ORDER BY id", 1_000)
+    }
+
+    /// The last operations, newest first.
+    pub fn history(&self, limit: usize) -> Result<Vec<OperationRecord>, JournalError> {
+        self.select("ORDER BY id DESC", limit)
+    }
+
+    /// One operation.
+    pub fn operation(&self, id: i64) -> Result<Option<OperationRecord>, JournalError> {
+        let connection = self.lock();
+        let sql = format!("SELECT {COLUMNS} FROM operations WHERE id = ?1");
+        let row = connection.query_row(&sql, [id], read_row).optional().map_err(db("read"))?;
+        row.map(parse_row).transpose()
+    }
+
+    /// An operation's course, in order.
+    pub fn entries(&self, operation: i64) -> Result<Vec<Entry>, JournalError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare("SELECT step, event, at FROM entries WHERE operation = ?1 ORDER BY rowid")
+            .map_err(db("read"))?;
+        let rows = statement
+            .query_map([operation], |row| {
+                Ok(Entry { step: row.get(0)?, event: row.get(1)?, at: timestamp(&row.get::<_, String>(2)?) })
+            })
+            .map_err(db("read"))?;
+        rows.collect::<Result<_, _>>().map_err(db("read"))
+    }
+
+    fn select(&self, rest: &str, limit: usize) -> Result<Vec<OperationRecord>, JournalError> {
+        let connection = self.lock();
+        let sql = format!("SELECT {COLUMNS} FROM operations {rest} LIMIT ?1");
+        let mut statement = connection.prepare(&sql).map_err(db("read"))?;
+        let rows = statement.query_map([limit as i64], read_row).map_err(db("read"))?;
+        rows.map(|row| row.map_err(db("read")).and_then(parse_row)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A thread that panicked between two statements has left no transaction open: it rolled back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const COLUMNS: &str = "id, kind, subject, asked_by, phase, step, state, result, began, ended";
+
+struct RawRow {
+    id: i64,
+    texts: [String; 5],
+    step: i64,
+    result: Option<String>,
+    began: String,
+    ended: Option<String>,
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
+    Ok(RawRow {
+        id: row.get(0)?,
+        texts: [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(6)?],
+        step: row.get(5)?,
+        result: row.get(7)?,
+        began: row.get(8)?,
+        ended: row.get(9)?,
+    })
+}
+
+fn parse_row(row: RawRow) -> Result<OperationRecord, JournalError> {
+    let unreadable = |source| JournalError::Unreadable { operation: row.id, source };
+    let [kind, subject, asked_by, phase, state] = row.texts;
+    Ok(OperationRecord {
+        id: row.id,
+        kind,
+        subject,
+        asked_by,
+        // A phase of a newer version: nothing that this one may go on with.
+        phase: Phase::from_text(&phase).unwrap_or(Phase::NeedsPerson),
+        step: usize::try_from(row.step).unwrap_or_default(),
+        state: serde_json::from_str(&state).map_err(unreadable)?,
+        result: row.result.as_deref().map(serde_json::from_str).transpose().map_err(unreadable)?,
+        began: timestamp(&row.began),
+        ended: row.ended.as_deref().map(timestamp),
+    })
+}
+
+fn now() -> String {
+    Timestamp::now().to_string()
+}
+
+fn timestamp(text: &str) -> Timestamp {
+    text.parse().unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn db(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
+    move |source| JournalError::Database { doing, source }
+}

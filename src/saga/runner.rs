@@ -1,0 +1,211 @@
+//! Runs an operation's steps, undoes them, and goes on with what a killed helper left.
+
+use super::failpoint::Failpoints;
+use super::journal::{Journal, JournalError, OperationRecord, Phase};
+use crate::failure::{Failure, OrFail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// A unit of work with a way back.
+///
+/// Contract: running it twice is as running it once; undoing it after it ran half, or not at all, is safe.
+pub struct Step<O, W> {
+    /// Its name in the journal, in progress lines and in failpoints.
+    pub name: &'static str,
+    /// Does it.
+    pub run: fn(&mut O, &W) -> Result<(), Failure>,
+    /// Takes it back.
+    pub undo: fn(&mut O, &W) -> Result<(), Failure>,
+    /// Whether nothing is undone any more once this step is done: the point of no return.
+    pub commits: bool,
+}
+
+impl<O, W> Step<O, W> {
+    /// A step with its undo.
+    pub const fn new(
+        name: &'static str,
+        run: fn(&mut O, &W) -> Result<(), Failure>,
+        undo: fn(&mut O, &W) -> Result<(), Failure>,
+    ) -> Self {
+        Self { name, run, undo, commits: false }
+    }
+
+    /// The same step, after which the operation is never undone.
+    pub const fn commits(mut self) -> Self {
+        self.commits = true;
+        self
+    }
+}
+
+/// Something that is done in steps; its fields are what has to survive the helper's death.
+pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
+    /// What it works on.
+    type World;
+
+    /// Its name in the journal.
+    const KIND: &'static str;
+
+    /// Its steps, in order.
+    fn steps(&self) -> Vec<Step<Self, Self::World>>;
+
+    /// What it is about, for people.
+    fn subject(&self) -> String;
+
+    /// Whether its commit is a fact in the world, where a helper was killed between the fact and the journal.
+    fn has_committed(&self, world: &Self::World) -> bool;
+
+    /// What it answers when it is done.
+    fn answer(&self) -> Value;
+}
+
+/// Who is told how an operation comes along.
+pub trait Progress: Sync {
+    /// A step begins: its name, its number from 1, how many there are.
+    fn step(&self, name: &str, number: usize, of: usize);
+    /// A step ended after this long.
+    fn step_ended(&self, name: &str, took: Duration);
+    /// Undoing begins, because of this.
+    fn undoing(&self, because: &Failure);
+}
+
+/// Runs a new operation to its end, whichever that is.
+pub fn run<O: Operation>(
+    mut operation: O,
+    world: &O::World,
+    journal: &Journal,
+    failpoints: &Failpoints,
+    progress: &dyn Progress,
+    asked_by: &str,
+) -> Result<Value, Failure> {
+    let id = journal
+        .begin(O::KIND, &operation.subject(), asked_by, &state_of(&operation))
+        .or_fail(|| format!("cannot begin {} of {}", O::KIND, operation.subject()))?;
+    let course = Course { id, journal, failpoints, progress };
+    course.forward(&mut operation, world, 0)
+}
+
+/// Brings an operation that the journal has as unfinished to an end: forward past its commit, back before it.
+pub fn recover<O: Operation>(
+    record: &OperationRecord,
+    world: &O::World,
+    journal: &Journal,
+    failpoints: &Failpoints,
+    progress: &dyn Progress,
+) -> Result<Value, Failure> {
+    let mut operation: O = serde_json::from_value(record.state.clone())
+        .or_fail(|| format!("operation {} ({}) in the journal cannot be read", record.id, record.kind))?;
+    let course = Course { id: record.id, journal, failpoints, progress };
+    match record.phase {
+        Phase::Committed => course.forward(&mut operation, world, record.step),
+        _ if operation.has_committed(world) => course.forward(&mut operation, world, record.step),
+        _ => {
+            let because = Failure::new(format!("{} of {} was interrupted", record.kind, record.subject));
+            Err(course.back(&mut operation, world, record.step, because))
+        }
+    }
+}
+
+struct Course<'a> {
+    id: i64,
+    journal: &'a Journal,
+    failpoints: &'a Failpoints,
+    progress: &'a dyn Progress,
+}
+
+impl Course<'_> {
+    fn forward<O: Operation>(&self, operation: &mut O, world: &O::World, from: usize) -> Result<Value, Failure> {
+        let steps = operation.steps();
+        let committed_before = |index: usize| steps[..index].iter().any(|step| step.commits);
+        for (index, step) in steps.iter().enumerate().skip(from) {
+            let committed = committed_before(index);
+            if let Err(failure) = self.step(operation, world, (index, steps.len()), step, committed) {
+                return Err(match committed {
+                    true => self.stands(failure),
+                    false => self.back(operation, world, index, failure),
+                });
+            }
+        }
+        let answer = operation.answer();
+        self.ended(Phase::Done, &answer);
+        Ok(answer)
+    }
+
+    fn step<O: Operation>(
+        &self,
+        operation: &mut O,
+        world: &O::World,
+        place: (usize, usize),
+        step: &Step<O, O::World>,
+        committed: bool,
+    ) -> Result<(), Failure> {
+        let (index, count) = place;
+        let phase = if committed { Phase::Committed } else { Phase::Running };
+        self.record(operation, index, step.name, "begins", phase)?;
+        self.progress.step(step.name, index + 1, count);
+        let begun = Instant::now();
+        self.failpoints.pass(&format!("{}/{}/before", O::KIND, step.name))?;
+        (step.run)(operation, world)?;
+        self.failpoints.pass(&format!("{}/{}/after", O::KIND, step.name))?;
+        self.progress.step_ended(step.name, begun.elapsed());
+        // The commit itself: from this entry on a killed helper goes forward.
+        let (next, phase) = match committed || step.commits {
+            true => (index + 1, Phase::Committed),
+            false => (index, Phase::Running),
+        };
+        self.record(operation, next, step.name, "done", phase)
+    }
+
+    /// Undoes the step that failed and all before it. A failing undo does not keep the others from running.
+    fn back<O: Operation>(&self, operation: &mut O, world: &O::World, from: usize, failure: Failure) -> Failure {
+        self.progress.undoing(&failure);
+        let steps = operation.steps();
+        let mut unmended = Vec::new();
+        for (index, step) in steps.iter().enumerate().take(from + 1).rev() {
+            if let Err(error) = self.record(operation, index, step.name, "undoing", Phase::Undoing) {
+                tracing::error!(%error, "the journal cannot follow; undoing goes on");
+            }
+            let undone = self
+                .failpoints
+                .pass(&format!("{}/{}/undo", O::KIND, step.name))
+                .and_then(|()| (step.undo)(operation, world));
+            if let Err(error) = undone {
+                tracing::error!(step = step.name, %error, "undo failed");
+                unmended.push(format!("undoing {}: {error}", step.name));
+            }
+        }
+        let mut failure = failure;
+        let phase = if unmended.is_empty() { Phase::Undone } else { Phase::NeedsPerson };
+        if phase == Phase::NeedsPerson {
+            failure = failure.needs_person();
+            failure.why.extend(unmended);
+        }
+        self.ended(phase, &serde_json::json!({ "failure": failure }));
+        failure
+    }
+
+    /// After the commit nothing is undone; the operation stays in the journal and is taken up again.
+    fn stands(&self, failure: Failure) -> Failure {
+        self.ended(Phase::NeedsPerson, &serde_json::json!({ "failure": failure }));
+        failure.needs_person()
+    }
+
+    fn record<O: Operation>(&self, operation: &O, index: usize, step: &str, event: &str, phase: Phase) -> Result<(), Failure> {
+        self.journal
+            .record(self.id, (index, step), event, phase, &state_of(operation))
+            .or_fail(|| format!("cannot journal {step} of operation {}", self.id))
+    }
+
+    fn ended(&self, phase: Phase, result: &Value) {
+        let end: Result<(), JournalError> = self.journal.end(self.id, phase, result);
+        if let Err(error) = end {
+            // The work itself has ended; the next start of the helper finds the operation and ends it again.
+            tracing::error!(operation = self.id, %error, "the end of an operation could not be journalled");
+        }
+    }
+}
+
+fn state_of<O: Operation>(operation: &O) -> Value {
+    serde_json::to_value(operation).unwrap_or_default()
+}

@@ -1,0 +1,192 @@
+//! What operations work on: the host's Docker, the store, the holds, and the claims that wait at the gate.
+
+use crate::checkpoint::dump::Dumps;
+use crate::docker::Client;
+use crate::failure::{Failure, OrFail};
+use crate::network::hold::Hold;
+use crate::saga::{Failpoints, Journal, Progress};
+use crate::settings::Settings;
+use crate::store::claims::Claims;
+use crate::store::{Catalog, CheckpointId, ContainerId, Layout, layout};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Everything that outlives a single operation.
+pub struct World {
+    /// The helper's settings.
+    pub settings: Settings,
+    /// The local dockerd.
+    pub docker: Client,
+    /// The checkpoints.
+    pub catalog: Catalog,
+    /// The claims.
+    pub claims: Claims,
+    /// What was begun and how far it came.
+    pub journal: Journal,
+    /// Where tests make the helper fail.
+    pub failpoints: Failpoints,
+    /// Packets kept from frozen containers, by the container that owns the network namespace.
+    pub holds: Table<ContainerId, Hold>,
+    /// Dumps that are under way.
+    pub dumps: Dumps,
+    /// Images that were verified and wait for their container's `create`.
+    pub prepared: Table<CheckpointId, Prepared>,
+    /// Restored containers that are stopped and wait for `start`, or for the rest of their group.
+    pub waiting: Table<ContainerId, Waiting>,
+    /// How long containers that have just come back were away, in microseconds.
+    pub downtimes: Table<ContainerId, u64>,
+    /// Checkpoints that are being compressed.
+    pub packing: Packing,
+}
+
+/// Verified images on disk.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// BLAKE3 of the manifest that they were verified against.
+    pub manifest: String,
+    /// Where they are.
+    pub images: PathBuf,
+    /// Whether the directory was unpacked for this restore and goes away with it.
+    pub temporary: bool,
+}
+
+/// A restored, stopped container.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its first process.
+    pub pid: i32,
+}
+
+impl World {
+    /// Opens everything that the helper works on.
+    pub fn open(settings: Settings) -> Result<Self, Failure> {
+        let root = layout::DEFAULT_ROOT;
+        let layout = Layout::open(root).or_fail(|| format!("the store {root} cannot be opened"))?;
+        let journal = Journal::open(&layout.journal()).or_fail(|| "the journal cannot be opened".into())?;
+        Ok(Self {
+            docker: Client::new(&settings.docker_socket),
+            claims: Claims::at(layout.root()),
+            catalog: Catalog::open(layout),
+            journal,
+            failpoints: Failpoints::from_environment(),
+            holds: Table::default(),
+            dumps: Dumps::default(),
+            prepared: Table::default(),
+            waiting: Table::default(),
+            downtimes: Table::default(),
+            packing: Packing::default(),
+            settings,
+        })
+    }
+}
+
+/// A table that several threads use.
+#[derive(Debug)]
+pub struct Table<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: std::hash::Hash + Eq, V> Table<K, V> {
+    /// Keeps a value until it is taken.
+    pub fn keep(&self, key: K, value: V) {
+        self.lock().insert(key, value);
+    }
+
+    /// Takes a value away from here.
+    pub fn take(&self, key: &K) -> Option<V> {
+        self.lock().remove(key)
+    }
+
+    /// Whether there is one.
+    pub fn has(&self, key: &K) -> bool {
+        self.lock().contains_key(key)
+    }
+
+    /// Does something with a value that stays here.
+    pub fn with<T>(&self, key: &K, act: impl FnOnce(&mut V) -> T) -> Option<T> {
+        self.lock().get_mut(key).map(act)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, V>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: std::hash::Hash + Eq, V: Clone> Table<K, V> {
+    /// A copy of a value that stays here.
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.lock().get(key).cloned()
+    }
+}
+
+/// The background job that compresses checkpoints, one at a time.
+#[derive(Debug, Default)]
+pub struct Packing {
+    current: Mutex<Option<(CheckpointId, Arc<AtomicBool>)>>,
+    ended: Condvar,
+    turn: Mutex<()>,
+}
+
+impl Packing {
+    /// Registers a checkpoint that is about to be compressed; the flag is set when it should stop.
+    pub fn begin(&self, id: CheckpointId) -> Arc<AtomicBool> {
+        let stop = Arc::new(AtomicBool::new(false));
+        *self.lock() = Some((id, Arc::clone(&stop)));
+        stop
+    }
+
+    /// The current checkpoint is compressed, or was given up.
+    pub fn end(&self) {
+        *self.lock() = None;
+        self.ended.notify_all();
+    }
+
+    /// Waits for the turn to compress.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when `id` is not being compressed; a compression that is under way is given up.
+    pub fn stop(&self, id: &CheckpointId) {
+        let mut current = self.lock();
+        while let Some((packing, stop)) = current.as_ref().filter(|(packing, _)| packing == id) {
+            tracing::debug!(checkpoint = %packing, "compression gives way to a restore");
+            stop.store(true, Ordering::Relaxed);
+            current = self.ended.wait(current).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(CheckpointId, Arc<AtomicBool>)>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One operation's view: the world, and who is told how it comes along.
+pub struct Context {
+    /// The world.
+    pub world: Arc<World>,
+    /// Who is told.
+    pub told: Arc<dyn Told>,
+}
+
+/// Who is told what happens inside a step.
+pub trait Told: Progress + Send + Sync {
+    /// So many bytes of so many are done.
+    fn bytes(&self, what: &str, done: u64, total: u64);
+    /// Something the operator should know.
+    fn note(&self, text: &str);
+}
+
+impl std::ops::Deref for Context {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
