@@ -1,1 +1,3 @@
 //! transship
+pub mod archive;
+//pub mod store;
