@@ -1,3 +1,3 @@
 //! transship
 pub mod archive;
-//pub mod store;
+pub mod store;

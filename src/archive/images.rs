@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -103,24 +104,36 @@ pub fn unpack<R: Read + Send>(
     progress: Progress<'_>,
 ) -> Result<(), ArchiveError> {
     let decoder = decoder(input)?;
-    let Some(dir) = dest else {
-        return with_prefetch(decoder, |input| unpack_members(input, entries, None, progress));
-    };
+    match dest {
+        None => with_prefetch(decoder, |input| unpack_members(input, entries, None, progress)),
+        Some(dir) => into_fresh_dir(dir, || {
+            with_prefetch(decoder, |input| unpack_members(input, entries, Some(dir), progress))
+        }),
+    }
+}
+
+/// Copies `entries`, which lie below `from`, to the same places below `dest`, and compares them on the way. `dest` is
+/// treated as by [`unpack`].
+pub fn copy(from: &Path, entries: &[FileEntry], dest: &Path, progress: Progress<'_>) -> Result<(), ArchiveError> {
+    into_fresh_dir(dest, || {
+        entries.iter().try_for_each(|entry| {
+            let path = entry.path.below(from);
+            let mut input = file::open(&path)?;
+            copy_out(&mut input, entry, Some(&entry.path.below(dest)), ArchiveError::file("read", &path), progress)
+        })
+    })
+}
+
+/// Makes `dir` for its owner alone, has `fill` fill it, and removes it when that fails.
+fn into_fresh_dir(dir: &Path, fill: impl FnOnce() -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
     // Not `create_dir_all`: the directory must be fresh, so that nothing in it can be a trap or be mixed in.
-    std::fs::DirBuilder::new().create(dir).map_err(ArchiveError::file("create directory", dir))?;
-    let outcome = restrict(dir)
-        .and_then(|()| with_prefetch(decoder, |input| unpack_members(input, entries, Some(dir), progress)));
+    std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(ArchiveError::file("create directory", dir))?;
+    let outcome = fill();
     if outcome.is_err() {
         // The first error is the one that says what happened.
         let _ = std::fs::remove_dir_all(dir);
     }
     outcome
-}
-
-fn restrict(dir: &Path) -> Result<(), ArchiveError> {
-    use std::os::unix::fs::PermissionsExt;
-    let permissions = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(dir, permissions).map_err(ArchiveError::file("set the mode of", dir))
 }
 
 fn unpack_members(
@@ -135,7 +148,8 @@ fn unpack_members(
         entries.iter().map(|entry| (entry.path.as_str().as_bytes(), (entry, false))).collect();
     while let Some(member) = tar.next_member()? {
         let entry = announced(&member, &mut pending)?;
-        copy_out(&mut tar, entry, dest.map(|dir| entry.path.below(dir)).as_deref(), progress)?;
+        let path = dest.map(|dir| entry.path.below(dir));
+        copy_out(&mut tar, entry, path.as_deref(), damaged(entry), progress)?;
     }
     tar.finish()?;
     match entries.iter().find(|entry| pending.get(entry.path.as_str().as_bytes()).is_none_or(|(_, seen)| !seen)) {
@@ -173,7 +187,7 @@ pub fn unpack_file<R: Read + Send>(
     progress: Progress<'_>,
 ) -> Result<(), ArchiveError> {
     let decoder = decoder(input)?;
-    let outcome = with_prefetch(decoder, |input| copy_out(input, entry, dest, progress));
+    let outcome = with_prefetch(decoder, |input| copy_out(input, entry, dest, damaged(entry), progress));
     let exists = matches!(&outcome, Err(ArchiveError::File { operation: "create", .. }));
     if let (Err(_), Some(path), false) = (&outcome, dest, exists) {
         let _ = std::fs::remove_file(path);
@@ -187,14 +201,18 @@ pub fn decoder<R: Read>(input: R) -> Result<impl Read + use<R>, ArchiveError> {
     zstd::Decoder::new(input).map_err(fault)
 }
 
+fn damaged(entry: &FileEntry) -> impl FnOnce(io::Error) -> ArchiveError {
+    |source| ArchiveError::Decompress { what: entry.path.to_string(), source }
+}
+
 fn copy_out(
     input: &mut impl Read,
     entry: &FileEntry,
     dest: Option<&Path>,
+    in_fault: impl FnOnce(io::Error) -> ArchiveError,
     progress: Progress<'_>,
 ) -> Result<(), ArchiveError> {
     let copy = Copy { entry, progress, cancel: None };
-    let in_fault = |source| ArchiveError::Decompress { what: entry.path.to_string(), source };
     let Some(path) = dest else {
         return copy.run(input, in_fault, &mut io::sink(), ArchiveError::Write);
     };
