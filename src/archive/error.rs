@@ -20,6 +20,13 @@ pub enum ArchiveError {
     /// The stream could not be read, is cut short, or is no tar.
     #[error("cannot read the archive")]
     Tar(#[from] TarError),
+    /// A member's contents could not be read.
+    #[error("cannot read member {member:?}")]
+    Input {
+        member: String,
+        #[source]
+        source: io::Error,
+    },
     /// The archive could not be written out.
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
@@ -36,6 +43,9 @@ pub enum ArchiveError {
     /// A member that nothing announced.
     #[error("unexpected member {member:?} at offset {offset}")]
     UnexpectedMember { member: String, offset: u64 },
+    /// A member where another was due.
+    #[error("member {member:?} at offset {offset} in place of {expected:?}")]
+    OutOfOrder { member: String, offset: u64, expected: String },
     /// The same member again.
     #[error("member {member:?} at offset {offset} is there a second time")]
     DuplicateMember { member: String, offset: u64 },
@@ -54,6 +64,9 @@ pub enum ArchiveError {
     /// A member whose metadata cannot be.
     #[error("member {member:?} at offset {offset}: {fault}")]
     Member { member: String, offset: u64, fault: &'static str },
+    /// A directory that should be empty is not.
+    #[error("{path:?} is not empty")]
+    NotEmpty { path: PathBuf },
     /// Something follows the archive's end.
     #[error("there is data behind the end of {what}")]
     TrailingData { what: String },

@@ -235,7 +235,7 @@ mod tests {
     use std::fs;
     use tempfile::TempDir;
 
-    const GO: AtomicBool = AtomicBool::new(false);
+    static GO: AtomicBool = AtomicBool::new(false);
 
     fn watch(cancel: &AtomicBool) -> Watch<'_> {
         Watch { progress: &|_| (), cancel }

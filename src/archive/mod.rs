@@ -13,9 +13,10 @@
 
 pub mod entry;
 pub mod error;
+pub mod export;
 pub mod hash;
 pub mod images;
-//pub mod rootfs;
+pub mod rootfs;
 pub mod tar;
 
 mod file;

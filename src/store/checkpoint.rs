@@ -26,7 +26,7 @@ pub enum Form {
 /// A whole checkpoint: its manifest was read and is sound. Its files are believed only once they are verified.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    pub(super) layout: Layout,
+    pub(crate) layout: Layout,
     manifest: Manifest,
     manifest_digest: Digest,
 }

@@ -72,8 +72,9 @@ pub enum StoreError {
     Archive {
         operation: &'static str,
         id: CheckpointId,
+        // Boxed, since it would make every result of the store large.
         #[source]
-        source: ArchiveError,
+        source: Box<ArchiveError>,
     },
 }
 
@@ -118,12 +119,12 @@ impl StoreError {
     /// An error of an archive about checkpoint `id`, for `map_err`.
     pub(crate) fn archive(operation: &'static str, id: &CheckpointId) -> impl FnOnce(ArchiveError) -> Self {
         let id = id.clone();
-        move |source| Self::Archive { operation, id, source }
+        move |source| Self::Archive { operation, id, source: Box::new(source) }
     }
 
     /// Whether the work ended because it was asked to.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Archive { source: ArchiveError::Cancelled, .. })
+        matches!(self, Self::Archive { source, .. } if matches!(**source, ArchiveError::Cancelled))
     }
 }
 

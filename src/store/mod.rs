@@ -35,7 +35,7 @@ pub mod verify;
 mod fsync;
 mod tree;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use catalog::Catalog;
 pub use checkpoint::Checkpoint;
