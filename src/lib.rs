@@ -1,1 +1,2 @@
 //! transship
+pub mod network;

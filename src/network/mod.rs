@@ -1,0 +1,8 @@
+//! The network of a container while it is away: nobody who talks to it may notice more than a pause.
+mod command;
+mod error;
+#[cfg(test)]
+mod lab;
+pub mod netns;
+
+pub use error::{Error, Result};
