@@ -3,6 +3,9 @@ mod command;
 mod error;
 #[cfg(test)]
 mod lab;
+mod netlink;
 pub mod netns;
+pub mod spec;
+pub mod tracking;
 
 pub use error::{Error, Result};
