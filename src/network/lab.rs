@@ -26,7 +26,8 @@ impl Namespace {
         .join()
         .unwrap();
         let namespace = Self { net };
-        namespace.ip("link set lo up");
+        // Detecting duplicate addresses takes a second or two of each test.
+        namespace.shell("for f in all default; do echo 0 >/proc/sys/net/ipv6/conf/$f/accept_dad; done; ip link set lo up");
         namespace
     }
 
@@ -60,7 +61,7 @@ pub fn veth(a: &Namespace, a_name: &str, a_addresses: &[&str], b: &Namespace, b_
     }
 }
 
-/// A client, a host with a bridge as Docker makes them, and two containers on the bridge: 192.0.2.1 - (192.0.2.2 |
+/// A client, a host with a bridge as Docker makes them (with a hardware address that does not follow from its ports), and two containers on the bridge: 192.0.2.1 - (192.0.2.2 |
 /// 172.30.0.1) - 172.30.0.2 and .3. Port 8080 of the host leads to 7000 of the first; what the containers send out is
 /// masqueraded. Both families (2001:db8:1::/64 outside, fd30::/64 inside). The rule in FORWARD lets everything through that
 /// would pass anyhow, but as on a Docker host it is what keeps connections tracked when no NAT rule is left.
@@ -75,7 +76,7 @@ impl Segment {
     pub fn new() -> Self {
         let [client, host, container, neighbour] = std::array::from_fn(|_| Namespace::new());
         veth(&client, "eth0", &["192.0.2.1/24", "2001:db8:1::1/64"], &host, "eth0", &["192.0.2.2/24", "2001:db8:1::2/64"]);
-        host.ip("link add br0 type bridge\naddr add 172.30.0.1/24 dev br0\naddr add fd30::1/64 dev br0 nodad\nlink set br0 up");
+        host.ip("link add br0 address 02:42:00:00:00:01 type bridge\naddr add 172.30.0.1/24 dev br0\naddr add fd30::1/64 dev br0 nodad\nlink set br0 up");
         for (namespace, last) in [(&container, 2), (&neighbour, 3)] {
             let (v4, v6) = (format!("172.30.0.{last}/24"), format!("fd30::{last}/64"));
             veth(&host, &format!("veth{last}"), &[], namespace, "eth0", &[&v4, &v6]);
