@@ -44,7 +44,7 @@ impl Namespace {
         self.run(|| command::run("sh", &["-ec", script], ""))
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.net.as_fd().as_raw_fd())
     }
 }

@@ -145,6 +145,9 @@ pub struct Route {
     pub interface: Option<String>,
     #[serde(default)]
     pub metric: Option<u32>,
+    /// Whether it is one of IPv6; `default` does not tell.
+    #[serde(skip)]
+    pub ipv6: bool,
 }
 
 /// The interfaces of the calling thread's namespace.
@@ -157,8 +160,12 @@ pub fn interfaces() -> Result<Vec<Interface>> {
 
 /// The routes of the calling thread's namespace, IPv4 and IPv6.
 pub fn routes() -> Result<Vec<Route>> {
-    let mut all: Vec<Route> = parse("the routes shown by ip", &command::run("ip", &["-4", "-j", "route"], "")?)?;
-    all.extend(parse::<Route>("the routes shown by ip", &command::run("ip", &["-6", "-j", "route"], "")?)?);
+    let mut all = Vec::new();
+    for (option, ipv6) in [("-4", false), ("-6", true)] {
+        let routes: Vec<Route> =
+            parse("the routes shown by ip", &command::run("ip", &[option, "-j", "route", "show"], "")?)?;
+        all.extend(routes.into_iter().map(|route| Route { ipv6, ..route }));
+    }
     Ok(all)
 }
 
