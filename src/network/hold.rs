@@ -31,8 +31,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::queue::{self, Keeper};
-use super::rules::{self, Mode};
-use super::spec::{Family, HoldSpec, ReplyTuple};
+use super::rules::{self, Mode, Placed};
+use super::spec::{HoldSpec, ReplyTuple};
 
 /// The numbers of the queues for holds: high enough not to meet those people give by hand.
 const QUEUES: std::ops::RangeInclusive<u16> = 0x5453..=0x5652;
@@ -46,7 +46,9 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { max_packets: 65_536 }
+        Self {
+            max_packets: 65_536,
+        }
     }
 }
 
@@ -67,7 +69,8 @@ pub struct HoldReport {
 pub struct Hold {
     spec: HoldSpec,
     queue: u16,
-    families: Vec<Family>,
+    /// Its rules, where it is known for certain which they are.
+    placed: Option<Vec<Placed>>,
     keeper: Option<Keeper>,
     since: Instant,
 }
@@ -96,8 +99,14 @@ impl Hold {
     pub fn readopt(spec: HoldSpec, queue: u16, bounds: Bounds) -> Result<Self> {
         let since = Instant::now();
         let keeper = Keeper::open(queue, bounds.max_packets)?;
-        let families = rules::apply(&spec, queue, Mode::All)?;
-        Ok(Self { spec, queue, families, keeper: Some(keeper), since })
+        rules::apply(&spec, queue, Mode::All, rules::list)?;
+        Ok(Self {
+            spec,
+            queue,
+            placed: None,
+            keeper: Some(keeper),
+            since,
+        })
     }
 
     fn on_a_free_queue(spec: HoldSpec, mode: Mode, bounds: Bounds) -> Result<Self> {
@@ -105,8 +114,14 @@ impl Hold {
         // The queue comes first: rules that lead to no queue drop.
         let keeper = free_queue(bounds)?;
         let queue = keeper.queue;
-        match rules::apply(&spec, queue, mode) {
-            Ok(families) => Ok(Self { spec, queue, families, keeper: Some(keeper), since }),
+        match rules::apply(&spec, queue, mode, |_| Ok(Vec::new())) {
+            Ok(placed) => Ok(Self {
+                spec,
+                queue,
+                placed: Some(placed),
+                keeper: Some(keeper),
+                since,
+            }),
             Err(error) => {
                 take_back(queue, keeper);
                 Err(error)
@@ -118,10 +133,19 @@ impl Hold {
     /// from [`outbound_replies`](super::tracking::outbound_replies).
     ///
     /// # Errors
-    /// Those of iptables; the hold is then as it was.
+    /// Those of iptables; one family may be held altogether by then, the other not. It may be called again.
     pub fn tighten(&mut self, outbound: Vec<ReplyTuple>) -> Result<()> {
-        let spec = HoldSpec { outbound, ..self.spec.clone() };
-        self.families = rules::apply(&spec, self.queue, Mode::All)?;
+        let spec = HoldSpec {
+            outbound,
+            ..self.spec.clone()
+        };
+        let before = self.placed.take();
+        let present = |family| match &before {
+            Some(placed) => Ok(rules::jumps(placed, self.queue, family)),
+            None => rules::list(family),
+        };
+        let now = rules::apply(&spec, self.queue, Mode::All, present)?;
+        self.placed = before.map(|before| rules::merge(before, now));
         self.spec = spec;
         Ok(())
     }
@@ -137,10 +161,17 @@ impl Hold {
         if self.keeper.is_none() {
             return Err(Error::AlreadyReleased { queue: self.queue });
         }
-        rules::remove(self.queue, &self.families)?;
-        let keeper = self.keeper.take().ok_or(Error::AlreadyReleased { queue: self.queue })?;
+        rules::remove(self.queue, self.placed.as_deref())?;
+        let keeper = self
+            .keeper
+            .take()
+            .ok_or(Error::AlreadyReleased { queue: self.queue })?;
         let tally = keeper.release()?;
-        Ok(HoldReport { parked: tally.parked, dropped: tally.dropped, held: self.since.elapsed() })
+        Ok(HoldReport {
+            parked: tally.parked,
+            dropped: tally.dropped,
+            held: self.since.elapsed(),
+        })
     }
 
     /// The number of its queue: what [`readopt`](Self::readopt) and [`sweep`] know it by. To be journalled.
@@ -173,14 +204,21 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
             other => return other,
         }
     }
-    Err(Error::NoFreeQueue { first: *QUEUES.start(), last: *QUEUES.end() })
+    Err(Error::NoFreeQueue {
+        first: *QUEUES.start(),
+        last: *QUEUES.end(),
+    })
 }
 
 /// After a failed [`Hold::place`]: the failure is reported, not what follows from it.
 fn take_back(queue: u16, keeper: Keeper) {
     let removed = rules::sweep_one(queue).and_then(|()| keeper.release().map(drop));
     if let Err(error) = removed {
-        tracing::warn!(queue, error = &error as &dyn std::error::Error, "cannot take a failed hold back");
+        tracing::warn!(
+            queue,
+            error = &error as &dyn std::error::Error,
+            "cannot take a failed hold back"
+        );
     }
 }
 

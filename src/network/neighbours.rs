@@ -41,7 +41,10 @@ impl StandIn {
     /// # Errors
     /// Those of `ip` and of packet sockets.
     pub fn take_over(addresses: &[IpAddr]) -> Result<Self> {
-        let mut stand_in = Self { ends: Vec::new(), threads: Vec::new() };
+        let mut stand_in = Self {
+            ends: Vec::new(),
+            threads: Vec::new(),
+        };
         for (bridge, addresses) in bridges(addresses)? {
             let (end, writer) = io::pipe().map_err(Error::netlink("make a pipe"))?;
             let worker = Worker::on(&bridge, addresses, end)?;
@@ -84,8 +87,13 @@ pub fn announce(namespace: &NetNs, addresses: &[IpAddr]) -> Result<usize> {
         let interfaces = netns::interfaces()?;
         let mut announced = 0;
         for address in addresses {
-            let mut with_it = interfaces.iter().filter(|interface| interface.has(*address)).peekable();
-            with_it.peek().ok_or(Error::NoSuchAddress { address: *address })?;
+            let mut with_it = interfaces
+                .iter()
+                .filter(|interface| interface.has(*address))
+                .peekable();
+            with_it
+                .peek()
+                .ok_or(Error::NoSuchAddress { address: *address })?;
             for interface in with_it.filter(|interface| interface.kind == "ether") {
                 announced += usize::from(announce_on(interface, *address)?);
             }
@@ -95,9 +103,13 @@ pub fn announce(namespace: &NetNs, addresses: &[IpAddr]) -> Result<usize> {
 }
 
 fn announce_on(interface: &Interface, address: IpAddr) -> Result<bool> {
-    let Some(mac) = interface.mac() else { return Ok(false) };
+    let Some(mac) = interface.mac() else {
+        return Ok(false);
+    };
     let socket = PacketSocket::open(&interface.name, interface.index, Receive::Nothing)?;
-    frames::announcements(address, mac).iter().try_for_each(|frame| socket.send(frame))?;
+    frames::announcements(address, mac)
+        .iter()
+        .try_for_each(|frame| socket.send(frame))?;
     Ok(true)
 }
 
@@ -111,22 +123,43 @@ struct Worker {
 
 impl Worker {
     fn on(bridge: &Interface, addresses: Vec<IpAddr>, end: PipeReader) -> Result<Self> {
-        let mac = bridge.mac().ok_or_else(|| Error::NoSuchInterface { name: bridge.name.clone() })?;
+        let mac = bridge.mac().ok_or_else(|| Error::NoSuchInterface {
+            name: bridge.name.clone(),
+        })?;
         let open = |receive| PacketSocket::open(&bridge.name, bridge.index, receive);
         let v6 = addresses.iter().any(IpAddr::is_ipv6);
-        let discovery = open(if v6 { Receive::NeighbourDiscovery } else { Receive::Nothing })?;
-        Ok(Self { arp: open(Receive::Arp)?, discovery, mac, addresses, end })
+        let discovery = open(if v6 {
+            Receive::NeighbourDiscovery
+        } else {
+            Receive::Nothing
+        })?;
+        Ok(Self {
+            arp: open(Receive::Arp)?,
+            discovery,
+            mac,
+            addresses,
+            end,
+        })
     }
 
     /// Neighbours who know the container's hardware address would go on sending there, to nobody.
     fn claim(&self) -> Result<()> {
-        let frames = self.addresses.iter().flat_map(|address| frames::announcements(*address, self.mac));
-        frames.into_iter().try_for_each(|frame| self.arp.send(&frame))
+        let frames = self
+            .addresses
+            .iter()
+            .flat_map(|address| frames::announcements(*address, self.mac));
+        frames
+            .into_iter()
+            .try_for_each(|frame| self.arp.send(&frame))
     }
 
     fn answer_until_told(mut self) {
         loop {
-            let fds = [self.arp.as_raw_fd(), self.discovery.as_raw_fd(), self.end.as_raw_fd()];
+            let fds = [
+                self.arp.as_raw_fd(),
+                self.discovery.as_raw_fd(),
+                self.end.as_raw_fd(),
+            ];
             let done = match readable(fds, None) {
                 Ok([_, _, true]) => return,
                 Ok([arp, discovery, _]) => self.hear_all(arp, discovery),
@@ -134,7 +167,10 @@ impl Worker {
             };
             if let Err(error) = done {
                 // Its neighbours will ask again, and the container itself is not harmed.
-                tracing::warn!(error = &error as &dyn std::error::Error, "standing in for a container");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "standing in for a container"
+                );
             }
         }
     }
@@ -147,13 +183,17 @@ impl Worker {
             false => Ok(None),
         };
         let heard = [hear(arp, &self.arp)?, hear(discovery, &self.discovery)?];
-        heard.into_iter().flatten().try_for_each(|heard| self.heard(heard))
+        heard
+            .into_iter()
+            .flatten()
+            .try_for_each(|heard| self.heard(heard))
     }
 
     fn heard(&mut self, heard: Heard) -> Result<()> {
         match heard {
             Heard::Question { address, asker } if self.addresses.contains(&address) => {
-                frames::answer(address, self.mac, &asker).map_or(Ok(()), |frame| self.arp.send(&frame))
+                frames::answer(address, self.mac, &asker)
+                    .map_or(Ok(()), |frame| self.arp.send(&frame))
             }
             Heard::Announcement { address, mac } if mac != self.mac => {
                 self.addresses.retain(|own| *own != address);
@@ -174,7 +214,9 @@ fn bridges(addresses: &[IpAddr]) -> Result<Vec<(Interface, Vec<IpAddr>)>> {
         }
     }
     let interfaces = netns::interfaces()?;
-    let found = interfaces.into_iter().filter_map(|bridge| by_name.remove(&bridge.name).map(|own| (bridge, own)));
+    let found = interfaces
+        .into_iter()
+        .filter_map(|bridge| by_name.remove(&bridge.name).map(|own| (bridge, own)));
     Ok(found.collect())
 }
 
@@ -213,7 +255,9 @@ mod tests {
     use super::*;
 
     fn addresses() -> Vec<IpAddr> {
-        ["172.30.0.2", "fd30::2"].map(|address| address.parse().unwrap()).to_vec()
+        ["172.30.0.2", "fd30::2"]
+            .map(|address| address.parse().unwrap())
+            .to_vec()
     }
 
     /// Takes the container away, as when Docker removes it, and brings it back elsewhere: another interface, another
@@ -224,7 +268,14 @@ mod tests {
 
     fn back(segment: &Segment) -> Namespace {
         let container = Namespace::new();
-        veth(&segment.host, "veth9", &[], &container, "eth0", &["172.30.0.2/24", "fd30::2/64"]);
+        veth(
+            &segment.host,
+            "veth9",
+            &[],
+            &container,
+            "eth0",
+            &["172.30.0.2/24", "fd30::2/64"],
+        );
         segment.host.ip("link set veth9 master br0");
         container.ip("route add default via 172.30.0.1\nroute add default via fd30::1");
         container
@@ -243,8 +294,13 @@ mod tests {
             connect(&segment.neighbour, address);
         }
         away(&segment);
-        let spec = HoldSpec { addresses: addresses(), ..HoldSpec::default() };
-        let mut hold = segment.host.run(|| Hold::place_all(spec, Bounds::default()));
+        let spec = HoldSpec {
+            addresses: addresses(),
+            ..HoldSpec::default()
+        };
+        let mut hold = segment
+            .host
+            .run(|| Hold::place_all(spec, Bounds::default()));
         let stand_in = segment.host.run(|| StandIn::take_over(&addresses()));
         assert_eq!(stand_in.bridges(), 1);
 
@@ -270,7 +326,10 @@ mod tests {
             let released = Instant::now();
             segment.host.run(|| hold.release());
             let waits = connecting.map(|connecting| connecting.join().unwrap());
-            println!("waited {waits:?}, {:?} after the release", released.elapsed());
+            println!(
+                "waited {waits:?}, {:?} after the release",
+                released.elapsed()
+            );
             assert!(released.elapsed() < Duration::from_millis(500), "{waits:?}");
             drop(listeners);
         });
@@ -286,16 +345,31 @@ mod tests {
         let before = known(&segment.neighbour, "172.30.0.2");
         away(&segment);
         let again = back(&segment);
-        let mac = again.net.interfaces().unwrap().iter().find_map(|interface| {
-            interface.has(addresses()[0]).then(|| interface.mac().unwrap().map(|byte| format!("{byte:02x}")).join(":"))
-        });
+        let mac = again
+            .net
+            .interfaces()
+            .unwrap()
+            .iter()
+            .find_map(|interface| {
+                interface.has(addresses()[0]).then(|| {
+                    interface
+                        .mac()
+                        .unwrap()
+                        .map(|byte| format!("{byte:02x}"))
+                        .join(":")
+                })
+            });
         announce(&again.net, &addresses()).unwrap();
         let mac = mac.unwrap();
         assert!(!before.contains(&mac), "{before}");
         for namespace in [&segment.neighbour, &segment.host] {
             let start = Instant::now();
             while !known(namespace, "172.30.0.2").contains(&mac) {
-                assert!(start.elapsed() < Duration::from_secs(5), "{}", known(namespace, "172.30.0.2"));
+                assert!(
+                    start.elapsed() < Duration::from_secs(5),
+                    "{}",
+                    known(namespace, "172.30.0.2")
+                );
             }
         }
     }
@@ -307,10 +381,15 @@ mod tests {
         away(&segment);
         let _stand_in = segment.host.run(|| StandIn::take_over(&addresses()));
         let try_to_reach = |address: &str| {
-            let socket = segment.neighbour.run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
+            let socket = segment
+                .neighbour
+                .run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
             socket.send_to(b"x", (address, 9)).unwrap();
             let start = Instant::now();
-            while !["lladdr", "FAILED"].iter().any(|word| known(&segment.neighbour, address).contains(word)) {
+            while !["lladdr", "FAILED"]
+                .iter()
+                .any(|word| known(&segment.neighbour, address).contains(word))
+            {
                 assert!(start.elapsed() < Duration::from_secs(10));
             }
             known(&segment.neighbour, address)

@@ -4,15 +4,19 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
-use netlink_packet_netfilter::NetfilterMessage;
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::{Socket, SocketAddr};
 
 use super::error::{Error, Result};
 
 /// `NETLINK_NETFILTER` of linux/netlink.h.
 const NETFILTER: isize = 12;
+/// `NFNL_SUBSYS_NFTABLES` of linux/netfilter/nfnetlink.h.
+const NFTABLES: u16 = 10;
 /// The kernel never answers in larger datagrams.
 const DATAGRAM: usize = 65_536;
 /// So many requests go in one datagram: their answers must fit the socket's default receive buffer all at once.
@@ -30,11 +34,20 @@ pub(super) struct Channel {
 
 impl Channel {
     pub fn open() -> Result<Self> {
-        let mut socket = Socket::new(NETFILTER).map_err(Error::netlink("open a netfilter socket"))?;
-        socket.bind_auto().map_err(Error::netlink("bind a netfilter socket"))?;
+        let mut socket =
+            Socket::new(NETFILTER).map_err(Error::netlink("open a netfilter socket"))?;
+        socket
+            .bind_auto()
+            .map_err(Error::netlink("bind a netfilter socket"))?;
         // Answers need not repeat the question.
-        socket.set_cap_ack(true).map_err(Error::netlink("set up a netfilter socket"))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
+        socket
+            .set_cap_ack(true)
+            .map_err(Error::netlink("set up a netfilter socket"))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: vec![0; DATAGRAM],
+        })
     }
 
     pub fn socket(&self) -> &Socket {
@@ -42,10 +55,15 @@ impl Channel {
     }
 
     /// Asks for a whole table and hands over its parts as they come.
-    pub fn dump(&mut self, question: NetfilterMessage, mut each: impl FnMut(NetfilterMessage)) -> Result<()> {
+    pub fn dump(
+        &mut self,
+        question: NetfilterMessage,
+        mut each: impl FnMut(NetfilterMessage),
+    ) -> Result<()> {
         self.sequence += 1;
         let bytes = encode(question, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
-        self.send(&bytes).map_err(Error::netlink("ask for a table"))?;
+        self.send(&bytes)
+            .map_err(Error::netlink("ask for a table"))?;
         let mut done = false;
         while !done {
             for answer in self.receive(0).map_err(Error::netlink("receive a table"))? {
@@ -63,19 +81,74 @@ impl Channel {
     }
 
     /// Sends every request and returns, in their order, the error number each was answered with, 0 for success.
-    pub fn transact(&mut self, flags: u16, requests: impl IntoIterator<Item = NetfilterMessage>) -> Result<Vec<i32>> {
+    pub fn transact(
+        &mut self,
+        flags: u16,
+        requests: impl IntoIterator<Item = NetfilterMessage>,
+    ) -> Result<Vec<i32>> {
         let mut answers = Vec::new();
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
             let (mut datagram, first) = (Vec::new(), self.sequence + 1);
             for request in requests.by_ref().take(BATCH) {
                 self.sequence += 1;
-                datagram.extend(encode(request, flags | NLM_F_REQUEST | NLM_F_ACK, self.sequence));
+                datagram.extend(encode(
+                    request,
+                    flags | NLM_F_REQUEST | NLM_F_ACK,
+                    self.sequence,
+                ));
             }
-            self.send(&datagram).map_err(Error::netlink("send requests"))?;
+            self.send(&datagram)
+                .map_err(Error::netlink("send requests"))?;
             self.collect(first, &mut answers)?;
         }
         Ok(answers)
+    }
+
+    /// Sends changes to nftables as one transaction, which the kernel takes whole or not at all.
+    pub fn transact_nftables(&mut self, changes: Vec<NetfilterMessage>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let first = self.sequence + 1;
+        let mut datagram = Vec::new();
+        let frame = |content| {
+            NetfilterMessage::new(
+                NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFTABLES),
+                content,
+            )
+        };
+        let mut put = |message, flags| {
+            self.sequence += 1;
+            datagram.extend(encode(message, flags | NLM_F_REQUEST, self.sequence));
+        };
+        // An error of the frame itself comes unasked; asked to acknowledge it, older kernels fail.
+        put(frame(ControlMessage::BatchBegin), 0);
+        changes
+            .into_iter()
+            .for_each(|change| put(change, NLM_F_ACK));
+        put(frame(ControlMessage::BatchEnd), 0);
+        self.send(&datagram)
+            .map_err(Error::netlink("send changes to nftables"))?;
+        self.await_changes(first)
+            .map_err(Error::netlink("change nftables"))
+    }
+
+    /// Success of all requests between the two ends of a transaction, or the first error.
+    fn await_changes(&mut self, first: u32) -> io::Result<()> {
+        let mut missing = self.sequence - first - 1;
+        while missing > 0 {
+            for answer in self.receive(0)? {
+                match answer.payload {
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
+                    NetlinkPayload::Error(_) => missing -= 1,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the answers to the requests from `first` to the last one sent.
@@ -86,8 +159,11 @@ impl Channel {
         while missing > 0 {
             for answer in self.receive(0).map_err(Error::netlink("receive answers"))? {
                 let number = answer.header.sequence_number;
-                if let (NetlinkPayload::Error(error), true) = (answer.payload, (first..=last).contains(&number)) {
-                    answers[start + (number - first) as usize] = error.code.map_or(0, |code| code.get().abs());
+                if let (NetlinkPayload::Error(error), true) =
+                    (answer.payload, (first..=last).contains(&number))
+                {
+                    answers[start + (number - first) as usize] =
+                        error.code.map_or(0, |code| code.get().abs());
                     missing -= 1;
                 }
             }
@@ -103,7 +179,9 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map(drop)
+        self.socket
+            .send_to(bytes, &SocketAddr::new(0, 0), 0)
+            .map(drop)
     }
 
     /// The messages of one datagram; `flags` are those of recv(2).
