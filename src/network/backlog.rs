@@ -1,0 +1,208 @@
+//! Connections that no `accept` has taken yet, counted over sock_diag (linux/inet_diag.h).
+//!
+//! CRIU does not dump a listening socket with a connection in its queue (`In-flight connection (l)`), so what is in there
+//! has to be accepted by the application first. The kernel tells nobody when a queue becomes empty, hence the polling.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use netlink_sys::{Socket, SocketAddr};
+use nix::libc;
+use serde::Serialize;
+
+use super::error::{Error, Result};
+use super::netns::NetNs;
+
+/// `NETLINK_SOCK_DIAG` and `SOCK_DIAG_BY_FAMILY`.
+const SOCK_DIAG: isize = 4;
+const BY_FAMILY: u16 = 20;
+const DONE: u16 = 3;
+const ERROR: u16 = 2;
+/// States of a TCP socket.
+const SYN_RECV: u8 = 3;
+const LISTEN: u8 = 10;
+/// Between two looks: as short as makes sense, since the container is about to be frozen.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A port with connections that wait to be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    pub port: u16,
+    /// Established but not accepted, and half open.
+    pub connections: u32,
+}
+
+/// Waits until no listening TCP socket of the namespace has a connection waiting and none is half open. Returns the ports
+/// where some still are when `limit` has passed; none means that all is clear. New connections must be held by then.
+///
+/// # Errors
+/// [`Error::EnterNamespace`] and [`Error::Netlink`].
+pub fn wait_accept_queues_empty(namespace: &NetNs, limit: Duration) -> Result<Vec<Waiting>> {
+    let start = Instant::now();
+    let mut diagnosis = Diagnosis::inside(namespace)?;
+    loop {
+        let waiting = diagnosis.waiting()?;
+        if waiting.is_empty() || start.elapsed() >= limit {
+            return Ok(waiting);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// A socket that answers about the namespace it was opened in, from wherever it is asked.
+struct Diagnosis {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl Diagnosis {
+    fn inside(namespace: &NetNs) -> Result<Self> {
+        let open = || {
+            let mut socket = Socket::new(SOCK_DIAG)?;
+            socket.bind_auto()?;
+            Ok(socket)
+        };
+        let socket =
+            namespace.run(|| open().map_err(Error::netlink("open a socket for diagnosis")))?;
+        Ok(Self {
+            socket,
+            buffer: vec![0; 65_536],
+        })
+    }
+
+    fn waiting(&mut self) -> Result<Vec<Waiting>> {
+        let mut ports = BTreeMap::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            self.count(family as u8, &mut ports)
+                .map_err(Error::netlink("ask about listening sockets"))?;
+        }
+        Ok(ports
+            .into_iter()
+            .map(|(port, connections)| Waiting { port, connections })
+            .collect())
+    }
+
+    fn count(&mut self, family: u8, ports: &mut BTreeMap<u16, u32>) -> io::Result<()> {
+        self.socket
+            .send_to(&question(family), &SocketAddr::new(0, 0), 0)?;
+        loop {
+            let length = self.socket.recv(&mut &mut self.buffer[..], 0)?;
+            for message in messages(&self.buffer[..length]) {
+                let (kind, body) = message?;
+                match kind {
+                    DONE => return Ok(()),
+                    ERROR => return Err(answer_error(body)),
+                    _ => add(body, ports)?,
+                }
+            }
+        }
+    }
+}
+
+/// struct nlmsghdr and struct inet_diag_req_v2: all sockets of the family in the two states.
+fn question(family: u8) -> Vec<u8> {
+    const LENGTH: u32 = 16 + 56;
+    const REQUEST_AND_DUMP: u16 = 0x301;
+    let states: u32 = 1 << SYN_RECV | 1 << LISTEN;
+    let mut bytes = Vec::with_capacity(LENGTH as usize);
+    bytes.extend(LENGTH.to_ne_bytes());
+    bytes.extend(BY_FAMILY.to_ne_bytes());
+    bytes.extend(REQUEST_AND_DUMP.to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend([family, libc::IPPROTO_TCP as u8, 0, 0]);
+    bytes.extend(states.to_ne_bytes());
+    bytes.resize(LENGTH as usize, 0);
+    bytes
+}
+
+/// The messages of a datagram: type and body.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let length = bytes
+            .first_chunk()
+            .map_or(0, |length| u32::from_ne_bytes(*length) as usize);
+        let Some(message) = bytes.get(..length).filter(|message| message.len() >= 16) else {
+            bytes = &[];
+            return Some(Err(short()));
+        };
+        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+        Some(Ok((
+            u16::from_ne_bytes([message[4], message[5]]),
+            &message[16..],
+        )))
+    })
+}
+
+/// struct inet_diag_msg: state, the socket's own port in network order, and for listeners the length of their queue.
+fn add(body: &[u8], ports: &mut BTreeMap<u16, u32>) -> io::Result<()> {
+    let fields = body.get(..72).ok_or_else(short)?;
+    let port = u16::from_be_bytes([fields[4], fields[5]]);
+    let queued = u32::from_ne_bytes([fields[56], fields[57], fields[58], fields[59]]);
+    let connections = match fields[1] {
+        LISTEN => queued,
+        SYN_RECV => 1,
+        _ => 0,
+    };
+    if connections > 0 {
+        *ports.entry(port).or_default() += connections;
+    }
+    Ok(())
+}
+
+fn answer_error(body: &[u8]) -> io::Error {
+    body.first_chunk().map_or_else(short, |code| {
+        io::Error::from_raw_os_error(i32::from_ne_bytes(*code).abs())
+    })
+}
+
+fn short() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a message is cut short")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::lab::{Namespace, connect};
+    use super::*;
+
+    #[test]
+    fn names_the_port_where_a_connection_waits_and_returns_when_it_is_accepted() {
+        let namespace = Namespace::new();
+        let limit = Duration::from_millis(20);
+        for address in ["127.0.0.1:7000", "[::1]:7000"] {
+            let listener = namespace.run(|| Ok(TcpListener::bind(address).unwrap()));
+            assert_eq!(wait_accept_queues_empty(&namespace.net, limit).unwrap(), []);
+            let _streams = [connect(&namespace, address), connect(&namespace, address)];
+            let waiting = wait_accept_queues_empty(&namespace.net, limit).unwrap();
+            assert_eq!(
+                waiting,
+                [Waiting {
+                    port: 7000,
+                    connections: 2
+                }]
+            );
+
+            let accepting = std::thread::spawn(move || {
+                [listener.accept().unwrap(), listener.accept().unwrap()]
+            });
+            assert_eq!(
+                wait_accept_queues_empty(&namespace.net, Duration::from_secs(5)).unwrap(),
+                []
+            );
+            accepting.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_datagram_cut_short_is_an_error() {
+        let mut bytes = question(2);
+        bytes.truncate(60);
+        assert!(messages(&bytes).next().unwrap().is_err());
+        assert!(add(&[0; 71], &mut BTreeMap::new()).is_err());
+    }
+}

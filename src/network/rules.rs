@@ -1,0 +1,416 @@
+//! The rules that lead a container's packets into its hold's queue.
+//!
+//! They stand in a chain of their own in the `raw` table, which every packet meets before connection tracking, reached from
+//! PREROUTING (what comes in, and what the container sends) and OUTPUT (what processes on the host send). Each change is one
+//! `iptables-restore`, so that no packet ever sees half a hold. The rules name a queue without asking for a bypass: when
+//! nobody listens, packets are dropped and sent again by whoever sent them; a crash refuses nobody.
+//!
+//! [`render`] is pure; the rest runs the host's own iptables, whichever variant that is.
+
+use std::fmt::Write;
+use std::sync::Mutex;
+
+use super::command;
+use super::error::{Error, Result};
+use super::spec::{Family, HoldSpec, Protocol, Published, ReplyTuple};
+
+/// All chains begin with this, and nothing else does.
+pub(super) const PREFIX: &str = "TRANSSHIP-";
+const HOOKS: [&str; 2] = ["PREROUTING", "OUTPUT"];
+/// Up to so many reply tuples stand in the chain itself. More are spread over chains of their own by port, since every
+/// packet walks through the main one.
+const FEW: usize = 16;
+
+/// Changes to one family by this process do not overlap: the variant on nf_tables would have to start over.
+static ONE_AT_A_TIME: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+
+/// What is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// New TCP connections only.
+    NewOnly,
+    /// Everything.
+    All,
+}
+
+pub(super) fn chain(queue: u16) -> String {
+    format!("{PREFIX}{queue}")
+}
+
+/// The chains of a hold in one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub family: Family,
+    /// Its own chain, and the parts of that.
+    chains: Vec<String>,
+}
+
+/// Puts the rules of a hold in place, or replaces those it has; `present` says which rules a family has now. Both families
+/// are changed at the same time.
+///
+/// # Errors
+/// Those of `iptables-restore`. IPv6 may fail where nothing is known to need it: the host may have none.
+pub(super) fn apply(
+    spec: &HoldSpec,
+    queue: u16,
+    mode: Mode,
+    present: impl Fn(Family) -> Result<Vec<String>> + Sync,
+) -> Result<Vec<Placed>> {
+    let outcomes = for_both(|family| {
+        let (chains, rules) = render(spec, queue, mode, family, &present(family)?);
+        restore(family, &rules).map(|()| Placed { family, chains })
+    });
+    let mut placed = Vec::new();
+    for (family, outcome) in Family::BOTH.into_iter().zip(outcomes) {
+        match outcome {
+            Err(error) if family == Family::V6 && !spec.requires(family) => {
+                tracing::debug!(
+                    queue,
+                    error = &error as &dyn std::error::Error,
+                    "no IPv6 rules for this hold"
+                );
+            }
+            other => placed.push(other?),
+        }
+    }
+    Ok(placed)
+}
+
+/// The rules a hold has when nobody has touched them: enough to know for [`apply`].
+pub(super) fn jumps(placed: &[Placed], queue: u16, family: Family) -> Vec<String> {
+    let there = placed.iter().any(|placed| placed.family == family);
+    HOOKS
+        .iter()
+        .filter(|_| there)
+        .map(|hook| jump(hook, &chain(queue)))
+        .collect()
+}
+
+/// Does the same for both families at once: starting a program is most of what a change costs.
+fn for_both<T: Send>(task: impl Fn(Family) -> T + Sync) -> [T; 2] {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| task(Family::V6));
+        let first = task(Family::V4);
+        [
+            first,
+            other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        ]
+    })
+}
+
+/// The chains there are after rules were replaced: those without rules now are still there.
+pub(super) fn merge(before: Vec<Placed>, mut now: Vec<Placed>) -> Vec<Placed> {
+    for before in before {
+        match now.iter_mut().find(|now| now.family == before.family) {
+            Some(now) => now.chains.extend(before.chains),
+            None => now.push(before),
+        }
+    }
+    for placed in &mut now {
+        placed.chains.sort();
+        placed.chains.dedup();
+    }
+    now
+}
+
+/// Takes away the rules of one hold; when it is known which they are, without looking first: packets wait for this.
+///
+/// # Errors
+/// Those of iptables; where somebody else has changed the rules in between, they are looked for.
+pub(super) fn remove(queue: u16, placed: Option<&[Placed]>) -> Result<()> {
+    let Some(placed) = placed else {
+        return sweep_one(queue);
+    };
+    let removed = for_both(|family| {
+        let Some(own) = placed.iter().find(|placed| placed.family == family) else {
+            return Ok(());
+        };
+        let chains: Vec<&str> = own.chains.iter().map(String::as_str).collect();
+        removal(&jumps(placed, queue, family), &chains)
+            .map_or(Ok(()), |rules| restore(family, &rules))
+    });
+    if removed.into_iter().collect::<Result<()>>().is_ok() {
+        Ok(())
+    } else {
+        sweep_one(queue)
+    }
+}
+
+/// Takes away whatever rules one hold has, in any family.
+pub(super) fn sweep_one(queue: u16) -> Result<()> {
+    sweep_if(|owner| owner == queue).map(drop)
+}
+
+/// Takes away the rules of all holds but those to `keep`, and of holds that were half removed.
+///
+/// # Errors
+/// Those of iptables; a host without IPv6 tables has nothing to sweep there.
+pub(super) fn sweep(keep: &[u16]) -> Result<Vec<u16>> {
+    sweep_if(|owner| !keep.contains(&owner))
+}
+
+fn sweep_if(unwanted: impl Fn(u16) -> bool) -> Result<Vec<u16>> {
+    let mut swept = Vec::new();
+    for family in Family::BOTH {
+        let present = match list(family) {
+            Err(Error::Command { .. } | Error::Spawn { .. }) if family == Family::V6 => continue,
+            other => other?,
+        };
+        remove_listed(family, &present, &unwanted)?;
+        swept.extend(owners(&present).filter(|owner| unwanted(*owner)));
+    }
+    swept.sort_unstable();
+    swept.dedup();
+    Ok(swept)
+}
+
+/// The queues that rules lead to, whether somebody listens or not.
+pub(super) fn queues_with_rules() -> Result<Vec<u16>> {
+    let mut all: Vec<u16> = owners(&list(Family::V4)?).collect();
+    all.extend(owners(&list(Family::V6).unwrap_or_default()));
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// The raw table as `iptables -S` prints it, a rule a line.
+pub(super) fn list(family: Family) -> Result<Vec<String>> {
+    let text = command::run(family.tool(), &["-w", "10", "-t", "raw", "-S"], "")?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Feeds one transaction to iptables-restore; what it does not mention stays.
+pub(super) fn restore(family: Family, rules: &str) -> Result<()> {
+    let turn = &ONE_AT_A_TIME[usize::from(family == Family::V6)];
+    let _turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    command::run(family.restore_tool(), &["--noflush", "--wait=10"], rules).map(drop)
+}
+
+fn remove_listed(family: Family, present: &[String], unwanted: impl Fn(u16) -> bool) -> Result<()> {
+    let chains: Vec<&str> = chains(present)
+        .filter(|chain| owner(chain).is_some_and(&unwanted))
+        .collect();
+    match removal(present, &chains) {
+        Some(rules) => restore(family, &rules),
+        None => Ok(()),
+    }
+}
+
+/// The transaction that removes these chains and every jump to them; none where there is nothing to remove.
+pub(super) fn removal(present: &[String], chains: &[&str]) -> Option<String> {
+    if chains.is_empty() {
+        return None;
+    }
+    let mut rules = String::from("*raw\n");
+    for hook in HOOKS {
+        for chain in chains {
+            let jump = jump(hook, chain);
+            present
+                .iter()
+                .filter(|line| **line == jump)
+                .for_each(|_| push(&mut rules, format_args!("-D{}", &jump[2..])));
+        }
+    }
+    chains
+        .iter()
+        .for_each(|chain| push(&mut rules, format_args!("-F {chain}")));
+    chains
+        .iter()
+        .for_each(|chain| push(&mut rules, format_args!("-X {chain}")));
+    rules.push_str("COMMIT\n");
+    Some(rules)
+}
+
+/// A jump as `iptables -S` prints it.
+pub(super) fn jump(hook: &str, chain: &str) -> String {
+    format!("-A {hook} -j {chain}")
+}
+
+fn chains(present: &[String]) -> impl Iterator<Item = &str> {
+    present.iter().filter_map(|line| line.strip_prefix("-N "))
+}
+
+/// The hold a chain belongs to: `TRANSSHIP-21587`, or `TRANSSHIP-21587-3` for a part.
+fn owner(chain: &str) -> Option<u16> {
+    chain.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
+fn owners(present: &[String]) -> impl Iterator<Item = u16> {
+    chains(present).filter_map(owner)
+}
+
+/// The chains of a hold and the transaction that gives it its rules, on top of what is there. A chain that is there already
+/// is filled anew.
+pub(super) fn render(
+    spec: &HoldSpec,
+    queue: u16,
+    mode: Mode,
+    family: Family,
+    present: &[String],
+) -> (Vec<String>, String) {
+    let chain = chain(queue);
+    let target = format!("-j NFQUEUE --queue-num {queue}");
+    let mut rules = Rules {
+        chain: &chain,
+        target: &target,
+        chains: vec![chain.clone()],
+        text: String::new(),
+    };
+    rules.addresses(spec, mode, family);
+    rules.published(spec, mode, family);
+    if mode == Mode::All {
+        let replies = spec
+            .outbound
+            .iter()
+            .filter(|tuple| Family::of(tuple.host.ip()) == family);
+        rules.replies(replies.collect());
+    }
+    let mut all = String::from("*raw\n");
+    rules
+        .chains
+        .iter()
+        .for_each(|chain| push(&mut all, format_args!(":{chain} - [0:0]")));
+    all.push_str(&rules.text);
+    for hook in HOOKS
+        .iter()
+        .filter(|hook| !present.contains(&jump(hook, &chain)))
+    {
+        push(&mut all, format_args!("-I {hook} 1 -j {chain}"));
+    }
+    all.push_str("COMMIT\n");
+    (rules.chains, all)
+}
+
+struct Rules<'a> {
+    chain: &'a str,
+    target: &'a str,
+    chains: Vec<String>,
+    text: String,
+}
+
+/// A TCP segment that opens a connection.
+const SYN: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
+
+impl Rules<'_> {
+    fn addresses(&mut self, spec: &HoldSpec, mode: Mode, family: Family) {
+        for address in spec
+            .addresses
+            .iter()
+            .filter(|address| Family::of(**address) == family)
+        {
+            match mode {
+                Mode::NewOnly => self.park(format_args!("-d {address} {SYN}")),
+                Mode::All => {
+                    // The end of a connection is the one thing that must not be said in the container's name while it is
+                    // away: its sockets say it when the frozen processes are killed. Said in earnest just before the
+                    // freeze, a FIN is sent again after the restore, and a RST in answer to the next segment.
+                    push(
+                        &mut self.text,
+                        format_args!(
+                            "-A {} -s {address} -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP",
+                            self.chain
+                        ),
+                    );
+                    self.park(format_args!("-s {address}"));
+                    self.park(format_args!("-d {address}"));
+                }
+            }
+        }
+    }
+
+    fn published(&mut self, spec: &HoldSpec, mode: Mode, family: Family) {
+        for port in spec
+            .published
+            .iter()
+            .filter(|port| port.host_ip.is_none_or(|ip| Family::of(ip) == family))
+        {
+            let matches = destination(port);
+            match mode {
+                Mode::All => self.park(format_args!("{matches}")),
+                Mode::NewOnly if port.protocol == Protocol::Tcp => {
+                    self.park(format_args!("{matches} --tcp-flags FIN,SYN,RST,ACK SYN"));
+                }
+                Mode::NewOnly => {}
+            }
+        }
+    }
+
+    fn replies(&mut self, mut tuples: Vec<&ReplyTuple>) {
+        if tuples.len() <= FEW {
+            tuples
+                .into_iter()
+                .for_each(|tuple| self.reply(self.chain.to_owned(), tuple));
+            return;
+        }
+        tuples.sort_by_key(|tuple| (tuple.protocol, tuple.host.port(), tuple.remote));
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            let own: Vec<_> = tuples
+                .iter()
+                .copied()
+                .filter(|tuple| tuple.protocol == protocol)
+                .collect();
+            // As many chains as each has rules: the shortest way through both.
+            let size = own.len().isqrt().max(FEW);
+            own.chunks(size).for_each(|part| self.part(protocol, part));
+        }
+    }
+
+    /// A chain for tuples with neighbouring ports, entered only by packets to those ports.
+    fn part(&mut self, protocol: Protocol, tuples: &[&ReplyTuple]) {
+        let chain = format!("{}-{}", self.chain, self.chains.len());
+        let (first, last) = (tuples[0].host.port(), tuples[tuples.len() - 1].host.port());
+        let name = protocol.name();
+        push(
+            &mut self.text,
+            format_args!(
+                "-A {} -p {name} -m {name} --dport {first}:{last} -j {chain}",
+                self.chain
+            ),
+        );
+        self.chains.push(chain.clone());
+        tuples
+            .iter()
+            .for_each(|tuple| self.reply(chain.clone(), tuple));
+    }
+
+    fn reply(&mut self, chain: String, tuple: &ReplyTuple) {
+        let (name, remote, host) = (tuple.protocol.name(), tuple.remote, tuple.host);
+        let (from, to, sport, dport) = (remote.ip(), host.ip(), remote.port(), host.port());
+        let target = self.target;
+        push(
+            &mut self.text,
+            format_args!(
+                "-A {chain} -s {from} -d {to} -p {name} -m {name} --sport {sport} --dport {dport} {target}"
+            ),
+        );
+    }
+
+    fn park(&mut self, matches: std::fmt::Arguments) {
+        push(
+            &mut self.text,
+            format_args!("-A {} {matches} {}", self.chain, self.target),
+        );
+    }
+}
+
+/// A published port as a match; its protocol's own match comes last, so that one for TCP flags may follow.
+fn destination(port: &Published) -> String {
+    let name = port.protocol.name();
+    let to = port
+        .host_ip
+        .filter(|ip| !ip.is_unspecified())
+        .map_or(String::new(), |ip| format!("-d {ip} "));
+    format!(
+        "{to}-m addrtype --dst-type LOCAL -p {name} -m {name} --dport {}",
+        port.host_port
+    )
+}
+
+pub(super) fn push(text: &mut String, line: std::fmt::Arguments) {
+    writeln!(text, "{line}").expect("a string takes everything");
+}
+
+#[cfg(test)]
+mod tests;
