@@ -1,1 +1,4 @@
 //! transship
+
+pub mod checkpoint;
+pub mod criu;

@@ -1,0 +1,3 @@
+//! Taking checkpoints: what can be frozen, and the freezing and dumping of it.
+
+pub mod preflight;
