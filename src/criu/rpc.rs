@@ -382,9 +382,14 @@ impl Worker {
     /// The next message, with the file descriptor that came with it.
     fn receive(&mut self, request: &Request) -> Result<(Criu_resp, Option<OwnedFd>), CriuError> {
         let talk = |source: io::Error| CriuError::Talk { request: request.name, source };
-        if !wait_readable(self.socket.as_fd(), self.deadline).map_err(talk)? {
+        // CRIU's end counts by itself: its helpers may hold the other end of the socket for longer.
+        let ready = wait_any([self.socket.as_fd(), self.pidfd.as_fd()], self.deadline).map_err(talk)?;
+        let Some([message, _]) = ready else {
             self.end();
             return Err(CriuError::TimedOut { request: request.name, limit: request.limit, log: request.excerpt() });
+        };
+        if !message {
+            return Err(self.died(request)?);
         }
         let mut buffer = vec![0; MAX_MESSAGE];
         let (length, truncated, fd) = receive_packet(self.socket.as_fd(), &mut buffer).map_err(talk)?;
@@ -392,12 +397,16 @@ impl Worker {
             return Err(CriuError::Oversized { request: request.name });
         }
         if length == 0 {
-            let status = self.wait_exit().map_err(talk)?;
-            return Err(CriuError::Died { request: request.name, status, log: request.excerpt() });
+            return Err(self.died(request)?);
         }
         Criu_resp::parse_from_bytes(&buffer[..length])
             .map(|answer| (answer, fd))
             .map_err(|source| CriuError::Decode { request: request.name, source })
+    }
+
+    fn died(&mut self, request: &Request) -> Result<CriuError, CriuError> {
+        let status = self.wait_exit().map_err(|source| CriuError::Talk { request: request.name, source })?;
+        Ok(CriuError::Died { request: request.name, status, log: request.excerpt() })
     }
 
     /// Waits for CRIU's end and tells success from failure.
@@ -426,7 +435,7 @@ impl Worker {
 
     /// Waits for CRIU's end; kills it at the deadline.
     fn wait_exit(&mut self) -> io::Result<ExitStatus> {
-        if !wait_readable(self.pidfd.as_fd(), self.deadline)? {
+        if wait_any([self.pidfd.as_fd()], self.deadline)?.is_none() {
             kill_by_pidfd(self.pidfd.as_fd());
         }
         self.child.wait()
@@ -477,18 +486,18 @@ pub(crate) fn kill_by_pidfd(pidfd: BorrowedFd<'_>) {
     }
 }
 
-/// Waits until `fd` has something to read or has ended; false when the deadline came first.
-pub(crate) fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+/// Waits until one of `fds` has something to read or has ended, and tells which; `None` when the deadline came first.
+fn wait_any<const N: usize>(fds: [BorrowedFd<'_>; N], deadline: Instant) -> io::Result<Option<[bool; N]>> {
+    let mut wanted = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // Rounded up: a wait of less than a millisecond must not become a busy loop.
         let timeout = libc::c_int::try_from(left.as_millis() + 1).unwrap_or(libc::c_int::MAX);
-        let mut wanted = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd, which outlives the call.
-        match unsafe { libc::poll(&mut wanted, 1, timeout) } {
-            0 if left.is_zero() => return Ok(false),
+        // SAFETY: N pollfds, which outlive the call.
+        match unsafe { libc::poll(wanted.as_mut_ptr(), N as libc::nfds_t, timeout) } {
+            0 if left.is_zero() => return Ok(None),
             0 => {}
-            1.. => return Ok(true),
+            1.. => return Ok(Some(wanted.map(|one| one.revents != 0))),
             _ => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => {}
                 error => return Err(error),

@@ -24,11 +24,24 @@ const SOCKET_BUFFER: libc::c_int = 256 * 1024;
 /// Runs as the canary. For `transshipd` to call, before anything else, when its first argument is `canary`.
 pub fn canary_main() -> ! {
     let lock = std::env::args_os().nth(2).unwrap_or_default();
-    // SAFETY: alarm has no preconditions. Should whoever started us be killed, nothing else would end us.
-    unsafe { libc::alarm(LIFETIME_S) };
+    end_by_alarm();
     match live(Path::new(&lock)) {
         Ok(()) => std::process::exit(0),
         Err(_) => std::process::exit(1),
+    }
+}
+
+/// Should whoever started us be killed, nothing else would end us.
+fn end_by_alarm() {
+    extern "C" fn end(_: libc::c_int) {
+        // SAFETY: _exit may be called from a signal handler.
+        unsafe { libc::_exit(1) }
+    }
+    // SAFETY: the handler only calls what a handler may. It is needed: the first process of a pid namespace is not
+    // ended by a signal's default action.
+    unsafe {
+        libc::signal(libc::SIGALRM, end as *const () as libc::sighandler_t);
+        libc::alarm(LIFETIME_S);
     }
 }
 

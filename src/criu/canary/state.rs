@@ -17,7 +17,7 @@ pub(super) const BACK: usize = 1000;
 /// What the timer is set to, in nanoseconds: far enough never to run out.
 pub(super) const TIMER_NS: u64 = 3600 * 1_000_000_000;
 /// The canary ends itself after this many seconds, should nobody be left to do so.
-pub(super) const LIFETIME_S: u32 = 300;
+pub(super) const LIFETIME_S: u32 = 180;
 
 /// What comes over the control connection.
 pub(super) const SEED: u8 = b'S';
