@@ -7,4 +7,5 @@
 pub mod canary;
 pub mod images;
 pub mod log;
+pub(crate) mod netns;
 pub mod rpc;

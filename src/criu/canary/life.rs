@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
-use nix::sched::{CloneFlags, clone, setns, unshare};
+use nix::sched::{CloneFlags, clone, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rust_criu::rust_criu_protobuf::rpc::Criu_cg_mode;
@@ -21,6 +21,7 @@ use thiserror::Error;
 use super::state::{ARGUMENT, FAILED, Findings, LISTENER_FD, READY, SEED, TELL};
 use crate::criu::images::{DumpStats, ImageError, RestoreStats};
 use crate::criu::log::LogExcerpt;
+use crate::criu::netns::{in_netns, on_thread};
 use crate::criu::rpc::{Criu, CriuError, Options, Version, kill_by_pidfd, open_pidfd};
 
 /// How long each of CRIU's two runs may take.
@@ -370,22 +371,6 @@ fn prepare(mut control: TcpStream, seed: u64) -> Result<(), CanaryError> {
 fn limit_talk(control: &TcpStream) -> io::Result<()> {
     control.set_read_timeout(Some(TALK_LIMIT))?;
     control.set_write_timeout(Some(TALK_LIMIT))
-}
-
-/// Runs `work` on a thread that has entered the network namespace of `pid`.
-fn in_netns<T: Send>(pid: i32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    on_thread(|| {
-        setns(namespace, CloneFlags::CLONE_NEWNET)?;
-        work()
-    })
-}
-
-fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
 }
 
 /// Brings `lo` up in the calling thread's network namespace.
