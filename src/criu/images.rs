@@ -34,7 +34,11 @@ const RESTORE_FIELD: u32 = 2;
 #[derive(Debug, Error)]
 pub enum ImageError {
     #[error("cannot read CRIU's statistics {}", path.display())]
-    Read { path: PathBuf, #[source] source: io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("CRIU's statistics {} are longer than {MAX_FILE} bytes", path.display())]
     TooLong { path: PathBuf },
     #[error("{} is no CRIU statistics file: it begins with {found:#010x}", path.display())]
@@ -42,7 +46,11 @@ pub enum ImageError {
     #[error("CRIU's statistics {} are cut short", path.display())]
     Truncated { path: PathBuf },
     #[error("CRIU's statistics {} cannot be decoded", path.display())]
-    Decode { path: PathBuf, #[source] source: protobuf::Error },
+    Decode {
+        path: PathBuf,
+        #[source]
+        source: protobuf::Error,
+    },
     #[error("CRIU's statistics {} are not those of a {wanted}", path.display())]
     Kind { path: PathBuf, wanted: &'static str },
 }
@@ -88,7 +96,9 @@ impl DumpStats {
         let path = directory.join(DUMP_STATS);
         let message = read_message(&path)?;
         let mut stats = Self::default();
-        decode(&path, &message, DUMP_FIELD, "dump", |field, value| stats.set(field, value))?;
+        decode(&path, &message, DUMP_FIELD, "dump", |field, value| {
+            stats.set(field, value)
+        })?;
         Ok(stats)
     }
 
@@ -117,7 +127,9 @@ impl RestoreStats {
         let path = directory.join(RESTORE_STATS);
         let message = read_message(&path)?;
         let mut stats = Self::default();
-        decode(&path, &message, RESTORE_FIELD, "restore", |field, value| stats.set(field, value))?;
+        decode(&path, &message, RESTORE_FIELD, "restore", |field, value| {
+            stats.set(field, value)
+        })?;
         Ok(stats)
     }
 
@@ -135,18 +147,32 @@ impl RestoreStats {
 }
 
 fn read_message(path: &Path) -> Result<Vec<u8>, ImageError> {
-    let read = |source| ImageError::Read { path: path.to_path_buf(), source };
+    let read = |source| ImageError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
     let mut bytes = Vec::new();
-    File::open(path).map_err(read)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
+    File::open(path)
+        .map_err(read)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(read)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(ImageError::TooLong { path: path.to_path_buf() });
+        return Err(ImageError::TooLong {
+            path: path.to_path_buf(),
+        });
     }
-    let truncated = || ImageError::Truncated { path: path.to_path_buf() };
+    let truncated = || ImageError::Truncated {
+        path: path.to_path_buf(),
+    };
     let mut rest = bytes.as_slice();
     for magic in [SERVICE_MAGIC, STATS_MAGIC] {
         let found = take_u32(&mut rest).ok_or_else(truncated)?;
         if found != magic {
-            return Err(ImageError::Magic { path: path.to_path_buf(), found });
+            return Err(ImageError::Magic {
+                path: path.to_path_buf(),
+                found,
+            });
         }
     }
     let length = take_u32(&mut rest).ok_or_else(truncated)? as usize;
@@ -167,7 +193,10 @@ fn decode(
     kind: &'static str,
     mut set: impl FnMut(u32, u64),
 ) -> Result<(), ImageError> {
-    let failed = |source| ImageError::Decode { path: path.to_path_buf(), source };
+    let failed = |source| ImageError::Decode {
+        path: path.to_path_buf(),
+        source,
+    };
     let mut found = false;
     let mut outer = CodedInputStream::from_bytes(message);
     while let Some((field, wire)) = next_tag(&mut outer).map_err(failed)? {
@@ -179,7 +208,14 @@ fn decode(
             outer.skip_field(wire).map_err(failed)?;
         }
     }
-    if found { Ok(()) } else { Err(ImageError::Kind { path: path.to_path_buf(), wanted: kind }) }
+    if found {
+        Ok(())
+    } else {
+        Err(ImageError::Kind {
+            path: path.to_path_buf(),
+            wanted: kind,
+        })
+    }
 }
 
 fn decode_numbers(message: &[u8], set: &mut impl FnMut(u32, u64)) -> protobuf::Result<()> {
@@ -194,7 +230,9 @@ fn decode_numbers(message: &[u8], set: &mut impl FnMut(u32, u64)) -> protobuf::R
 }
 
 fn next_tag(stream: &mut CodedInputStream<'_>) -> protobuf::Result<Option<(u32, WireType)>> {
-    let Some(tag) = stream.read_raw_tag_or_eof()? else { return Ok(None) };
+    let Some(tag) = stream.read_raw_tag_or_eof()? else {
+        return Ok(None);
+    };
     // A wire type that no protobuf has: let the library word the error, as it does for a group's stray end.
     let wire = WireType::new(tag & 7).unwrap_or(WireType::EndGroup);
     Ok(Some((tag >> 3, wire)))
@@ -233,9 +271,18 @@ mod tests {
 
     #[test]
     fn a_dump_is_read_and_unknown_fields_are_skipped() {
-        let inner = [varint(1, 120), varint(2, 300_000), varint(7, 1 << 40), varint(15, 9)].concat();
+        let inner = [
+            varint(1, 120),
+            varint(2, 300_000),
+            varint(7, 1 << 40),
+            varint(15, 9),
+        ]
+        .concat();
         let stats = DumpStats::read(written(DUMP_STATS, &file(1, &inner)).path()).unwrap();
-        assert_eq!((stats.freezing_time, stats.frozen_time, stats.pages_written), (120, 300_000, 1 << 40));
+        assert_eq!(
+            (stats.freezing_time, stats.frozen_time, stats.pages_written),
+            (120, 300_000, 1 << 40)
+        );
     }
 
     #[test]
@@ -251,7 +298,10 @@ mod tests {
     fn every_truncation_is_an_error_and_none_a_panic() {
         let bytes = file(1, &[varint(1, 120), varint(2, 300_000)].concat());
         for length in 0..bytes.len() {
-            assert!(DumpStats::read(written(DUMP_STATS, &bytes[..length]).path()).is_err(), "{length}");
+            assert!(
+                DumpStats::read(written(DUMP_STATS, &bytes[..length]).path()).is_err(),
+                "{length}"
+            );
         }
     }
 

@@ -9,3 +9,4 @@ pub mod images;
 pub mod log;
 pub(crate) mod netns;
 pub mod rpc;
+mod swrk;

@@ -62,7 +62,9 @@ pub struct ContainerFacts {
 impl ContainerFacts {
     /// The container's first process.
     pub fn init(&self) -> Option<&ProcessFacts> {
-        self.processes.iter().find(|process| process.pid == self.engine.init_pid)
+        self.processes
+            .iter()
+            .find(|process| process.pid == self.engine.init_pid)
     }
 }
 
@@ -151,17 +153,33 @@ pub struct OpenFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum FileKind {
-    Socket { inode: u64, protocol: String },
+    Socket {
+        inode: u64,
+        protocol: String,
+    },
     /// A device, with the file system that its node lies on.
-    Device { path: String, block: bool, major: u32, minor: u32, on: DeviceNumber },
+    Device {
+        path: String,
+        block: bool,
+        major: u32,
+        minor: u32,
+        on: DeviceNumber,
+    },
     /// An anonymous inode by the kernel's name, without brackets: `eventpoll`, `io_uring` ...
-    Anonymous { name: String },
+    Anonymous {
+        name: String,
+    },
     /// An inotify or fanotify descriptor.
-    Watcher { fanotify: bool, watches: Vec<Watch> },
+    Watcher {
+        fanotify: bool,
+        watches: Vec<Watch>,
+    },
     /// A file without a name any more.
     Deleted(DeletedFile),
     /// Something the kernel describes in a way that is not known here.
-    Unknown { link: String },
+    Unknown {
+        link: String,
+    },
 }
 
 /// A device number, major and minor.

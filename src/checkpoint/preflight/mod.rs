@@ -42,13 +42,32 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn refuse(code: &'static str, subject: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn refuse(
+        code: &'static str,
+        subject: impl Into<String>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         let (subject, reason, remedy) = (subject.into(), reason.into(), remedy.into());
-        Self { code, severity: Severity::Refuse, subject, reason, remedy }
+        Self {
+            code,
+            severity: Severity::Refuse,
+            subject,
+            reason,
+            remedy,
+        }
     }
 
-    fn warn(code: &'static str, subject: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Warn, ..Self::refuse(code, subject, reason, remedy) }
+    fn warn(
+        code: &'static str,
+        subject: impl Into<String>,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Warn,
+            ..Self::refuse(code, subject, reason, remedy)
+        }
     }
 }
 

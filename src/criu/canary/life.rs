@@ -22,7 +22,8 @@ use super::state::{ARGUMENT, FAILED, Findings, LISTENER_FD, READY, SEED, TELL};
 use crate::criu::images::{DumpStats, ImageError, RestoreStats};
 use crate::criu::log::LogExcerpt;
 use crate::criu::netns::{in_netns, on_thread};
-use crate::criu::rpc::{Criu, CriuError, Options, Version, kill_by_pidfd, open_pidfd};
+use crate::criu::rpc::{Criu, CriuError, Options, Version};
+use crate::criu::swrk::{kill_by_pidfd, open_pidfd};
 
 /// How long each of CRIU's two runs may take.
 const CRIU_LIMIT: Duration = Duration::from_secs(60);
@@ -53,36 +54,71 @@ pub struct CanaryReport {
 #[derive(Debug, Error)]
 pub enum CanaryError {
     #[error("cannot make the canary's directory in {}", path.display())]
-    Directory { path: PathBuf, #[source] source: io::Error },
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot make a network namespace for the canary")]
-    Network { #[source] source: io::Error },
+    Network {
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot start {} as the canary", program.display())]
-    Hatch { program: PathBuf, #[source] source: io::Error },
+    Hatch {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the canary does not answer before its dump")]
-    Prepare { #[source] source: io::Error },
+    Prepare {
+        #[source]
+        source: io::Error,
+    },
     #[error("the canary could not gather what it is to carry: {said}")]
     Gather { said: String },
     #[error("CRIU is not usable")]
-    Criu { #[source] source: CriuError },
+    Criu {
+        #[source]
+        source: CriuError,
+    },
     #[error("the canary cannot be dumped on this host")]
-    Dump { #[source] source: CriuError },
+    Dump {
+        #[source]
+        source: CriuError,
+    },
     #[error("the canary cannot be restored on this host")]
-    Restore { #[source] source: CriuError },
+    Restore {
+        #[source]
+        source: CriuError,
+    },
     #[error("CRIU left no statistics of the canary")]
-    Statistics { #[source] source: ImageError },
+    Statistics {
+        #[source]
+        source: ImageError,
+    },
     #[error("the canary was restored, yet does not answer")]
-    Silent { #[source] source: io::Error },
+    Silent {
+        #[source]
+        source: io::Error,
+    },
     #[error("the canary was restored, yet {what}")]
     Changed { what: String },
     #[error("the canary's directory {} cannot be removed", path.display())]
-    CleanUp { path: PathBuf, #[source] source: io::Error },
+    CleanUp {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl CanaryError {
     /// The telling lines of CRIU's log, where CRIU failed.
     pub fn log(&self) -> Option<&LogExcerpt> {
         match self {
-            Self::Criu { source } | Self::Dump { source } | Self::Restore { source } => source.log(),
+            Self::Criu { source } | Self::Dump { source } | Self::Restore { source } => {
+                source.log()
+            }
             _ => None,
         }
     }
@@ -109,11 +145,20 @@ pub fn run_with(
     let directory = tempfile::Builder::new()
         .prefix("canary-")
         .tempdir_in(workdir)
-        .map_err(|source| CanaryError::Directory { path: workdir.to_path_buf(), source })?;
-    let nest = Nest { criu, directory: directory.path(), config_file };
+        .map_err(|source| CanaryError::Directory {
+            path: workdir.to_path_buf(),
+            source,
+        })?;
+    let nest = Nest {
+        criu,
+        directory: directory.path(),
+        config_file,
+    };
     let outcome = nest.live(own_exe);
     let path = directory.path().to_path_buf();
-    let cleaned = directory.close().map_err(|source| CanaryError::CleanUp { path, source });
+    let cleaned = directory
+        .close()
+        .map_err(|source| CanaryError::CleanUp { path, source });
     let report = outcome?;
     cleaned.map(|()| report)
 }
@@ -127,10 +172,16 @@ struct Nest<'a> {
 
 impl Nest<'_> {
     fn live(&self, own_exe: &Path) -> Result<CanaryReport, CanaryError> {
-        let version = self.criu.version().map_err(|source| CanaryError::Criu { source })?;
+        let version = self
+            .criu
+            .version()
+            .map_err(|source| CanaryError::Criu { source })?;
         let seed = fresh_seed();
         let lock = self.lock_file();
-        File::create(&lock).map_err(|source| CanaryError::Directory { path: lock.clone(), source })?;
+        File::create(&lock).map_err(|source| CanaryError::Directory {
+            path: lock.clone(),
+            source,
+        })?;
         let (canary, control, address) = hatch(own_exe, &lock)?;
         prepare(control, seed)?;
 
@@ -182,8 +233,10 @@ impl Nest<'_> {
     }
 
     fn open(&self) -> Result<File, CanaryError> {
-        File::open(self.directory)
-            .map_err(|source| CanaryError::Directory { path: self.directory.to_path_buf(), source })
+        File::open(self.directory).map_err(|source| CanaryError::Directory {
+            path: self.directory.to_path_buf(),
+            source,
+        })
     }
 
     /// Dumps the canary; its old life has ended when this returns.
@@ -193,7 +246,12 @@ impl Nest<'_> {
         options.set_pid(canary.pid.as_raw());
         let started = Instant::now();
         self.criu
-            .dump(options, &self.directory.join("dump.log"), CRIU_LIMIT, &mut |_| Ok(()))
+            .dump(
+                options,
+                &self.directory.join("dump.log"),
+                CRIU_LIMIT,
+                &mut |_| Ok(()),
+            )
             .map_err(|source| CanaryError::Dump { source })?;
         Ok(micros(started.elapsed()))
     }
@@ -205,14 +263,18 @@ impl Nest<'_> {
         let mut half_restored = None;
         let started = Instant::now();
         let log = self.directory.join("restore.log");
-        let restored = self.criu.restore(options, &[], &log, CRIU_LIMIT, &mut |notification| {
-            if let ("setup-namespaces", Some(pid)) = (notification.stage.as_str(), notification.pid) {
-                // From here on there is something to end, should the rest fail.
-                half_restored = Some(Canary::adopt(pid)?);
-                in_netns(pid, loopback_up)?;
-            }
-            Ok(())
-        });
+        let restored = self
+            .criu
+            .restore(options, &[], &log, CRIU_LIMIT, &mut |notification| {
+                if let ("setup-namespaces", Some(pid)) =
+                    (notification.stage.as_str(), notification.pid)
+                {
+                    // From here on there is something to end, should the rest fail.
+                    half_restored = Some(Canary::adopt(pid)?);
+                    in_netns(pid, loopback_up)?;
+                }
+                Ok(())
+            });
         let elapsed = micros(started.elapsed());
         let pid = restored.map_err(|source| CanaryError::Restore { source })?;
         match half_restored {
@@ -224,7 +286,12 @@ impl Nest<'_> {
     }
 
     /// Asks the restored canary for all it has; tells when it began to answer.
-    fn verify(&self, canary: &Canary, address: SocketAddr, seed: u64) -> Result<Instant, CanaryError> {
+    fn verify(
+        &self,
+        canary: &Canary,
+        address: SocketAddr,
+        seed: u64,
+    ) -> Result<Instant, CanaryError> {
         let number = !seed;
         let silent = |source| CanaryError::Silent { source };
         let connect = || TcpStream::connect_timeout(&address, TALK_LIMIT);
@@ -249,7 +316,9 @@ impl Nest<'_> {
     fn verify_lock(&self) -> Result<(), CanaryError> {
         let file = File::open(self.lock_file()).map_err(|source| CanaryError::Silent { source })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(_) => Err(CanaryError::Changed { what: "its file lock is gone".to_owned() }),
+            Ok(_) => Err(CanaryError::Changed {
+                what: "its file lock is gone".to_owned(),
+            }),
             Err(_) => Ok(()),
         }
     }
@@ -265,7 +334,10 @@ struct Canary {
 impl Canary {
     /// Takes charge of our child `pid`.
     fn adopt(pid: i32) -> io::Result<Self> {
-        Ok(Self { pid: Pid::from_raw(pid), pidfd: open_pidfd(pid as u32)? })
+        Ok(Self {
+            pid: Pid::from_raw(pid),
+            pidfd: open_pidfd(pid as u32)?,
+        })
     }
 }
 
@@ -293,8 +365,10 @@ fn hatch(own_exe: &Path, lock: &Path) -> Result<(Canary, TcpStream, SocketAddr),
     // On a thread of its own, so that only that thread changes its network namespace; its child is born into it.
     on_thread(|| {
         let (listener, control, address) = prepared().map_err(network)?;
-        let canary = spawn(own_exe, lock, &listener)
-            .map_err(|source| CanaryError::Hatch { program: own_exe.to_path_buf(), source })?;
+        let canary = spawn(own_exe, lock, &listener).map_err(|source| CanaryError::Hatch {
+            program: own_exe.to_path_buf(),
+            source,
+        })?;
         Ok((canary, control, address))
     })
 }
@@ -302,9 +376,16 @@ fn hatch(own_exe: &Path, lock: &Path) -> Result<(Canary, TcpStream, SocketAddr),
 fn spawn(own_exe: &Path, lock: &Path, listener: &TcpListener) -> io::Result<Canary> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let program = text(own_exe.as_os_str().as_bytes())?;
-    let arguments = [program.clone(), text(ARGUMENT.as_bytes())?, text(lock.as_os_str().as_bytes())?];
-    let argv: Vec<*const libc::c_char> =
-        arguments.iter().map(|argument| argument.as_ptr()).chain([std::ptr::null()]).collect();
+    let arguments = [
+        program.clone(),
+        text(ARGUMENT.as_bytes())?,
+        text(lock.as_os_str().as_bytes())?,
+    ];
+    let argv: Vec<*const libc::c_char> = arguments
+        .iter()
+        .map(|argument| argument.as_ptr())
+        .chain([std::ptr::null()])
+        .collect();
     let environment = [std::ptr::null::<libc::c_char>()];
     let null = File::options().read(true).write(true).open("/dev/null")?;
     // Out of the way of the numbers that they are put on: dup2 onto itself would leave close-on-exec set.
@@ -365,7 +446,9 @@ fn prepare(mut control: TcpStream, seed: u64) -> Result<(), CanaryError> {
         control.read_to_end(&mut Vec::new())?;
         Ok(Ok(()))
     };
-    talk().map_err(prepare)?.map_err(|said| CanaryError::Gather { said })
+    talk()
+        .map_err(prepare)?
+        .map_err(|said| CanaryError::Gather { said })
 }
 
 fn limit_talk(control: &TcpStream) -> io::Result<()> {
@@ -383,19 +466,32 @@ fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// No secret: only something that no earlier canary had.
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 fn directory_bytes(directory: &Path) -> u64 {
-    let Ok(entries) = directory.read_dir() else { return 0 };
-    let images = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "img"));
-    images.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+    let Ok(entries) = directory.read_dir() else {
+        return 0;
+    };
+    let images = entries
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|end| end == "img"));
+    images
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|meta| meta.len())
+        .sum()
 }
 
 fn micros(time: Duration) -> u64 {

@@ -36,16 +36,31 @@ pub enum LookError {
     Inspect { field: &'static str },
     /// A process of the container can be seen but not looked into.
     #[error("cannot look at process {pid} of the container")]
-    Process { pid: i32, #[source] source: io::Error },
+    Process {
+        pid: i32,
+        #[source]
+        source: io::Error,
+    },
     /// The kernel does not list the container's sockets.
     #[error("cannot list the container's sockets")]
-    Sockets { #[source] source: io::Error },
+    Sockets {
+        #[source]
+        source: io::Error,
+    },
     /// The container's mounts cannot be read.
     #[error("cannot read the mounts of process {pid}")]
-    Mounts { pid: i32, #[source] source: io::Error },
+    Mounts {
+        pid: i32,
+        #[source]
+        source: io::Error,
+    },
     /// Nothing can be said about the place where checkpoints are stored.
     #[error("cannot tell the free space of {}", path.display())]
-    Store { path: PathBuf, #[source] source: io::Error },
+    Store {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl ContainerFacts {
@@ -58,10 +73,16 @@ impl ContainerFacts {
             let seen = process::facts(pid).map_err(|source| LookError::Process { pid, source })?;
             processes.extend(seen);
         }
-        let mut facts = Self { engine, processes, ..Self::default() };
+        let mut facts = Self {
+            engine,
+            processes,
+            ..Self::default()
+        };
         facts.host_user_namespace = process::namespace("self", "user").unwrap_or_default();
-        facts.space.free = space::free(store)
-            .map_err(|source| LookError::Store { path: store.to_path_buf(), source })?;
+        facts.space.free = space::free(store).map_err(|source| LookError::Store {
+            path: store.to_path_buf(),
+            source,
+        })?;
         if facts.init().is_some() {
             facts.look_around_init()?;
         }

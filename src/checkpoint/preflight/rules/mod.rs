@@ -32,7 +32,10 @@ pub(super) fn container(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Fi
         mounts::judge,
         space::judge,
     ];
-    state.into_iter().chain(groups.iter().flat_map(|judge| judge(facts, context))).collect()
+    state
+        .into_iter()
+        .chain(groups.iter().flat_map(|judge| judge(facts, context)))
+        .collect()
 }
 
 /// How a process is named to people.
@@ -53,19 +56,29 @@ fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// `1 connection`, `2 connections`.
 fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }
 
 #[cfg(test)]
 pub(super) mod testing {
     //! An ordinary container that every rule lets pass, to be spoilt by the tests one way each.
 
-    use super::super::facts::{DeviceNumber, EngineFacts, FileKind, MountFacts, OpenFile, SpaceFacts};
+    use super::super::facts::{
+        DeviceNumber, EngineFacts, FileKind, MountFacts, OpenFile, SpaceFacts,
+    };
     use super::super::{Purpose, Severity};
     use super::*;
 
@@ -83,7 +96,17 @@ pub(super) mod testing {
     }
 
     pub fn process(pid: i32, parent: i32, name: &str) -> ProcessFacts {
-        let kinds = ["pid", "mnt", "net", "user", "ipc", "uts", "cgroup", "time", "pid_for_children"];
+        let kinds = [
+            "pid",
+            "mnt",
+            "net",
+            "user",
+            "ipc",
+            "uts",
+            "cgroup",
+            "time",
+            "pid_for_children",
+        ];
         ProcessFacts {
             pid,
             parent,
@@ -93,7 +116,10 @@ pub(super) mod testing {
             command: vec![format!("/usr/bin/{name}")],
             state: 'S',
             threads: 4,
-            namespaces: kinds.iter().map(|kind| ((*kind).into(), if *kind == "user" { 1 } else { 5 })).collect(),
+            namespaces: kinds
+                .iter()
+                .map(|kind| ((*kind).into(), if *kind == "user" { 1 } else { 5 }))
+                .collect(),
             anonymous: 20 << 20,
             ..ProcessFacts::default()
         }
@@ -111,9 +137,26 @@ pub(super) mod testing {
         let mut init = process(100, 50, "nginx");
         init.files = vec![
             open(0, device("/dev/null", 1, 3)),
-            open(4, FileKind::Socket { inode: 7, protocol: "TCP".into() }),
-            open(5, FileKind::Socket { inode: 8, protocol: "UNIX-STREAM".into() }),
-            open(6, FileKind::Anonymous { name: "eventpoll".into() }),
+            open(
+                4,
+                FileKind::Socket {
+                    inode: 7,
+                    protocol: "TCP".into(),
+                },
+            ),
+            open(
+                5,
+                FileKind::Socket {
+                    inode: 8,
+                    protocol: "UNIX-STREAM".into(),
+                },
+            ),
+            open(
+                6,
+                FileKind::Anonymous {
+                    name: "eventpoll".into(),
+                },
+            ),
         ];
         ContainerFacts {
             engine: EngineFacts {
@@ -129,8 +172,17 @@ pub(super) mod testing {
                 ..EngineFacts::default()
             },
             processes: vec![init, process(101, 100, "worker")],
-            mounts: vec![mount((0, 65), "/", "overlay"), mount((0, 70), "/dev", "tmpfs"), mount((0, 6), "/dev/pts", "devpts")],
-            space: SpaceFacts { tmpfs: 4096, layer: Some(1 << 20), layer_partly: false, free: 100 << 30 },
+            mounts: vec![
+                mount((0, 65), "/", "overlay"),
+                mount((0, 70), "/dev", "tmpfs"),
+                mount((0, 6), "/dev/pts", "devpts"),
+            ],
+            space: SpaceFacts {
+                tmpfs: 4096,
+                layer: Some(1 << 20),
+                layer_partly: false,
+                free: 100 << 30,
+            },
             host_user_namespace: 1,
             ..ContainerFacts::default()
         }
@@ -148,15 +200,30 @@ pub(super) mod testing {
     }
 
     pub fn context(host: &HostFacts, purpose: Purpose) -> Context<'_> {
-        Context { host, purpose, group: &[], ghost_limit: 1 << 30, irmap_paths: true }
+        Context {
+            host,
+            purpose,
+            group: &[],
+            ghost_limit: 1 << 30,
+            irmap_paths: true,
+        }
     }
 
-    pub fn container_findings(facts: &ContainerFacts, context: &Context<'_>) -> Vec<(&'static str, Severity)> {
-        container(facts, context).iter().map(|finding| (finding.code, finding.severity)).collect()
+    pub fn container_findings(
+        facts: &ContainerFacts,
+        context: &Context<'_>,
+    ) -> Vec<(&'static str, Severity)> {
+        container(facts, context)
+            .iter()
+            .map(|finding| (finding.code, finding.severity))
+            .collect()
     }
 
     /// Codes and severities of what is found in an ordinary container that was spoilt.
-    pub fn found(purpose: Purpose, spoil: impl FnOnce(&mut ContainerFacts)) -> Vec<(&'static str, Severity)> {
+    pub fn found(
+        purpose: Purpose,
+        spoil: impl FnOnce(&mut ContainerFacts),
+    ) -> Vec<(&'static str, Severity)> {
         let mut facts = facts();
         spoil(&mut facts);
         let host = host_facts();
@@ -165,12 +232,18 @@ pub(super) mod testing {
 
     pub fn refused(spoil: impl FnOnce(&mut ContainerFacts)) -> Vec<&'static str> {
         let found = found(Purpose::Freeze, spoil).into_iter();
-        found.filter(|(_, severity)| *severity == Severity::Refuse).map(|(code, _)| code).collect()
+        found
+            .filter(|(_, severity)| *severity == Severity::Refuse)
+            .map(|(code, _)| code)
+            .collect()
     }
 
     pub fn warned(spoil: impl FnOnce(&mut ContainerFacts)) -> Vec<&'static str> {
         let found = found(Purpose::Freeze, spoil).into_iter();
-        found.filter(|(_, severity)| *severity == Severity::Warn).map(|(code, _)| code).collect()
+        found
+            .filter(|(_, severity)| *severity == Severity::Warn)
+            .map(|(code, _)| code)
+            .collect()
     }
 
     #[test]
@@ -182,7 +255,13 @@ pub(super) mod testing {
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!((size(17), size(1536), size(5 << 30)), ("17 B".into(), "1.5 KiB".into(), "5.0 GiB".into()));
-        assert_eq!((count(1, "client"), count(2, "client")), ("1 client".into(), "2 clients".into()));
+        assert_eq!(
+            (size(17), size(1536), size(5 << 30)),
+            ("17 B".into(), "1.5 KiB".into(), "5.0 GiB".into())
+        );
+        assert_eq!(
+            (count(1, "client"), count(2, "client")),
+            ("1 client".into(), "2 clients".into())
+        );
     }
 }

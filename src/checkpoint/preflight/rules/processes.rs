@@ -10,7 +10,10 @@ use super::process_subject;
 pub(super) fn judge(facts: &ContainerFacts, _: &Context<'_>) -> Vec<Finding> {
     let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 5] =
         [traced, zombie, uninterruptible, session, executed];
-    let each = facts.processes.iter().flat_map(|process| rules.iter().filter_map(|rule| rule(facts, process)));
+    let each = facts
+        .processes
+        .iter()
+        .flat_map(|process| rules.iter().filter_map(|rule| rule(facts, process)));
     unseen(facts).into_iter().chain(each).collect()
 }
 
@@ -35,7 +38,10 @@ fn traced(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
     Some(Finding::refuse(
         "process.traced",
         process_subject(facts, process),
-        format!("The process is traced by process {}, a debugger or strace.", process.tracer),
+        format!(
+            "The process is traced by process {}, a debugger or strace.",
+            process.tracer
+        ),
         "End the tracing.",
     ))
 }
@@ -103,7 +109,11 @@ fn executed(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
 }
 
 fn descends_from_init(facts: &ContainerFacts, process: &ProcessFacts) -> bool {
-    let parents: HashMap<i32, i32> = facts.processes.iter().map(|other| (other.pid, other.parent)).collect();
+    let parents: HashMap<i32, i32> = facts
+        .processes
+        .iter()
+        .map(|other| (other.pid, other.parent))
+        .collect();
     let mut at = process.pid;
     // No tree is deeper than it has members, whatever was read while it changed.
     for _ in 0..=facts.processes.len() {
@@ -126,7 +136,10 @@ mod tests {
     #[test]
     fn states_are_judged() {
         assert_eq!(refused(|f| f.processes[1].tracer = 9), ["process.traced"]);
-        assert_eq!(warned(|f| f.processes[1].state = 'D'), ["process.uninterruptible"]);
+        assert_eq!(
+            warned(|f| f.processes[1].state = 'D'),
+            ["process.uninterruptible"]
+        );
         assert!(refused(|f| (f.processes[1].state, f.processes[1].threads) = ('Z', 1)).is_empty());
         assert_eq!(
             refused(|f| (f.processes[1].state, f.processes[1].threads) = ('Z', 2)),
@@ -137,7 +150,10 @@ mod tests {
 
     #[test]
     fn a_session_from_outside_is_refused() {
-        assert_eq!(refused(|f| f.processes[1].inner_session = 0), ["process.session"]);
+        assert_eq!(
+            refused(|f| f.processes[1].inner_session = 0),
+            ["process.session"]
+        );
     }
 
     #[test]
