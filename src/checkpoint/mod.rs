@@ -5,5 +5,5 @@ pub mod describe;
 pub mod dump;
 pub mod mapped;
 pub mod mend;
-//pub mod preflight;
+pub mod preflight;
 pub mod runtime;

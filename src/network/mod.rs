@@ -35,6 +35,7 @@ mod packet;
 mod poll;
 pub mod published;
 mod queue;
+pub mod remembered;
 mod rules;
 pub mod spec;
 pub mod temporary;

@@ -122,6 +122,11 @@ impl Catalog {
         }
     }
 
+    /// The directory of a checkpoint that is being made; `None` where there is none.
+    pub fn staging(&self, id: &CheckpointId) -> Option<Staging> {
+        Staging::reopen(self.layout.clone(), id.clone())
+    }
+
     /// Removes a checkpoint, sound or broken. It is gone at once; deleting it may take longer and survives a crash.
     pub fn remove(&self, id: &CheckpointId) -> Result<(), StoreError> {
         let path = self.layout.checkpoint(id);

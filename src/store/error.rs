@@ -123,6 +123,11 @@ impl StoreError {
     }
 
     /// Whether the work ended because it was asked to.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Whether another thread had the work stopped.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Archive { source, .. } if matches!(**source, ArchiveError::Cancelled))
     }

@@ -47,6 +47,12 @@ impl Staging {
         Ok(staging)
     }
 
+    /// The directory that `create` made, by the same helper or one before it.
+    pub(super) fn reopen(layout: Layout, id: CheckpointId) -> Option<Self> {
+        let dir = layout.staging_of(&id);
+        dir.is_dir().then_some(Self { layout, id, dir })
+    }
+
     /// The id it will have.
     pub fn id(&self) -> &CheckpointId {
         &self.id

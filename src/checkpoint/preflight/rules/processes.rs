@@ -1,0 +1,192 @@
+//! What processes tell of themselves.
+
+use std::collections::HashMap;
+
+use super::super::facts::{ContainerFacts, ProcessFacts};
+use super::super::{Context, Finding};
+use super::process_subject;
+
+/// The rules on processes.
+pub(super) fn judge(facts: &ContainerFacts, _: &Context<'_>) -> Vec<Finding> {
+    let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 5] =
+        [traced, zombie, uninterruptible, session, executed];
+    let each = facts
+        .processes
+        .iter()
+        .flat_map(|process| rules.iter().filter_map(|rule| rule(facts, process)));
+    unseen(facts).into_iter().chain(each).collect()
+}
+
+/// Facts without a first process were collected while the container ended, or by the wrong cgroup.
+fn unseen(facts: &ContainerFacts) -> Option<Finding> {
+    if facts.init().is_some() {
+        return None;
+    }
+    Some(Finding::refuse(
+        "process.no-init",
+        &facts.engine.name,
+        "The container's first process cannot be found.",
+        "See whether the container still runs, and try again.",
+    ))
+}
+
+/// A process has one tracer, and CRIU has to be it.
+fn traced(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
+    if process.tracer == 0 {
+        return None;
+    }
+    Some(Finding::refuse(
+        "process.traced",
+        process_subject(facts, process),
+        format!(
+            "The process is traced by process {}, a debugger or strace.",
+            process.tracer
+        ),
+        "End the tracing.",
+    ))
+}
+
+fn zombie(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
+    if process.state != 'Z' || process.threads <= 1 {
+        return None;
+    }
+    Some(Finding::refuse(
+        "process.zombie-threads",
+        process_subject(facts, process),
+        "The process' main thread has ended while other threads go on, which CRIU cannot dump.",
+        "Restart the program in the container.",
+    ))
+}
+
+fn uninterruptible(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
+    if process.state != 'D' {
+        return None;
+    }
+    Some(Finding::warn(
+        "process.uninterruptible",
+        process_subject(facts, process),
+        "The process waits for a disk or a network file system, and cannot be frozen before that ends.",
+        "Nothing, if it is a short wait; else see to the device or server it waits for.",
+    ))
+}
+
+/// CRIU has nobody to make the session anew from when its leader is not in the container.
+fn session(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
+    if process.inner_session != 0 || !descends_from_init(facts, process) {
+        return None;
+    }
+    Some(Finding::refuse(
+        "process.session",
+        process_subject(facts, process),
+        "The process belongs to a session whose leader is outside of the container.",
+        "End it and start it anew, by `setsid` where it was started by nsenter.",
+    ))
+}
+
+/// `docker exec`: the process is the shim's child, not the container's, and CRIU dumps a tree.
+fn executed(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
+    let known = |pid: i32| facts.processes.iter().any(|other| other.pid == pid);
+    let root = process.pid != facts.engine.init_pid && !known(process.parent);
+    if !root || facts.init().is_none() {
+        return None;
+    }
+    let subject = process_subject(facts, process);
+    let probe = &facts.engine.health_check;
+    if !probe.is_empty() && process.command == *probe {
+        return Some(Finding::warn(
+            "process.health-probe",
+            subject,
+            "Docker's health check is running in the container at this moment.",
+            "Nothing: it ends by itself, and the freeze waits for that.",
+        ));
+    }
+    Some(Finding::refuse(
+        "process.exec",
+        subject,
+        "The process was started by `docker exec`; it is not part of the container's own tree and would be lost.",
+        "End the `docker exec` session.",
+    ))
+}
+
+fn descends_from_init(facts: &ContainerFacts, process: &ProcessFacts) -> bool {
+    let parents: HashMap<i32, i32> = facts
+        .processes
+        .iter()
+        .map(|other| (other.pid, other.parent))
+        .collect();
+    let mut at = process.pid;
+    // No tree is deeper than it has members, whatever was read while it changed.
+    for _ in 0..=facts.processes.len() {
+        if at == facts.engine.init_pid {
+            return true;
+        }
+        match parents.get(&at) {
+            Some(parent) => at = *parent,
+            None => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{process, refused, warned};
+    use super::*;
+
+    #[test]
+    fn states_are_judged() {
+        assert_eq!(refused(|f| f.processes[1].tracer = 9), ["process.traced"]);
+        assert_eq!(
+            warned(|f| f.processes[1].state = 'D'),
+            ["process.uninterruptible"]
+        );
+        assert!(refused(|f| (f.processes[1].state, f.processes[1].threads) = ('Z', 1)).is_empty());
+        assert_eq!(
+            refused(|f| (f.processes[1].state, f.processes[1].threads) = ('Z', 2)),
+            ["process.zombie-threads"]
+        );
+        assert!(refused(|f| f.processes[1].state = 'T').is_empty());
+    }
+
+    #[test]
+    fn a_session_from_outside_is_refused() {
+        assert_eq!(
+            refused(|f| f.processes[1].inner_session = 0),
+            ["process.session"]
+        );
+    }
+
+    #[test]
+    fn an_exec_is_refused_once_and_its_children_are_not_told_of() {
+        let exec = |f: &mut ContainerFacts| {
+            f.processes.push(process(200, 40, "bash"));
+            f.processes.push(process(201, 200, "top"));
+        };
+        assert_eq!(refused(exec), ["process.exec"]);
+    }
+
+    #[test]
+    fn a_health_probe_is_waited_for() {
+        let probe = |f: &mut ContainerFacts| {
+            f.engine.health_check = vec!["/bin/sh".into(), "-c".into(), "curl localhost".into()];
+            let mut shell = process(200, 40, "sh");
+            shell.command = f.engine.health_check.clone();
+            f.processes.push(shell);
+        };
+        assert_eq!(warned(probe), ["process.health-probe"]);
+        assert!(refused(probe).is_empty());
+    }
+
+    #[test]
+    fn without_a_first_process_nothing_is_frozen() {
+        assert_eq!(refused(|f| f.engine.init_pid = 9), ["process.no-init"]);
+    }
+
+    #[test]
+    fn a_circle_of_parents_ends() {
+        let mut facts = super::super::testing::facts();
+        facts.processes.push(process(300, 301, "a"));
+        facts.processes.push(process(301, 300, "b"));
+        assert!(!descends_from_init(&facts, &facts.processes[2]));
+    }
+}
