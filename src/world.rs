@@ -4,6 +4,8 @@ use crate::checkpoint::dump::Dumps;
 use crate::docker::Client;
 use crate::failure::{Failure, OrFail};
 use crate::network::hold::Hold;
+use crate::network::inside::NewConnections;
+use crate::network::neighbours::StandIn;
 use crate::saga::{Failpoints, Journal, Progress};
 use crate::settings::Settings;
 use crate::store::claims::Claims;
@@ -29,6 +31,10 @@ pub struct World {
     pub failpoints: Failpoints,
     /// Packets kept from frozen containers, by the container that owns the network namespace.
     pub holds: Table<ContainerId, Hold>,
+    /// Who answers for frozen containers' addresses on their bridges.
+    pub stand_ins: Table<ContainerId, StandIn>,
+    /// New connections that are parked inside containers' namespaces, until their dump's end.
+    pub parked_inside: Table<ContainerId, NewConnections>,
     /// Dumps that are under way.
     pub dumps: Dumps,
     /// Images that were verified and wait for their container's `create`.
@@ -72,6 +78,8 @@ impl World {
             journal,
             failpoints: Failpoints::from_environment(),
             holds: Table::default(),
+            stand_ins: Table::default(),
+            parked_inside: Table::default(),
             dumps: Dumps::default(),
             prepared: Table::default(),
             waiting: Table::default(),

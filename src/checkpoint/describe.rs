@@ -107,7 +107,7 @@ pub fn pages_bytes(images: &Path) -> u64 {
 }
 
 /// The pid inside the namespace, if the process is stopped (and not only seized by CRIU, which traces it).
-fn stopped_inner_pid(pid: i32) -> Option<i32> {
+fn stopped_inner_pid(pid: u32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     if !field("State:")?.trim().starts_with('T') {

@@ -72,6 +72,8 @@ pub struct Dump<'a> {
     pub images: &'a Path,
     /// Directory for CRIU's log and statistics.
     pub work: &'a Path,
+    /// Paths, inside the container, of what it watches on overlayfs.
+    pub watched: &'a [PathBuf],
     /// Whether the processes go on afterwards.
     pub leave_running: bool,
     /// Drop connections that wait in an accept queue: the last resort.
@@ -121,12 +123,15 @@ impl Dump<'_> {
     ///
     /// - `ghost-limit`: deleted files that are still open are stored up to this size; CRIU's own limit of 1 MiB
     ///   is less than what Java or a browser keeps so.
+    /// - `irmap-scan-path`: where to look for the names of watched files, which overlayfs does not tell.
     /// - `link-remap`: open files whose name is gone while another link is left.
     fn write_criu_config(&self) -> Result<PathBuf, DumpError> {
         let path = self.work.join("criu.conf");
         let script = crate::services::ACTION_SCRIPT;
         let in_flight = if self.skip_in_flight { "skip-in-flight\n" } else { "" };
-        let text = format!("ghost-limit 1073741824\nlink-remap\naction-script {script}\n{in_flight}");
+        let watched = self.watched.iter().filter_map(|path| path.to_str()).filter(|path| !path.contains(char::is_whitespace));
+        let watched: String = watched.map(|path| format!("irmap-scan-path {path}\n")).collect();
+        let text = format!("ghost-limit 1073741824\nlink-remap\naction-script {script}\n{in_flight}{watched}");
         match std::fs::write(&path, text) {
             Ok(()) => Ok(path),
             Err(source) => Err(DumpError::Prepare { path, source }),

@@ -17,7 +17,7 @@ pub enum MendError {
 }
 
 /// Every process in the pid namespace of `init`, `init` included; empty when it has ended.
-pub fn processes_of(init: i32) -> Vec<i32> {
+pub fn processes_of(init: i32) -> Vec<u32> {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let Some(wanted) = namespace(&init.to_string()) else { return Vec::new() };
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -32,7 +32,13 @@ pub fn after_dump(init: i32) -> Result<(), MendError> {
     if processes.is_empty() {
         return Ok(());
     }
-    inside::mend(init, &processes).map_err(|source| MendError::Network { pid: init, source })
+    let network = |source| MendError::Network { pid: init, source };
+    let netns = NetNs::of_process(init.unsigned_abs()).map_err(network)?;
+    let mended = crate::network::mend::mend(&netns, &processes).map_err(network)?;
+    if mended != crate::network::mend::Mended::default() {
+        tracing::warn!(pid = init, ?mended, "mended what a dump that was cut short had left");
+    }
+    Ok(())
 }
 
 /// Waits for a CRIU that a killed helper had begun: without the helper it gives up by itself.

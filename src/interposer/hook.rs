@@ -71,6 +71,6 @@ fn set_up() -> Result<(), Box<dyn std::error::Error>> {
     io::stdin().take(LARGEST_STATE).read_to_end(&mut state)?;
     let state: Value = serde_json::from_slice(&state)?;
     let pid = state["pid"].as_i64().ok_or("the runtime's state has no pid")?;
-    temporary::add(i32::try_from(pid)?, &addresses)?;
+    temporary::place(u32::try_from(pid)?, &addresses)?;
     Ok(())
 }

@@ -129,12 +129,27 @@ impl Hold {
         }
     }
 
-    /// Holds everything from now on. `outbound` are the tuples on which replies to the container's own connections arrive,
+    /// Holds everything that comes for the container from now on; what it still has to say goes out. (Parked packets
+    /// are lost with the interface they came in by, so its own must not be parked while that is going to vanish.)
+    /// `outbound` are the tuples on which replies to the container's own connections arrive,
     /// from [`outbound_replies`](super::tracking::outbound_replies).
     ///
     /// # Errors
     /// Those of iptables; one family may be held altogether by then, the other not. It may be called again.
     pub fn tighten(&mut self, outbound: Vec<ReplyTuple>) -> Result<()> {
+        self.switch(Mode::Inbound, outbound)
+    }
+
+    /// Holds what is sent in the container's name as well, for when its processes stand still: the restored
+    /// container must not speak before its connections are tracked again.
+    ///
+    /// # Errors
+    /// As [`tighten`](Self::tighten).
+    pub fn close(&mut self, outbound: Vec<ReplyTuple>) -> Result<()> {
+        self.switch(Mode::All, outbound)
+    }
+
+    fn switch(&mut self, mode: Mode, outbound: Vec<ReplyTuple>) -> Result<()> {
         let spec = HoldSpec {
             outbound,
             ..self.spec.clone()
@@ -144,7 +159,7 @@ impl Hold {
             Some(placed) => Ok(rules::jumps(placed, self.queue, family)),
             None => rules::list(family),
         };
-        let now = rules::apply(&spec, self.queue, Mode::All, present)?;
+        let now = rules::apply(&spec, self.queue, mode, present)?;
         self.placed = before.map(|before| rules::merge(before, now));
         self.spec = spec;
         Ok(())

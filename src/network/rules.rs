@@ -29,7 +29,9 @@ static ONE_AT_A_TIME: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
 pub(super) enum Mode {
     /// New TCP connections only.
     NewOnly,
-    /// Everything.
+    /// Everything that comes for the container; what it sends goes out.
+    Inbound,
+    /// That, and everything that is sent in its name.
     All,
 }
 
@@ -260,7 +262,7 @@ pub(super) fn render(
     };
     rules.addresses(spec, mode, family);
     rules.published(spec, mode, family);
-    if mode == Mode::All {
+    if mode != Mode::NewOnly {
         let replies = spec
             .outbound
             .iter()
@@ -302,6 +304,7 @@ impl Rules<'_> {
         {
             match mode {
                 Mode::NewOnly => self.park(format_args!("-d {address} {SYN}")),
+                Mode::Inbound => self.park(format_args!("-d {address}")),
                 Mode::All => {
                     // The end of a connection is the one thing that must not be said in the container's name while it is
                     // away: its sockets say it when the frozen processes are killed. Said in earnest just before the
@@ -328,7 +331,7 @@ impl Rules<'_> {
         {
             let matches = destination(port);
             match mode {
-                Mode::All => self.park(format_args!("{matches}")),
+                Mode::Inbound | Mode::All => self.park(format_args!("{matches}")),
                 Mode::NewOnly if port.protocol == Protocol::Tcp => {
                     self.park(format_args!("{matches} --tcp-flags FIN,SYN,RST,ACK SYN"));
                 }

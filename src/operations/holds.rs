@@ -1,9 +1,12 @@
 //! Holds across the helper's own restart, and the end of those that belong to nothing.
 
 use crate::network::hold::{self, Bounds, Hold};
+use crate::network::neighbours::StandIn;
 use crate::restore::prepare;
+use crate::store::ContainerId;
 use crate::store::claims::Claim;
 use crate::world::{Context, World};
+use std::net::IpAddr;
 
 /// The bounds that the settings give.
 pub fn bounds(world: &World) -> Bounds {
@@ -16,7 +19,10 @@ pub fn bounds(world: &World) -> Bounds {
 pub fn take_over(context: &Context) {
     for claim in context.claims.all() {
         match readopt(context, &claim) {
-            Ok(Some(hold)) => context.holds.keep(claim.container, hold),
+            Ok(Some(hold)) => {
+                stand_in(context, &claim.container, &hold.spec().addresses);
+                context.holds.keep(claim.container, hold);
+            }
             Ok(None) => {}
             Err(error) => tracing::error!(container = %claim.container, %error, "its hold could not be taken over"),
         }
@@ -28,6 +34,15 @@ fn readopt(context: &Context, claim: &Claim) -> Result<Option<Hold>, Box<dyn std
     let network = prepare::network(&checkpoint)?;
     let Some(queue) = network.queue else { return Ok(None) };
     Ok(Some(Hold::readopt(network.spec, queue, bounds(context))?))
+}
+
+/// Has the host answer for a frozen container's addresses, so that its neighbours on the bridge go on sending, to
+/// where their packets are parked. Without it they hear "no route to host" after three seconds.
+pub fn stand_in(context: &Context, container: &ContainerId, addresses: &[IpAddr]) {
+    match StandIn::take_over(addresses) {
+        Ok(stand_in) => context.stand_ins.keep(container.clone(), stand_in),
+        Err(error) => tracing::warn!(%container, %error, "neighbours on its bridge may lose their route to it"),
+    }
 }
 
 /// Removes the rules of holds that stand for nothing (I5).

@@ -16,7 +16,7 @@ pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result
     let checkpoint = get(world, claim)?;
     let network = prepare::network(&checkpoint)?;
     // I6: addresses, routes and connection tracking first.
-    temporary::remove(waiting.pid, &network.addresses())
+    temporary::remove(waiting.pid.unsigned_abs(), network.addresses())
         .or_fail(|| "the temporary addresses cannot be taken away".into())?;
     let absent = absent_members(world, &checkpoint, &claim.container);
     if !absent.is_empty() {
@@ -77,6 +77,7 @@ fn put_tracking_back(network: &Remembered) {
 
 fn lift_hold(world: &World, group: &[Claim], pid: i32, network: &Remembered) {
     for claim in group {
+        drop(world.stand_ins.take(&claim.container));
         let Some(mut hold) = world.holds.take(&claim.container) else { continue };
         match hold.release() {
             Ok(report) => tracing::info!(container = %claim.container, ?report, "hold lifted"),

@@ -71,6 +71,18 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// The canary did not live through its own dump and restore: nothing else will.
+    pub fn dead_canary(reason: String) -> Self {
+        Self::refuse(
+            "host.canary",
+            "host",
+            format!("a small process with an open connection did not live through a dump and a restore: {reason}"),
+            "Install a newer CRIU (4.2 or later for kernels from 6.16 on), and see the log lines above.",
+        )
+    }
+}
+
 /// What is to be done with the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -70,19 +70,21 @@ fn whole(owner: &str, members: &[Member], all: &[Container]) -> Result<(), Failu
 }
 
 /// Refuses a group of which a member cannot be frozen and restored here; nothing is touched.
-pub fn admit(context: &Context, members: &[Member], leave_running: bool) -> Result<(), Failure> {
+pub fn admit(context: &Context, members: &mut [Member], leave_running: bool) -> Result<(), Failure> {
     if !leave_running && effective_runc() != Interposition::Interposed {
         return Err(Failure::refused("the interposer is not in front of runc: what is frozen now could not be restored")
             .remedy("run: transship install"));
     }
+    let group: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
     for member in members {
         if let Some(claim) = context.claims.find(&member.id).or_fail(|| "the claims cannot be read".into())? {
             return Err(Failure::refused(format!("{} is claimed by checkpoint {}", member.name, claim.checkpoint))
                 .remedy(format!("transship rm --force {}", claim.checkpoint)));
         }
-        let refusals = check::refusals(context, &member.container(), leave_running)?;
-        if let Some(first) = refusals.first() {
-            let others = refusals[1..].iter().map(|finding| finding.reason.clone()).collect();
+        let judgement = check::judge(context, &member.container(), &group, leave_running)?;
+        member.watched = judgement.watched;
+        if let Some((first, others)) = judgement.refusals.split_first() {
+            let others = others.iter().map(|finding| finding.reason.clone()).collect();
             return Err(Failure::refused(format!("{} cannot be frozen here: {}", member.name, first.reason))
                 .details(others)
                 .remedy(first.remedy.clone()));

@@ -1,11 +1,13 @@
 //! One container of a group that is being frozen.
 
+use crate::archive::rootfs::Snapshot;
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
 use crate::store::{CheckpointId, ContainerId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is known of a container while it is being frozen; survives the helper in the journal.
@@ -21,6 +23,8 @@ pub struct Member {
     pub pid: i32,
     /// The checkpoint that is being made of it.
     pub checkpoint: CheckpointId,
+    /// Paths that CRIU has to be told so that it finds what the container watches on overlayfs.
+    pub watched: Vec<PathBuf>,
     /// The queue of its hold, once it stands.
     pub queue: Option<u16>,
     /// Bytes of memory that were written.
@@ -29,6 +33,9 @@ pub struct Member {
     pub frozen_at: Option<jiff::Timestamp>,
     /// How long each phase took, in microseconds.
     pub timings: BTreeMap<String, u64>,
+    /// What the first pass over its writable layer has seen; a killed helper's operation is undone and needs none.
+    #[serde(skip)]
+    pub snapshot: Option<Snapshot>,
     /// Its processes, once they are dumped and stand still.
     #[serde(skip)]
     pub still: Option<Still>,
@@ -43,10 +50,12 @@ impl Member {
             inspect: container.inspect().clone(),
             pid,
             checkpoint,
+            watched: Vec::new(),
             queue: None,
             pages_bytes: 0,
             frozen_at: None,
             timings: BTreeMap::new(),
+            snapshot: None,
             still: None,
         }
     }

@@ -76,8 +76,8 @@ impl Operation for Checkpoint {
 pub fn run(context: &Context, references: &[String], leave_running: bool, name: Option<String>, peer: &str) -> Result<Value, Failure> {
     let name = name.map(|name| name.parse::<CheckpointName>()).transpose();
     let name = name.map_err(|error| Failure::usage("--name is not a name for a checkpoint").because(&error))?;
-    let groups = group::of(context, references, leave_running)?;
-    for members in &groups {
+    let mut groups = group::of(context, references, leave_running)?;
+    for members in &mut groups {
         group::admit(context, members, leave_running)?;
     }
     let mut checkpoints = Vec::new();

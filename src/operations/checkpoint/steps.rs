@@ -1,7 +1,7 @@
 //! The steps of `checkpoint`, each beside its undo.
 
 use super::{Checkpoint, Member};
-//use crate::archive::rootfs;
+use crate::archive::{ArchiveError, rootfs};
 use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
 use crate::checkpoint::{describe, mapped, mend};
 use crate::docker::RestartPolicy;
@@ -9,6 +9,7 @@ use crate::failure::{Failure, OrFail};
 use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
+use crate::network::backlog::wait_accept_queues_empty;
 use crate::network::{inside, published};
 use crate::operations::holds;
 use crate::restore::gate;
@@ -16,8 +17,10 @@ use crate::restore::prepare::NETWORK_FILE;
 use crate::saga::Step;
 use crate::store::claims::Claim;
 use crate::store::staging::Durability;
-use crate::store::{ContainerId, Staging, StoreError};
+use crate::store::{ContainerId, Staging, StoreError, layout};
 use crate::world::Context;
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -54,7 +57,10 @@ pub fn pre_copy() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in &mut operation.members {
             let staging = context.catalog.begin(&member.checkpoint).or_fail(|| store_failed(member))?;
-let _ = staging; //ROOTFS1
+            if let Some(upper) = upper_directory(member) {
+                let snapshot = capture_base(&upper, &staging.dir().join(layout::ROOTFS_BASE));
+                member.snapshot = Some(snapshot.or_fail(|| format!("the writable layer of {} cannot be copied", member.name))?);
+            }
         }
         Ok(())
     }
@@ -67,6 +73,17 @@ let _ = staging; //ROOTFS1
         Ok(())
     }
     Step::new("pre-copy", run, undo)
+}
+
+fn capture_base(upper: &Path, out: &Path) -> Result<rootfs::Snapshot, ArchiveError> {
+    let file = create(out).map_err(ArchiveError::file("create", out))?;
+    let (_, snapshot, report) = rootfs::capture(upper, file)?;
+    tracing::debug!(?report, "the writable layer is copied");
+    Ok(snapshot)
+}
+
+fn create(path: &Path) -> std::io::Result<BufWriter<File>> {
+    File::create_new(path).map(BufWriter::new)
 }
 
 fn upper_directory(member: &Member) -> Option<PathBuf> {
@@ -115,34 +132,38 @@ pub fn hold() -> CheckpointStep {
 
 fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
     let failed = || format!("packets to {} cannot be held", member.name);
-    let spec = published::spec(&member.inspect);
+    let spec = published::from_inspect(&member.inspect).or_fail(failed)?;
     let hold = Hold::place(spec.clone(), holds::bounds(context)).or_fail(failed)?;
     member.queue = Some(hold.queue());
     context.holds.keep(member.id.clone(), hold);
     let netns = network_of(member)?;
-    inside::hold_new(&netns).or_fail(failed)?;
-    let waiting = inside::wait_accept_queues_empty(member.pid, context.settings.accept_patience()).or_fail(failed)?;
+    let parked = inside::hold_new(network_of(member)?, holds::bounds(context)).or_fail(failed)?;
+    context.parked_inside.keep(member.id.clone(), parked);
+    let waiting = wait_accept_queues_empty(&netns, context.settings.accept_patience()).or_fail(failed)?;
     if !waiting.is_empty() {
-        context.told.note(&format!("{} lets connections to ports {waiting:?} wait to be accepted", member.name));
+        let ports: Vec<String> = waiting.iter().map(|waiting| waiting.port.to_string()).collect();
+        context.told.note(&format!("{} leaves connections to port {} unaccepted", member.name, ports.join(", ")));
     }
     member.frozen_at = Some(jiff::Timestamp::now());
-    tighten(member, context).map(drop)
+    let remembered = remember(member)?;
+    let tightened = context.holds.with(&member.id, |hold| hold.tighten(remembered.outbound()));
+    tightened.transpose().or_fail(failed).map(drop)
 }
 
-/// Holds everything, with the replies to all connections that the container has opened by now.
-fn tighten(member: &Member, context: &Context) -> Result<Remembered, Failure> {
-    let failed = || format!("packets to {} cannot be held", member.name);
-    let remembered = Remembered::now(published::spec(&member.inspect), member.queue).or_fail(failed)?;
-    let tightened = context.holds.with(&member.id, |hold| hold.tighten(remembered.outbound()));
-    tightened.transpose().or_fail(failed)?;
-    Ok(remembered)
+/// The network as it is now, with all connections that the container has opened by now.
+fn remember(member: &Member) -> Result<Remembered, Failure> {
+    let failed = || format!("the network of {} cannot be read", member.name);
+    let spec = published::from_inspect(&member.inspect).or_fail(failed)?;
+    Remembered::now(spec, member.queue).or_fail(failed)
 }
 
 fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
     for member in operation.members.iter().filter(|member| !member.joins_network()) {
         let failed = || format!("the hold on {} cannot be lifted", member.name);
         // A container that has ended took its namespace, and the rules in it, along.
-        if let Ok(netns) = network_of(member) {
+        if let Some(parked) = context.parked_inside.take(&member.id) {
+            parked.release().or_fail(failed)?;
+        } else if let Ok(netns) = network_of(member) {
             inside::release(&netns).or_fail(failed)?;
         }
         if let Some(mut hold) = context.holds.take(&member.id) {
@@ -170,6 +191,7 @@ pub fn dump() -> CheckpointStep {
                 leader: leader.clone(),
                 images: &staging.images(),
                 work: &work,
+                watched: &member.watched,
                 leave_running,
                 skip_in_flight: false,
             };
@@ -180,7 +202,7 @@ pub fn dump() -> CheckpointStep {
         }
         Ok(())
     }
-    fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+    fn undo(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         for member in &mut operation.members {
             let failed = || format!("what the dump left in {} cannot be taken away", member.name);
             match member.still.take() {
@@ -214,7 +236,9 @@ pub fn copy() -> CheckpointStep {
             let begun = Instant::now();
             copy_rootfs(member, context)?;
             if !member.joins_network() {
-                let network = tighten(member, context)?;
+                let network = remember(member)?;
+                let closed = context.holds.with(&member.id, |hold| hold.close(network.outbound()));
+                closed.transpose().or_fail(|| format!("packets of {} cannot be held", member.name))?;
                 write_extra(&staging(context, member)?, NETWORK_FILE, &network).or_fail(|| store_failed(member))?;
             }
             member.took("copy", begun.elapsed());
@@ -225,7 +249,12 @@ pub fn copy() -> CheckpointStep {
 }
 
 fn copy_rootfs(member: &Member, context: &Context) -> Result<(), Failure> {
-let _ = (member, context); Ok(()) //ROOTFS2
+    let (Some(snapshot), Some(upper)) = (&member.snapshot, upper_directory(member)) else { return Ok(()) };
+    let always = mapped::writable_shared_files(member.pid);
+    let delta = staging(context, member)?.dir().join(layout::ROOTFS_DELTA);
+    let failed = || format!("the writable layer of {} cannot be copied", member.name);
+    let file = create(&delta).or_fail(failed)?;
+    rootfs::capture_delta(&upper, file, snapshot, &always).map(drop).or_fail(failed)
 }
 
 /// Digests, manifest, and the rename that makes it a checkpoint.
@@ -308,6 +337,11 @@ fn stop_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
     match member.still.take() {
         Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
         None => mend::end_silently(&context.docker, &member.id.to_string(), member.pid).or_fail(failed)?,
+    }
+    drop(context.parked_inside.take(&member.id));
+    if !member.joins_network() {
+        let addresses = published::from_inspect(&member.inspect).or_fail(failed)?.addresses;
+        holds::stand_in(context, &member.id, &addresses);
     }
     context.docker.wait_until_stopped(&member.id.to_string()).or_fail(failed)
 }

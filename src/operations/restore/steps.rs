@@ -1,7 +1,7 @@
 //! The steps of `restore`, each beside its undo.
 
 use super::{Restore, Target};
-//use crate::archive::rootfs;
+use crate::archive::rootfs;
 use crate::checkpoint::mend;
 use crate::docker::{Container, creation_request};
 use crate::failure::{Failure, OrFail};
@@ -70,7 +70,11 @@ fn put_files(container: &Container, checkpoint: &crate::store::checkpoint::Check
     let Some(upper) = container.upper_directory() else {
         return Err(Failure::new("Docker's storage driver does not say where the writable layer is"));
     };
-    let _ = (Path::new(upper), checkpoint); Ok(()) //ROOTFS3
+    let failed = || "the checkpoint's files cannot be put in place".to_owned();
+    let Some(files) = &checkpoint.manifest().rootfs else { return Ok(()) };
+    let base = checkpoint.open_tar(&files.base).or_fail(failed)?;
+    let delta = files.delta.as_ref().map(|delta| checkpoint.open_tar(delta)).transpose().or_fail(failed)?;
+    rootfs::apply(base, delta, Path::new(upper)).or_fail(failed)
 }
 
 /// The next create of each container restores its checkpoint.
