@@ -19,6 +19,9 @@
 //! which [`StandIn`](super::neighbours::StandIn) brings to the host; and macvlan and ipvlan networks, which go around the
 //! host's own stack altogether.
 //!
+//! What it cannot save: open connections through Docker's userland proxy (a client on the host itself that came by
+//! 127.0.0.1), since they end in a process that Docker stops. New ones to the same port wait like all others.
+//!
 //! Limits of the kernel's: when any netfilter hook of the namespace is unregistered (a base chain deleted, the last rule
 //! that needs connection tracking removed), or a device taken down, it drops what is parked. Senders send it again then.
 //!

@@ -182,3 +182,23 @@ pub fn ask_all(streams: &mut [TcpStream], number: u32) -> Duration {
         .max()
         .unwrap_or_default()
 }
+
+/// Makes a namespace look for a neighbour, and returns what became of it: an entry with `lladdr`, or `FAILED`.
+pub fn resolve(namespace: &Namespace, address: &str) -> String {
+    namespace.shell(&format!("ip neigh flush {address}"));
+    let any = if address.contains(':') {
+        "[::]:0"
+    } else {
+        "0.0.0.0:0"
+    };
+    let socket = namespace.run(|| Ok(std::net::UdpSocket::bind(any).unwrap()));
+    socket.send_to(b"x", (address, 9)).unwrap();
+    let start = Instant::now();
+    loop {
+        let known = namespace.shell(&format!("ip neigh show {address}"));
+        if known.contains("lladdr") || known.contains("FAILED") {
+            return known;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{known}");
+    }
+}

@@ -246,11 +246,11 @@ fn interface_towards(address: IpAddr) -> Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::TcpListener;
     use std::time::{Duration, Instant};
 
     use super::super::hold::{Bounds, Hold};
-    use super::super::lab::{Namespace, Segment, connect, echo_server, veth};
+    use super::super::lab::{Namespace, Segment, connect, echo_server, resolve, veth};
     use super::super::spec::HoldSpec;
     use super::*;
 
@@ -380,22 +380,12 @@ mod tests {
         let segment = Segment::new();
         away(&segment);
         let _stand_in = segment.host.run(|| StandIn::take_over(&addresses()));
-        let try_to_reach = |address: &str| {
-            let socket = segment
-                .neighbour
-                .run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
-            socket.send_to(b"x", (address, 9)).unwrap();
-            let start = Instant::now();
-            while !["lladdr", "FAILED"]
-                .iter()
-                .any(|word| known(&segment.neighbour, address).contains(word))
-            {
-                assert!(start.elapsed() < Duration::from_secs(10));
-            }
-            known(&segment.neighbour, address)
-        };
-        assert!(try_to_reach("172.30.0.2").contains("lladdr"));
-        assert!(try_to_reach("172.30.0.77").contains("FAILED"));
+        for address in ["172.30.0.2", "fd30::2"] {
+            assert!(resolve(&segment.neighbour, address).contains("lladdr"));
+        }
+        for address in ["172.30.0.77", "fd30::77"] {
+            assert!(resolve(&segment.neighbour, address).contains("FAILED"));
+        }
         let again = back(&segment);
         announce(&again.net, &addresses()).unwrap();
         segment.neighbour.shell("ip neigh flush 172.30.0.2");

@@ -179,7 +179,7 @@ mod tests {
             &["172.30.0.1/24", "fd30::1/64"],
         );
         container.ip("route add default via 172.30.0.1\nroute add default via fd30::1");
-        host.ip("addr add 192.0.2.1/32 dev lo\naddr add 2001:db8:1::1/128 dev lo");
+        host.ip("addr add 192.0.2.1/32 dev lo\naddr add 2001:db8:1::1/128 dev lo nodad");
         for address in ["192.0.2.1:9000", "[2001:db8:1::1]:9000"] {
             echo_server(&host, address);
         }

@@ -305,6 +305,27 @@ fn rules_of_others_apply_to_parked_packets_too() {
     assert!(servers[1].recv(&mut [0; 8]).is_err());
 }
 
+/// Where bridged packets pass iptables, the hold sees those between neighbours too.
+#[test]
+fn bridged_packets_wait_where_they_pass_iptables() {
+    let segment = Segment::new();
+    echo_server(&segment.container, "172.30.0.2:7000");
+    let mut stream = connect(&segment.neighbour, "172.30.0.2:7000");
+    segment
+        .host
+        .shell("echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables");
+    let mut hold = segment
+        .host
+        .run(|| Hold::place_all(spec(), Bounds::default()));
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(&mut stream, 1));
+        until_waiting(&segment, &hold, 1).unwrap();
+        assert!(segment.host.run(|| hold.release()).parked >= 1);
+        assert!(asking.join().unwrap() < Duration::from_millis(300));
+    });
+    no_rules_left(&segment);
+}
+
 /// I5: the helper dies, its rules stay and refuse nobody; a new helper takes over, or sweeps.
 #[test]
 fn i5_a_hold_outlives_its_helper_and_is_taken_over_or_swept() {
