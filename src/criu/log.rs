@@ -34,12 +34,14 @@ pub struct LogExcerpt {
 }
 
 impl LogExcerpt {
-    /// The first error CRIU wrote, which most often is the cause of the others.
+    /// The first error CRIU wrote, which most often is the cause of the others. One that CRIU goes on after, when it
+    /// may not raise its own limit of open files, is passed over.
     pub fn first_error(&self) -> Option<&str> {
-        self.lines
+        let mut errors = self
+            .lines
             .iter()
-            .find(|line| is_error(line))
-            .map(String::as_str)
+            .filter(|line| is_error(line) && !is_harmless(line));
+        errors.next().map(String::as_str)
     }
 }
 
