@@ -34,12 +34,14 @@ pub struct LogExcerpt {
 }
 
 impl LogExcerpt {
-    /// The first error CRIU wrote, which most often is the cause of the others.
+    /// The first error CRIU wrote, which most often is the cause of the others. One that CRIU goes on after, when it
+    /// may not raise its own limit of open files, is passed over.
     pub fn first_error(&self) -> Option<&str> {
-        self.lines
+        let mut errors = self
+            .lines
             .iter()
-            .find(|line| is_error(line))
-            .map(String::as_str)
+            .filter(|line| is_error(line) && !is_harmless(line));
+        errors.next().map(String::as_str)
     }
 }
 
@@ -123,6 +125,11 @@ fn is_error(line: &str) -> bool {
     line.contains("Error (") || line.contains("FATAL")
 }
 
+/// Written by every CRIU without CAP_SYS_RESOURCE.
+pub(super) fn is_harmless(line: &str) -> bool {
+    line.contains("Can't setup RLIMIT_NOFILE for self")
+}
+
 fn shorten(line: &str) -> String {
     match line.char_indices().nth(MAX_LINE) {
         Some((end, _)) => format!("{} [cut]", &line[..end]),
@@ -180,6 +187,14 @@ mod tests {
         );
         assert!(written("").to_string().contains("it is empty"));
         assert_eq!(LogExcerpt::default().to_string(), "");
+    }
+
+    #[test]
+    fn an_error_that_criu_goes_on_after_is_not_the_cause() {
+        let found = written(
+            "(0.1) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self: no\n(0.2) Error (x): the cause\n",
+        );
+        assert_eq!(found.first_error(), Some("(0.2) Error (x): the cause"));
     }
 
     #[test]

@@ -199,12 +199,7 @@ impl Worker {
             log: request.excerpt(),
         };
         if !answer.success() {
-            let said = answer.cr_errmsg().trim();
-            return Err(failed(if said.is_empty() {
-                "no message".to_owned()
-            } else {
-                said.to_owned()
-            }));
+            return Err(failed(said(&answer, &request.excerpt())));
         }
         if answer.type_() != request.message.type_() {
             let answer = format!("{:?}", answer.type_());
@@ -240,6 +235,15 @@ impl Drop for Worker {
         // A child that was waited for already makes both of these a no-op.
         self.end();
     }
+}
+
+/// Why CRIU failed, by its own account.
+fn said(answer: &Criu_resp, log: &LogExcerpt) -> String {
+    let message = answer.cr_errmsg().trim();
+    if message.is_empty() || log::is_harmless(message) {
+        return log.first_error().unwrap_or("no message").to_owned();
+    }
+    message.to_owned()
 }
 
 fn keep_over_exec(fd: RawFd) -> io::Result<()> {

@@ -22,6 +22,7 @@
 //! connection end, or nobody ever connects to it and its own alarm ends it.
 
 mod body;
+mod hatch;
 mod life;
 mod state;
 

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 
 use super::super::facts::{ContainerFacts, ProcessFacts};
-use super::super::{Context, Finding};
+use super::super::{Context, Finding, Purpose};
 use super::process_subject;
 
 /// The rules on processes.
-pub(super) fn judge(facts: &ContainerFacts, _: &Context<'_>) -> Vec<Finding> {
-    let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 5] =
-        [traced, zombie, uninterruptible, session, executed];
-    let each = facts
-        .processes
-        .iter()
-        .flat_map(|process| rules.iter().filter_map(|rule| rule(facts, process)));
+pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {
+    let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 4] =
+        [traced, zombie, uninterruptible, session];
+    let each = facts.processes.iter().flat_map(|process| {
+        let ruled = rules.iter().filter_map(move |rule| rule(facts, process));
+        ruled.chain(executed(facts, process, context.purpose))
+    });
     unseen(facts).into_iter().chain(each).collect()
 }
 
@@ -70,9 +70,12 @@ fn uninterruptible(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Fin
     ))
 }
 
-/// CRIU has nobody to make the session anew from when its leader is not in the container.
+/// CRIU has nobody to make the session anew from when its leader is not in the container. In a nested pid namespace
+/// the number means something else, and that is refused anyway.
 fn session(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
-    if process.inner_session != 0 || !descends_from_init(facts, process) {
+    let own_numbers =
+        facts.init().map(|init| init.namespaces.get("pid")) != Some(process.namespaces.get("pid"));
+    if process.inner_session != 0 || own_numbers || !descends_from_init(facts, process) {
         return None;
     }
     Some(Finding::refuse(
@@ -84,7 +87,7 @@ fn session(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
 }
 
 /// `docker exec`: the process is the shim's child, not the container's, and CRIU dumps a tree.
-fn executed(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
+fn executed(facts: &ContainerFacts, process: &ProcessFacts, purpose: Purpose) -> Option<Finding> {
     let known = |pid: i32| facts.processes.iter().any(|other| other.pid == pid);
     let root = process.pid != facts.engine.init_pid && !known(process.parent);
     if !root || facts.init().is_none() {
@@ -98,6 +101,14 @@ fn executed(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
             subject,
             "Docker's health check is running in the container at this moment.",
             "Nothing: it ends by itself, and the freeze waits for that.",
+        ));
+    }
+    if purpose == Purpose::LeaveRunning {
+        return Some(Finding::warn(
+            "process.exec",
+            subject,
+            "The process was started by `docker exec`; it goes on running, and is not part of the checkpoint.",
+            "Nothing, unless it should be part of it: then have the container's own program start it.",
         ));
     }
     Some(Finding::refuse(
@@ -130,7 +141,8 @@ fn descends_from_init(facts: &ContainerFacts, process: &ProcessFacts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{process, refused, warned};
+    use super::super::super::Severity;
+    use super::super::testing::{found, process, refused, warned};
     use super::*;
 
     #[test]
@@ -163,6 +175,10 @@ mod tests {
             f.processes.push(process(201, 200, "top"));
         };
         assert_eq!(refused(exec), ["process.exec"]);
+        assert_eq!(
+            found(Purpose::LeaveRunning, exec),
+            [("process.exec", Severity::Warn)]
+        );
     }
 
     #[test]
