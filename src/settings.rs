@@ -13,10 +13,18 @@ pub const FILE: &str = "/etc/transship/transship.json";
 pub enum SettingsError {
     /// The file is there and cannot be read.
     #[error("cannot read {path}", path = path.display())]
-    Read { path: PathBuf, #[source] source: io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// It is not JSON of this shape.
     #[error("{path} is not a valid configuration", path = path.display())]
-    Parse { path: PathBuf, #[source] source: serde_json::Error },
+    Parse {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 /// Checked settings.
@@ -57,7 +65,9 @@ impl Settings {
     /// Reads the file; where there is none, everything is as by default.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         match std::fs::read_to_string(path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|source| SettingsError::Parse { path: path.into(), source }),
+            Ok(text) => {
+                serde_json::from_str(&text).map_err(|source| SettingsError::Parse { path: path.into(), source })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(SettingsError::Read { path: path.into(), source }),
         }

@@ -97,11 +97,8 @@ pub fn export<W: Write>(
 ) -> Result<W, ExportError> {
     let json = manifest_bytes(checkpoint)?;
     let mut tar = TarWriter::new(out);
-    let header = Header {
-        format: FORMAT,
-        checkpoint: checkpoint.id().clone(),
-        manifest_digest: checkpoint.manifest_digest(),
-    };
+    let header =
+        Header { format: FORMAT, checkpoint: checkpoint.id().clone(), manifest_digest: checkpoint.manifest_digest() };
     let header = serde_json::to_vec(&header).map_err(|source| ExportError::Json { member: HEADER, source })?;
     append_bytes(&mut tar, HEADER, &header)?;
     append_bytes(&mut tar, layout::MANIFEST, &json)?;
@@ -222,9 +219,9 @@ pub fn import<R: Read>(input: R, catalog: &Catalog, options: ImportOptions<'_>) 
         return Err(ExportError::TooLarge { bytes, allowed: options.max_bytes });
     }
     let staging = catalog.begin(&manifest.id)?;
-    match fill(tar, &staging, &manifest, options.read).and_then(|()| {
-        staging.adopt(&json, options.durability, options.verified).map_err(ExportError::from)
-    }) {
+    match fill(tar, &staging, &manifest, options.read)
+        .and_then(|()| staging.adopt(&json, options.durability, options.verified).map_err(ExportError::from))
+    {
         Ok(checkpoint) => Ok(checkpoint),
         Err(error) => {
             // What went wrong first is what counts; what stays is swept at the next start.
@@ -291,7 +288,8 @@ fn fill<R: Read>(
     // The archive takes its place.
     std::fs::remove_dir(staging.images()).map_err(ArchiveError::file("remove", &staging.images()))?;
     // Each file in the tar inside has headers of at most three blocks and a path's worth, and its padding.
-    let tar_bytes = manifest.images.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.length).saturating_add(4096));
+    let tar_bytes =
+        manifest.images.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.length).saturating_add(4096));
     let images = (layout::PACKED_IMAGES.to_owned(), tar_bytes);
     let tars = manifest.tars().map(|entry| (part_name(Part::Tar(entry)), entry.length));
     for (name, bytes) in std::iter::once(images).chain(tars) {

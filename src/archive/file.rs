@@ -14,30 +14,17 @@ const HOLE: usize = 32 << 10;
 
 /// Opens a regular file of ours for reading; a symbolic link in its place is an error.
 pub(super) fn open(path: &Path) -> Result<File, ArchiveError> {
-    File::options()
-        .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(ArchiveError::file("open", path))
+    File::options().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).map_err(ArchiveError::file("open", path))
 }
 
 /// Creates a file that must not exist, for its owner alone.
 pub(super) fn create(path: &Path) -> Result<File, ArchiveError> {
-    File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(ArchiveError::file("create", path))
+    File::options().write(true).create_new(true).mode(0o600).open(path).map_err(ArchiveError::file("create", path))
 }
 
 /// Creates a directory and the parents it lacks, for their owner alone.
 pub(super) fn create_dir_all(path: &Path) -> Result<(), ArchiveError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(ArchiveError::file("create directory", path))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(ArchiveError::file("create directory", path))
 }
 
 /// Copies what `input` holds into `output` (if any) and compares length and digest with `entry`.

@@ -106,9 +106,9 @@ pub fn unpack<R: Read + Send>(
     let decoder = decoder(input)?;
     match dest {
         None => with_prefetch(decoder, |input| unpack_members(input, entries, None, progress)),
-        Some(dir) => into_fresh_dir(dir, || {
-            with_prefetch(decoder, |input| unpack_members(input, entries, Some(dir), progress))
-        }),
+        Some(dir) => {
+            into_fresh_dir(dir, || with_prefetch(decoder, |input| unpack_members(input, entries, Some(dir), progress)))
+        }
     }
 }
 

@@ -32,7 +32,11 @@ pub struct Facts<'a> {
 }
 
 /// Describes a frozen container, all but the files' digests, which sealing adds.
-pub fn manifest(container: &Container, engine: &Engine, facts: &Facts<'_>) -> Result<Manifest, Box<dyn Error + Send + Sync>> {
+pub fn manifest(
+    container: &Container,
+    engine: &Engine,
+    facts: &Facts<'_>,
+) -> Result<Manifest, Box<dyn Error + Send + Sync>> {
     let processes = super::mend::processes_of(facts.init);
     Ok(Manifest {
         format: manifest::FORMAT,
@@ -67,7 +71,8 @@ pub fn manifest(container: &Container, engine: &Engine, facts: &Facts<'_>) -> Re
 }
 
 fn origin(engine: &Engine) -> Result<Origin, Box<dyn Error + Send + Sync>> {
-    let component = |name: &str| engine.components.iter().find(|(found, _)| found == name).map(|(_, version)| version.clone());
+    let component =
+        |name: &str| engine.components.iter().find(|(found, _)| found == name).map(|(_, version)| version.clone());
     let host = nix::sys::utsname::uname()?;
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     Ok(Origin {

@@ -28,7 +28,11 @@ pub enum DumpError {
     NoRuntime,
     /// A file beside the images could not be made.
     #[error("cannot prepare {path}", path = path.display())]
-    Prepare { path: PathBuf, #[source] source: std::io::Error },
+    Prepare {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// runc could not be run.
     #[error("cannot run runc checkpoint")]
     Run(#[source] std::io::Error),
@@ -129,7 +133,8 @@ impl Dump<'_> {
         let path = self.work.join("criu.conf");
         let script = crate::services::ACTION_SCRIPT;
         let in_flight = if self.skip_in_flight { "skip-in-flight\n" } else { "" };
-        let watched = self.watched.iter().filter_map(|path| path.to_str()).filter(|path| !path.contains(char::is_whitespace));
+        let watched =
+            self.watched.iter().filter_map(|path| path.to_str()).filter(|path| !path.contains(char::is_whitespace));
         let watched: String = watched.map(|path| format!("irmap-scan-path {path}\n")).collect();
         let text = format!("ghost-limit 1073741824\nlink-remap\naction-script {script}\n{in_flight}{watched}");
         match std::fs::write(&path, text) {
@@ -194,7 +199,9 @@ impl Still {
             Ok(Event::Ended(Ok(output))) if output.status.success() || verdict == Verdict::GiveUp => Ok(()),
             Ok(Event::Ended(Ok(output))) => Err(failed(&output, &self.log)),
             Ok(Event::Ended(Err(error))) => Err(DumpError::Run(error)),
-            Ok(Event::Asked(_)) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(DumpError::TooLong),
+            Ok(Event::Asked(_)) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err(DumpError::TooLong)
+            }
         }
     }
 }

@@ -10,7 +10,11 @@ use std::path::Path;
 pub enum MendError {
     /// Its network could not be put right.
     #[error("the network of process {pid} cannot be put right")]
-    Network { pid: i32, #[source] source: crate::network::Error },
+    Network {
+        pid: i32,
+        #[source]
+        source: crate::network::Error,
+    },
     /// Docker did not end it.
     #[error("Docker could not end it")]
     Docker(#[from] DockerError),

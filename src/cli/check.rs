@@ -27,13 +27,17 @@ impl Ask for Arguments {
         let mut out = String::new();
         let host = &answer["host"];
         out.push_str(&format!("host: {}\n", verdict(host)));
-        if let Some(canary) = answer["canary"].as_object() {
+        let canary = &answer["canary"];
+        if canary["dump_us"].is_u64() {
             let took = |key: &str| super::render::duration(canary[key].as_u64().unwrap_or_default());
             out.push_str(&format!(
                 "  canary: dumped and restored with its connection (dump {}, restore {})\n",
                 took("dump_us"),
                 took("restore_us")
             ));
+        }
+        for line in list(canary, "log") {
+            out.push_str(&format!("  | {}\n", line.as_str().unwrap_or_default()));
         }
         findings(host, &mut out);
         for container in list(answer, "containers") {

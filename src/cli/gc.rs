@@ -24,7 +24,11 @@ impl Ask for Arguments {
         let mut out: String = list(answer, "removed")
             .map(|one| format!("{verb} {} of {}: {}\n", text(one, "id"), text(one, "container"), text(one, "why")))
             .collect();
-        out.push_str(&format!("{verb} {} in all; {} kept\n", bytes(&answer["freed_bytes"]), bytes(&answer["kept_bytes"])));
+        out.push_str(&format!(
+            "{verb} {} in all; {} kept\n",
+            bytes(&answer["freed_bytes"]),
+            bytes(&answer["kept_bytes"])
+        ));
         out
     }
 }

@@ -20,6 +20,9 @@ impl Ask for Arguments {
 
     fn tell(&self, answer: &Value) -> String {
         let id = text(answer, "id");
-        format!("checkpoint {id} of {}; restore it with: transship restore {id} --name NAME\n", text(answer, "container"))
+        format!(
+            "checkpoint {id} of {}; restore it with: transship restore {id} --name NAME\n",
+            text(answer, "container")
+        )
     }
 }

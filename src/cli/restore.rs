@@ -42,9 +42,5 @@ fn tell_one(container: &Value) -> String {
         Some(downtime) => format!(", after {} away", duration(downtime)),
         None => String::new(),
     };
-    format!(
-        "{}: runs again from checkpoint {}{downtime}\n",
-        text(container, "name"),
-        text(container, "checkpoint"),
-    )
+    format!("{}: runs again from checkpoint {}{downtime}\n", text(container, "name"), text(container, "checkpoint"),)
 }

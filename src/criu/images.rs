@@ -96,9 +96,7 @@ impl DumpStats {
         let path = directory.join(DUMP_STATS);
         let message = read_message(&path)?;
         let mut stats = Self::default();
-        decode(&path, &message, DUMP_FIELD, "dump", |field, value| {
-            stats.set(field, value)
-        })?;
+        decode(&path, &message, DUMP_FIELD, "dump", |field, value| stats.set(field, value))?;
         Ok(stats)
     }
 
@@ -127,9 +125,7 @@ impl RestoreStats {
         let path = directory.join(RESTORE_STATS);
         let message = read_message(&path)?;
         let mut stats = Self::default();
-        decode(&path, &message, RESTORE_FIELD, "restore", |field, value| {
-            stats.set(field, value)
-        })?;
+        decode(&path, &message, RESTORE_FIELD, "restore", |field, value| stats.set(field, value))?;
         Ok(stats)
     }
 
@@ -147,32 +143,18 @@ impl RestoreStats {
 }
 
 fn read_message(path: &Path) -> Result<Vec<u8>, ImageError> {
-    let read = |source| ImageError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
+    let read = |source| ImageError::Read { path: path.to_path_buf(), source };
     let mut bytes = Vec::new();
-    File::open(path)
-        .map_err(read)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(read)?;
+    File::open(path).map_err(read)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(ImageError::TooLong {
-            path: path.to_path_buf(),
-        });
+        return Err(ImageError::TooLong { path: path.to_path_buf() });
     }
-    let truncated = || ImageError::Truncated {
-        path: path.to_path_buf(),
-    };
+    let truncated = || ImageError::Truncated { path: path.to_path_buf() };
     let mut rest = bytes.as_slice();
     for magic in [SERVICE_MAGIC, STATS_MAGIC] {
         let found = take_u32(&mut rest).ok_or_else(truncated)?;
         if found != magic {
-            return Err(ImageError::Magic {
-                path: path.to_path_buf(),
-                found,
-            });
+            return Err(ImageError::Magic { path: path.to_path_buf(), found });
         }
     }
     let length = take_u32(&mut rest).ok_or_else(truncated)? as usize;
@@ -193,10 +175,7 @@ fn decode(
     kind: &'static str,
     mut set: impl FnMut(u32, u64),
 ) -> Result<(), ImageError> {
-    let failed = |source| ImageError::Decode {
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = |source| ImageError::Decode { path: path.to_path_buf(), source };
     let mut found = false;
     let mut outer = CodedInputStream::from_bytes(message);
     while let Some((field, wire)) = next_tag(&mut outer).map_err(failed)? {
@@ -208,14 +187,7 @@ fn decode(
             outer.skip_field(wire).map_err(failed)?;
         }
     }
-    if found {
-        Ok(())
-    } else {
-        Err(ImageError::Kind {
-            path: path.to_path_buf(),
-            wanted: kind,
-        })
-    }
+    if found { Ok(()) } else { Err(ImageError::Kind { path: path.to_path_buf(), wanted: kind }) }
 }
 
 fn decode_numbers(message: &[u8], set: &mut impl FnMut(u32, u64)) -> protobuf::Result<()> {
@@ -271,18 +243,9 @@ mod tests {
 
     #[test]
     fn a_dump_is_read_and_unknown_fields_are_skipped() {
-        let inner = [
-            varint(1, 120),
-            varint(2, 300_000),
-            varint(7, 1 << 40),
-            varint(15, 9),
-        ]
-        .concat();
+        let inner = [varint(1, 120), varint(2, 300_000), varint(7, 1 << 40), varint(15, 9)].concat();
         let stats = DumpStats::read(written(DUMP_STATS, &file(1, &inner)).path()).unwrap();
-        assert_eq!(
-            (stats.freezing_time, stats.frozen_time, stats.pages_written),
-            (120, 300_000, 1 << 40)
-        );
+        assert_eq!((stats.freezing_time, stats.frozen_time, stats.pages_written), (120, 300_000, 1 << 40));
     }
 
     #[test]
@@ -298,10 +261,7 @@ mod tests {
     fn every_truncation_is_an_error_and_none_a_panic() {
         let bytes = file(1, &[varint(1, 120), varint(2, 300_000)].concat());
         for length in 0..bytes.len() {
-            assert!(
-                DumpStats::read(written(DUMP_STATS, &bytes[..length]).path()).is_err(),
-                "{length}"
-            );
+            assert!(DumpStats::read(written(DUMP_STATS, &bytes[..length]).path()).is_err(), "{length}");
         }
     }
 
@@ -321,9 +281,6 @@ mod tests {
     fn a_length_inside_the_message_is_not_believed() {
         let mut bytes = file(1, &varint(1, 5));
         bytes[13] = 0x7f;
-        assert!(matches!(
-            DumpStats::read(written(DUMP_STATS, &bytes).path()).unwrap_err(),
-            ImageError::Decode { .. }
-        ));
+        assert!(matches!(DumpStats::read(written(DUMP_STATS, &bytes).path()).unwrap_err(), ImageError::Decode { .. }));
     }
 }

@@ -37,10 +37,7 @@ impl LogExcerpt {
     /// The first error CRIU wrote, which most often is the cause of the others. One that CRIU goes on after, when it
     /// may not raise its own limit of open files, is passed over.
     pub fn first_error(&self) -> Option<&str> {
-        let mut errors = self
-            .lines
-            .iter()
-            .filter(|line| is_error(line) && !is_harmless(line));
+        let mut errors = self.lines.iter().filter(|line| is_error(line) && !is_harmless(line));
         errors.next().map(String::as_str)
     }
 }
@@ -54,9 +51,7 @@ impl fmt::Display for LogExcerpt {
             return write!(f, "; its log {} is missing: {why}", file.display());
         }
         write!(f, "; from its log {}:", file.display())?;
-        self.lines
-            .iter()
-            .try_for_each(|line| write!(f, "\n    {line}"))
+        self.lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 
@@ -64,21 +59,11 @@ impl fmt::Display for LogExcerpt {
 pub fn excerpt(path: &Path) -> LogExcerpt {
     let file = Some(path.to_path_buf());
     match read_end(path) {
-        Ok(text) if text.trim().is_empty() => LogExcerpt {
-            file,
-            missing: Some("it is empty".to_owned()),
-            ..LogExcerpt::default()
-        },
-        Ok(text) => LogExcerpt {
-            file,
-            lines: select(&text),
-            missing: None,
-        },
-        Err(error) => LogExcerpt {
-            file,
-            missing: Some(error.to_string()),
-            ..LogExcerpt::default()
-        },
+        Ok(text) if text.trim().is_empty() => {
+            LogExcerpt { file, missing: Some("it is empty".to_owned()), ..LogExcerpt::default() }
+        }
+        Ok(text) => LogExcerpt { file, lines: select(&text), missing: None },
+        Err(error) => LogExcerpt { file, missing: Some(error.to_string()), ..LogExcerpt::default() },
     }
 }
 
@@ -91,19 +76,11 @@ fn read_end(path: &Path) -> std::io::Result<String> {
     file.take(WINDOW).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     // The first line of a window is cut somewhere.
-    Ok(if start > 0 {
-        text.split_once('\n')
-            .map_or(String::new(), |(_, rest)| rest.to_owned())
-    } else {
-        text
-    })
+    Ok(if start > 0 { text.split_once('\n').map_or(String::new(), |(_, rest)| rest.to_owned()) } else { text })
 }
 
 fn select(text: &str) -> Vec<String> {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let mut wanted: BTreeSet<usize> = (lines.len().saturating_sub(TAIL)..lines.len()).collect();
     for (at, _) in lines.iter().enumerate().filter(|(_, line)| is_error(line)) {
         wanted.extend(at.saturating_sub(BEFORE)..=at);
@@ -149,18 +126,13 @@ mod tests {
 
     #[test]
     fn errors_come_with_what_stood_before_them_and_with_the_end() {
-        let mut text: String = (0..100)
-            .map(|n| format!("(00.{n:06}) step {n}\n"))
-            .collect();
+        let mut text: String = (0..100).map(|n| format!("(00.{n:06}) step {n}\n")).collect();
         text.push_str("(01.0) Error (criu/sockets.c:1): no luck\n");
         text.extend((0..50).map(|n| format!("after {n}\n")));
         let found = written(&text);
         assert!(found.lines.iter().any(|line| line.ends_with("step 97")));
         assert!(!found.lines.iter().any(|line| line.ends_with("step 96")));
-        assert_eq!(
-            found.first_error(),
-            Some("(01.0) Error (criu/sockets.c:1): no luck")
-        );
+        assert_eq!(found.first_error(), Some("(01.0) Error (criu/sockets.c:1): no luck"));
         assert_eq!(found.lines.last().unwrap(), "after 49");
         assert_eq!(found.lines.iter().filter(|line| *line == "...").count(), 1);
     }
@@ -170,21 +142,13 @@ mod tests {
         let text = format!("Error ({}\n", "ä".repeat(2000)).repeat(2000);
         let found = written(&text);
         assert!(found.lines.len() <= 2 * MAX_LINES);
-        assert!(
-            found
-                .lines
-                .iter()
-                .all(|line| line.chars().count() <= MAX_LINE + 6)
-        );
+        assert!(found.lines.iter().all(|line| line.chars().count() <= MAX_LINE + 6));
     }
 
     #[test]
     fn a_missing_or_empty_log_is_told_of() {
         let missing = excerpt(Path::new("/nonexistent/dump.log"));
-        assert!(
-            missing.to_string().contains("is missing: No such file"),
-            "{missing}"
-        );
+        assert!(missing.to_string().contains("is missing: No such file"), "{missing}");
         assert!(written("").to_string().contains("it is empty"));
         assert_eq!(LogExcerpt::default().to_string(), "");
     }

@@ -6,10 +6,7 @@ use std::io;
 use nix::sched::{CloneFlags, setns};
 
 /// Runs `work` on a thread that has entered the network namespace of `pid`.
-pub(crate) fn in_netns<T: Send>(
-    pid: i32,
-    work: impl FnOnce() -> io::Result<T> + Send,
-) -> io::Result<T> {
+pub(crate) fn in_netns<T: Send>(pid: i32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     on_thread(|| {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;

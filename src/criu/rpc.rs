@@ -22,9 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rust_criu::rust_criu_protobuf::rpc::{
-    Criu_features, Criu_opts, Criu_req, Criu_req_type, Criu_resp, Inherit_fd,
-};
+use rust_criu::rust_criu_protobuf::rpc::{Criu_features, Criu_opts, Criu_req, Criu_req_type, Criu_resp, Inherit_fd};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -72,18 +70,10 @@ pub enum CriuError {
     },
     /// CRIU closed the connection without an answer.
     #[error("CRIU ended during {request} without an answer ({status}){log}")]
-    Died {
-        request: &'static str,
-        status: ExitStatus,
-        log: LogExcerpt,
-    },
+    Died { request: &'static str, status: ExitStatus, log: LogExcerpt },
     /// CRIU took longer than it was given, and was killed.
     #[error("CRIU did not finish {request} within {limit:?} and was killed{log}")]
-    TimedOut {
-        request: &'static str,
-        limit: Duration,
-        log: LogExcerpt,
-    },
+    TimedOut { request: &'static str, limit: Duration, log: LogExcerpt },
     /// CRIU's answer is longer than any it has to give.
     #[error("CRIU's answer to {request} is longer than {MAX_MESSAGE} bytes")]
     Oversized { request: &'static str },
@@ -96,18 +86,10 @@ pub enum CriuError {
     },
     /// CRIU answered something else than was asked.
     #[error("CRIU answered {answer} to {request}")]
-    WrongAnswer {
-        request: &'static str,
-        answer: String,
-    },
+    WrongAnswer { request: &'static str, answer: String },
     /// CRIU did what it could and says that it failed.
     #[error("CRIU's {request} failed: {message} (errno {errno}){log}")]
-    Failed {
-        request: &'static str,
-        message: String,
-        errno: i32,
-        log: LogExcerpt,
-    },
+    Failed { request: &'static str, message: String, errno: i32, log: LogExcerpt },
     /// The caller refused one of CRIU's stages, upon which CRIU gave up.
     #[error("{request} was given up at CRIU's stage {stage}")]
     Refused {
@@ -122,9 +104,7 @@ impl CriuError {
     /// What CRIU wrote in its log before this error, where it wrote one.
     pub fn log(&self) -> Option<&LogExcerpt> {
         match self {
-            Self::Died { log, .. } | Self::TimedOut { log, .. } | Self::Failed { log, .. } => {
-                Some(log)
-            }
+            Self::Died { log, .. } | Self::TimedOut { log, .. } | Self::Failed { log, .. } => Some(log),
             _ => None,
         }
     }
@@ -141,22 +121,14 @@ pub struct Version {
 impl Version {
     /// The release `major.minor.sublevel`.
     pub const fn new(major: u32, minor: u32, sublevel: u32) -> Self {
-        Self {
-            major,
-            minor,
-            sublevel,
-        }
+        Self { major, minor, sublevel }
     }
 }
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)?;
-        if self.sublevel > 0 {
-            write!(f, ".{}", self.sublevel)
-        } else {
-            Ok(())
-        }
+        if self.sublevel > 0 { write!(f, ".{}", self.sublevel) } else { Ok(()) }
     }
 }
 
@@ -183,8 +155,7 @@ pub struct Notification {
 }
 
 /// Answers to notifications: an error makes CRIU give up and undo.
-pub type Notify<'a> =
-    dyn FnMut(Notification) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+pub type Notify<'a> = dyn FnMut(Notification) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
 
 /// A file descriptor that a restored task gets in place of something that was outside of the dump.
 #[derive(Clone, Copy, Debug)]
@@ -300,12 +271,7 @@ impl Criu {
         Ok(self.call(request, &fds, notify)?.restore.pid())
     }
 
-    fn cpuinfo(
-        &self,
-        name: &'static str,
-        kind: Criu_req_type,
-        directory: &Path,
-    ) -> Result<(), CriuError> {
+    fn cpuinfo(&self, name: &'static str, kind: Criu_req_type, directory: &Path) -> Result<(), CriuError> {
         let opened = File::open(directory).map_err(|source| CriuError::OpenDirectory {
             path: directory.to_path_buf(),
             request: name,
@@ -326,12 +292,7 @@ impl Criu {
     }
 
     /// One request from start to end: CRIU's process never outlives this call.
-    fn call(
-        &self,
-        request: Request,
-        inherited: &[RawFd],
-        notify: &mut Notify<'_>,
-    ) -> Result<Criu_resp, CriuError> {
+    fn call(&self, request: Request, inherited: &[RawFd], notify: &mut Notify<'_>) -> Result<Criu_resp, CriuError> {
         let mut worker = Worker::start(&self.program, &request, inherited)?;
         worker.send(&request.message, request.name)?;
         loop {
@@ -341,21 +302,13 @@ impl Criu {
             }
             let stage = answer.notify.script().to_owned();
             let pid = answer.notify.has_pid().then(|| answer.notify.pid());
-            let verdict = notify(Notification {
-                stage: stage.clone(),
-                pid,
-                fd,
-            });
+            let verdict = notify(Notification { stage: stage.clone(), pid, fd });
             worker.send(&notify_answer(verdict.is_ok()), request.name)?;
             if let Err(source) = verdict {
                 // CRIU now undoes what it did; only when it has said so is nothing of it left.
                 let _ = worker.receive(&request);
                 let _ = worker.wait_exit();
-                return Err(CriuError::Refused {
-                    request: request.name,
-                    stage,
-                    source,
-                });
+                return Err(CriuError::Refused { request: request.name, stage, source });
             }
         }
     }
@@ -363,8 +316,7 @@ impl Criu {
 
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 fn notify_answer(success: bool) -> Criu_req {

@@ -58,10 +58,7 @@ fn a_version_is_read() {
 fn a_death_without_an_answer_carries_the_status() {
     let (_directory, criu) = played_by("exit 7");
     let error = criu.version().unwrap_err();
-    assert!(
-        matches!(&error, CriuError::Died { status, .. } if status.code() == Some(7)),
-        "{error}"
-    );
+    assert!(matches!(&error, CriuError::Died { status, .. } if status.code() == Some(7)), "{error}");
 }
 
 #[test]
@@ -74,17 +71,9 @@ fn a_failure_carries_message_errno_and_log() {
         answer(&message)
     ));
     let log = directory.path().join("dump.log");
-    let error = criu
-        .dump(options(), &log, QUERY_LIMIT, &mut |_| Ok(()))
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("Can't dump file 3 (errno 95)"),
-        "{error}"
-    );
-    assert_eq!(
-        error.log().unwrap().first_error(),
-        Some("Error (criu/files.c:1): no")
-    );
+    let error = criu.dump(options(), &log, QUERY_LIMIT, &mut |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("Can't dump file 3 (errno 95)"), "{error}");
+    assert_eq!(error.log().unwrap().first_error(), Some("Error (criu/files.c:1): no"));
 }
 
 #[test]
@@ -92,9 +81,7 @@ fn a_silent_criu_is_killed_in_time() {
     let (_directory, criu) = played_by("exec tail -f /dev/null");
     let started = Instant::now();
     let limit = Duration::from_millis(200);
-    let error = criu
-        .dump(options(), Path::new("/none"), limit, &mut |_| Ok(()))
-        .unwrap_err();
+    let error = criu.dump(options(), Path::new("/none"), limit, &mut |_| Ok(())).unwrap_err();
     assert!(matches!(error, CriuError::TimedOut { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(5));
 }
@@ -106,11 +93,8 @@ fn stages_reach_the_caller_and_a_refusal_ends_the_request() {
     stage.set_script("setup-namespaces".to_owned());
     stage.set_pid(77);
     notify.notify = Some(stage).into();
-    let script = format!(
-        "{TAKE_REQUEST}{}{TAKE_REQUEST}{}",
-        answer(&notify),
-        answer(&response(Criu_req_type::DUMP, true))
-    );
+    let script =
+        format!("{TAKE_REQUEST}{}{TAKE_REQUEST}{}", answer(&notify), answer(&response(Criu_req_type::DUMP, true)));
     let (_directory, criu) = played_by(&script);
     let mut seen = Vec::new();
     let log = Path::new("/none");
@@ -120,46 +104,26 @@ fn stages_reach_the_caller_and_a_refusal_ends_the_request() {
     })
     .unwrap();
     assert_eq!(seen, [("setup-namespaces".to_owned(), Some(77))]);
-    let error = criu
-        .dump(options(), log, QUERY_LIMIT, &mut |_| Err("not now".into()))
-        .unwrap_err();
-    assert!(
-        matches!(&error, CriuError::Refused { stage, .. } if stage == "setup-namespaces"),
-        "{error}"
-    );
+    let error = criu.dump(options(), log, QUERY_LIMIT, &mut |_| Err("not now".into())).unwrap_err();
+    assert!(matches!(&error, CriuError::Refused { stage, .. } if stage == "setup-namespaces"), "{error}");
 }
 
 #[test]
 fn answers_of_another_kind_size_or_language_are_refused() {
-    let (_directory, criu) = played_by(&format!(
-        "{TAKE_REQUEST}{}",
-        answer(&response(Criu_req_type::CHECK, true))
-    ));
-    assert!(matches!(
-        criu.version().unwrap_err(),
-        CriuError::WrongAnswer { .. }
-    ));
+    let (_directory, criu) = played_by(&format!("{TAKE_REQUEST}{}", answer(&response(Criu_req_type::CHECK, true))));
+    assert!(matches!(criu.version().unwrap_err(), CriuError::WrongAnswer { .. }));
     let (_directory, criu) = played_by(&format!("{TAKE_REQUEST}printf garbage >&$fd"));
-    assert!(matches!(
-        criu.version().unwrap_err(),
-        CriuError::Decode { .. }
-    ));
-    let (_directory, criu) = played_by(&format!(
-        "{TAKE_REQUEST}head -c 80000 /dev/zero | dd bs=80000 iflag=fullblock >&$fd 2>/dev/null"
-    ));
-    assert!(matches!(
-        criu.version().unwrap_err(),
-        CriuError::Oversized { .. }
-    ));
+    assert!(matches!(criu.version().unwrap_err(), CriuError::Decode { .. }));
+    let (_directory, criu) =
+        played_by(&format!("{TAKE_REQUEST}head -c 80000 /dev/zero | dd bs=80000 iflag=fullblock >&$fd 2>/dev/null"));
+    assert!(matches!(criu.version().unwrap_err(), CriuError::Oversized { .. }));
 }
 
 #[test]
 fn success_then_a_bad_end_is_a_failure() {
     let done = answer(&response(Criu_req_type::DUMP, true));
     let (_directory, criu) = played_by(&format!("{TAKE_REQUEST}{done}exit 3"));
-    let error = criu
-        .dump(options(), Path::new("/none"), QUERY_LIMIT, &mut |_| Ok(()))
-        .unwrap_err();
+    let error = criu.dump(options(), Path::new("/none"), QUERY_LIMIT, &mut |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains("reported success"), "{error}");
 }
 
@@ -168,23 +132,11 @@ fn only_inherited_descriptors_reach_criu() {
     let (given, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let (kept, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let done = answer(&response(Criu_req_type::RESTORE, true));
-    let (directory, criu) = played_by(&format!(
-        "{TAKE_REQUEST}ls /proc/$$/fd > ${{0%/*}}/fds\n{done}"
-    ));
+    let (directory, criu) = played_by(&format!("{TAKE_REQUEST}ls /proc/$$/fd > ${{0%/*}}/fds\n{done}"));
     let mut message = response(Criu_req_type::RESTORE, true);
     message.restore = Some(rust_criu::rust_criu_protobuf::rpc::Criu_restore_resp::new()).into();
-    let inherited = [Inherited {
-        key: "extRootNetNS",
-        fd: given.as_fd(),
-    }];
-    criu.restore(
-        options(),
-        &inherited,
-        Path::new("/none"),
-        QUERY_LIMIT,
-        &mut |_| Ok(()),
-    )
-    .unwrap();
+    let inherited = [Inherited { key: "extRootNetNS", fd: given.as_fd() }];
+    criu.restore(options(), &inherited, Path::new("/none"), QUERY_LIMIT, &mut |_| Ok(())).unwrap();
     let fds = std::fs::read_to_string(directory.path().join("fds")).unwrap();
     let open = |fd: RawFd| fds.lines().any(|line| line == fd.to_string());
     assert!(open(given.as_raw_fd()), "{fds}");

@@ -39,12 +39,7 @@ impl Request {
     pub fn new(name: &'static str, kind: Criu_req_type) -> Self {
         let mut message = Criu_req::new();
         message.type_ = Some(EnumOrUnknown::new(kind));
-        Self {
-            name,
-            message,
-            log: None,
-            limit: QUERY_LIMIT,
-        }
+        Self { name, message, log: None, limit: QUERY_LIMIT }
     }
 
     fn excerpt(&self) -> LogExcerpt {
@@ -61,34 +56,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub fn start(
-        program: &Path,
-        request: &Request,
-        inherited: &[RawFd],
-    ) -> Result<Self, CriuError> {
-        let failed = |source: io::Error| CriuError::Start {
-            program: program.to_path_buf(),
-            request: request.name,
-            source,
-        };
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .map_err(|errno| failed(errno.into()))?;
-        let kept: Vec<RawFd> = inherited
-            .iter()
-            .copied()
-            .chain([theirs.as_raw_fd()])
-            .collect();
+    pub fn start(program: &Path, request: &Request, inherited: &[RawFd]) -> Result<Self, CriuError> {
+        let failed =
+            |source: io::Error| CriuError::Start { program: program.to_path_buf(), request: request.name, source };
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|errno| failed(errno.into()))?;
+        let kept: Vec<RawFd> = inherited.iter().copied().chain([theirs.as_raw_fd()]).collect();
         let mut command = Command::new(program);
         command.args(["swrk", &theirs.as_raw_fd().to_string()]);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: between fork and exec only fcntl is called, which is async-signal-safe.
         unsafe { command.pre_exec(move || kept.iter().try_for_each(|fd| keep_over_exec(*fd))) };
         let mut child = command.spawn().map_err(failed)?;
@@ -100,98 +76,51 @@ impl Worker {
                 return Err(failed(source));
             }
         };
-        Ok(Self {
-            child,
-            pidfd,
-            socket: ours,
-            deadline: Instant::now() + request.limit,
-        })
+        Ok(Self { child, pidfd, socket: ours, deadline: Instant::now() + request.limit })
     }
 
     pub fn send(&self, message: &Criu_req, request: &'static str) -> Result<(), CriuError> {
-        let bytes = message
-            .write_to_bytes()
-            .map_err(|source| CriuError::Encode { request, source })?;
-        match sendmsg::<()>(
-            self.socket.as_raw_fd(),
-            &[IoSlice::new(&bytes)],
-            &[],
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        ) {
+        let bytes = message.write_to_bytes().map_err(|source| CriuError::Encode { request, source })?;
+        match sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&bytes)], &[], MsgFlags::MSG_NOSIGNAL, None) {
             // A CRIU that has ended is told of by the receive that follows, with its exit status.
             Ok(_) | Err(Errno::EPIPE) => Ok(()),
-            Err(errno) => Err(CriuError::Talk {
-                request,
-                source: errno.into(),
-            }),
+            Err(errno) => Err(CriuError::Talk { request, source: errno.into() }),
         }
     }
 
     /// The next message, with the file descriptor that came with it.
-    pub fn receive(
-        &mut self,
-        request: &Request,
-    ) -> Result<(Criu_resp, Option<OwnedFd>), CriuError> {
-        let talk = |source: io::Error| CriuError::Talk {
-            request: request.name,
-            source,
-        };
+    pub fn receive(&mut self, request: &Request) -> Result<(Criu_resp, Option<OwnedFd>), CriuError> {
+        let talk = |source: io::Error| CriuError::Talk { request: request.name, source };
         // CRIU's end counts by itself: its helpers may hold the other end of the socket for longer.
-        let ready =
-            wait_any([self.socket.as_fd(), self.pidfd.as_fd()], self.deadline).map_err(talk)?;
+        let ready = wait_any([self.socket.as_fd(), self.pidfd.as_fd()], self.deadline).map_err(talk)?;
         let Some([message, _]) = ready else {
             self.end();
-            return Err(CriuError::TimedOut {
-                request: request.name,
-                limit: request.limit,
-                log: request.excerpt(),
-            });
+            return Err(CriuError::TimedOut { request: request.name, limit: request.limit, log: request.excerpt() });
         };
         if !message {
             return Err(self.died(request)?);
         }
         let mut buffer = vec![0; MAX_MESSAGE];
-        let (length, truncated, fd) =
-            receive_packet(self.socket.as_fd(), &mut buffer).map_err(talk)?;
+        let (length, truncated, fd) = receive_packet(self.socket.as_fd(), &mut buffer).map_err(talk)?;
         if truncated {
-            return Err(CriuError::Oversized {
-                request: request.name,
-            });
+            return Err(CriuError::Oversized { request: request.name });
         }
         if length == 0 {
             return Err(self.died(request)?);
         }
         Criu_resp::parse_from_bytes(&buffer[..length])
             .map(|answer| (answer, fd))
-            .map_err(|source| CriuError::Decode {
-                request: request.name,
-                source,
-            })
+            .map_err(|source| CriuError::Decode { request: request.name, source })
     }
 
     fn died(&mut self, request: &Request) -> Result<CriuError, CriuError> {
-        let status = self.wait_exit().map_err(|source| CriuError::Talk {
-            request: request.name,
-            source,
-        })?;
-        Ok(CriuError::Died {
-            request: request.name,
-            status,
-            log: request.excerpt(),
-        })
+        let status = self.wait_exit().map_err(|source| CriuError::Talk { request: request.name, source })?;
+        Ok(CriuError::Died { request: request.name, status, log: request.excerpt() })
     }
 
     /// Waits for CRIU's end and tells success from failure.
-    pub fn conclude(
-        &mut self,
-        request: &Request,
-        answer: Criu_resp,
-    ) -> Result<Criu_resp, CriuError> {
-        let status = self.wait_exit().map_err(|source| CriuError::Talk {
-            request: request.name,
-            source,
-        })?;
+    pub fn conclude(&mut self, request: &Request, answer: Criu_resp) -> Result<Criu_resp, CriuError> {
+        let status = self.wait_exit().map_err(|source| CriuError::Talk { request: request.name, source })?;
         let failed = |message: String| CriuError::Failed {
             request: request.name,
             message,
@@ -203,15 +132,10 @@ impl Worker {
         }
         if answer.type_() != request.message.type_() {
             let answer = format!("{:?}", answer.type_());
-            return Err(CriuError::WrongAnswer {
-                request: request.name,
-                answer,
-            });
+            return Err(CriuError::WrongAnswer { request: request.name, answer });
         }
         if !status.success() {
-            return Err(failed(format!(
-                "it reported success, then ended with {status}"
-            )));
+            return Err(failed(format!("it reported success, then ended with {status}")));
         }
         Ok(answer)
     }
@@ -249,9 +173,7 @@ fn said(answer: &Criu_resp, log: &LogExcerpt) -> String {
 fn keep_over_exec(fd: RawFd) -> io::Result<()> {
     // SAFETY: the descriptor is open in the parent for as long as the child has not executed.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))
-        .map(drop)
-        .map_err(io::Error::from)
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).map(drop).map_err(io::Error::from)
 }
 
 /// A pidfd of `pid`, which must be a child that was not waited for yet (so that the number cannot be another's).
@@ -270,26 +192,13 @@ pub(crate) fn kill_by_pidfd(pidfd: BorrowedFd<'_>) {
     let info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed and means the same as kill(2) would send.
     unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            libc::SIGKILL,
-            info,
-            0,
-        );
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, info, 0);
     }
 }
 
 /// Waits until one of `fds` has something to read or has ended, and tells which; `None` when the deadline came first.
-fn wait_any<const N: usize>(
-    fds: [BorrowedFd<'_>; N],
-    deadline: Instant,
-) -> io::Result<Option<[bool; N]>> {
-    let mut wanted = fds.map(|fd| libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    });
+fn wait_any<const N: usize>(fds: [BorrowedFd<'_>; N], deadline: Instant) -> io::Result<Option<[bool; N]>> {
+    let mut wanted = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // Rounded up: a wait of less than a millisecond must not become a busy loop.
@@ -307,10 +216,7 @@ fn wait_any<const N: usize>(
     }
 }
 
-fn receive_packet(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-) -> io::Result<(usize, bool, Option<OwnedFd>)> {
+fn receive_packet(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, bool, Option<OwnedFd>)> {
     let mut space = cmsg_space!([RawFd; 1]);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -331,9 +237,5 @@ fn receive_packet(
             }
         }
     }
-    Ok((
-        message.bytes,
-        message.flags.contains(MsgFlags::MSG_TRUNC),
-        received,
-    ))
+    Ok((message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC), received))
 }

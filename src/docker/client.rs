@@ -21,13 +21,21 @@ const LARGEST_ANSWER: u64 = 64 << 20;
 pub enum DockerError {
     /// dockerd did not answer.
     #[error("dockerd does not answer `{call}` on {SOCKET}")]
-    Unreachable { call: String, #[source] source: reqwest::Error },
+    Unreachable {
+        call: String,
+        #[source]
+        source: reqwest::Error,
+    },
     /// dockerd answered with an error.
     #[error("dockerd refused `{call}`: {message}")]
     Refused { call: String, status: u16, message: String },
     /// dockerd's answer is not what the API documents.
     #[error("dockerd's answer to `{call}` cannot be read")]
-    Unreadable { call: String, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Unreadable {
+        call: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl DockerError {

@@ -124,8 +124,11 @@ mod tests {
         let request = creation_request(&inspect);
         assert_eq!(request["Image"], "sha256:1");
         assert_eq!(request["HostConfig"]["Memory"], 5);
-        assert_eq!(request["HostConfig"]["Mounts"], json!([
-            { "Type": "volume", "Source": "f00", "Target": "/cache", "ReadOnly": false }]));
+        assert_eq!(
+            request["HostConfig"]["Mounts"],
+            json!([
+            { "Type": "volume", "Source": "f00", "Target": "/cache", "ReadOnly": false }])
+        );
         let endpoint = &request["NetworkingConfig"]["EndpointsConfig"]["front"];
         assert_eq!(endpoint["Aliases"], json!(["web"]));
         assert_eq!(endpoint["IPAMConfig"]["IPv4Address"], "10.0.0.9");

@@ -15,7 +15,12 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     crate::operations::holds::take_over(&context);
     let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
     for record in unfinished {
-        tracing::warn!(operation = record.id, kind = record.kind, of = record.subject, "unfinished; bringing it to an end");
+        tracing::warn!(
+            operation = record.id,
+            kind = record.kind,
+            of = record.subject,
+            "unfinished; bringing it to an end"
+        );
         match bring_to_an_end(&context, &record) {
             Ok(_) => tracing::info!(operation = record.id, "done"),
             Err(failure) => tracing::warn!(operation = record.id, %failure, "ended"),
@@ -32,9 +37,8 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
 /// Tries an operation again that waits for a person.
 pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
     let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
-    let record = record.ok_or_else(|| {
-        Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history")
-    })?;
+    let record = record
+        .ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))?;
     bring_to_an_end(context, &record)?;
     Ok(json!({ "operation": operation }))
 }

@@ -78,7 +78,11 @@ pub async fn serve(
     axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).with_graceful_shutdown(stop).await
 }
 
-async fn ask(State(dispatcher): State<Arc<Dispatcher>>, ConnectInfo(peer): ConnectInfo<Peer>, body: String) -> Response {
+async fn ask(
+    State(dispatcher): State<Arc<Dispatcher>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: String,
+) -> Response {
     let peer = peer.describe();
     let request: Request = match serde_json::from_str(&body) {
         Ok(request) => request,

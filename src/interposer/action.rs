@@ -1,7 +1,7 @@
 //! CRIU's action script of a dump: asks at the gate what becomes of the processes that stand still.
 
-use super::gate::{self, Answer, Request};
 use super::claims;
+use super::gate::{self, Answer, Request};
 use crate::store::id::ContainerId;
 use std::path::Path;
 use std::process::ExitCode;

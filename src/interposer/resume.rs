@@ -77,21 +77,27 @@ mod tests {
 
     #[test]
     fn a_stopped_namespace_goes_on() {
-        let mut child = Command::new("unshare").args(["--pid", "--fork", "--kill-child", "sleep", "60"]).spawn().unwrap();
+        let mut child =
+            Command::new("unshare").args(["--pid", "--fork", "--kill-child", "sleep", "60"]).spawn().unwrap();
         let init = wait_for_child_of(child.id());
         kill(Pid::from_raw(init), Signal::SIGSTOP).unwrap();
         assert_eq!(state_when(init, 'T'), 'T');
         processes(init, &[]).unwrap();
         assert_eq!(state_when(init, 'S'), 'S');
         child.kill().unwrap();
-        assert!(!matches!(waitpid(Pid::from_raw(child.id() as i32), Some(WaitPidFlag::empty())), Ok(WaitStatus::StillAlive)));
+        assert!(!matches!(
+            waitpid(Pid::from_raw(child.id() as i32), Some(WaitPidFlag::empty())),
+            Ok(WaitStatus::StillAlive)
+        ));
     }
 
     fn wait_for_child_of(parent: u32) -> i32 {
         loop {
             let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
             let child = list.split_whitespace().next().and_then(|pid| pid.parse().ok());
-            if let Some(child) = child.filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n") {
+            if let Some(child) =
+                child.filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n")
+            {
                 return child;
             }
             std::thread::yield_now();

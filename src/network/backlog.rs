@@ -63,29 +63,20 @@ impl Diagnosis {
             socket.bind_auto()?;
             Ok(socket)
         };
-        let socket =
-            namespace.run(|| open().map_err(Error::netlink("open a socket for diagnosis")))?;
-        Ok(Self {
-            socket,
-            buffer: vec![0; 65_536],
-        })
+        let socket = namespace.run(|| open().map_err(Error::netlink("open a socket for diagnosis")))?;
+        Ok(Self { socket, buffer: vec![0; 65_536] })
     }
 
     fn waiting(&mut self) -> Result<Vec<Waiting>> {
         let mut ports = BTreeMap::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
-            self.count(family as u8, &mut ports)
-                .map_err(Error::netlink("ask about listening sockets"))?;
+            self.count(family as u8, &mut ports).map_err(Error::netlink("ask about listening sockets"))?;
         }
-        Ok(ports
-            .into_iter()
-            .map(|(port, connections)| Waiting { port, connections })
-            .collect())
+        Ok(ports.into_iter().map(|(port, connections)| Waiting { port, connections }).collect())
     }
 
     fn count(&mut self, family: u8, ports: &mut BTreeMap<u16, u32>) -> io::Result<()> {
-        self.socket
-            .send_to(&question(family), &SocketAddr::new(0, 0), 0)?;
+        self.socket.send_to(&question(family), &SocketAddr::new(0, 0), 0)?;
         loop {
             let length = self.socket.recv(&mut &mut self.buffer[..], 0)?;
             for message in messages(&self.buffer[..length]) {
@@ -122,18 +113,13 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> 
         if bytes.is_empty() {
             return None;
         }
-        let length = bytes
-            .first_chunk()
-            .map_or(0, |length| u32::from_ne_bytes(*length) as usize);
+        let length = bytes.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length) as usize);
         let Some(message) = bytes.get(..length).filter(|message| message.len() >= 16) else {
             bytes = &[];
             return Some(Err(short()));
         };
         bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
-        Some(Ok((
-            u16::from_ne_bytes([message[4], message[5]]),
-            &message[16..],
-        )))
+        Some(Ok((u16::from_ne_bytes([message[4], message[5]]), &message[16..])))
     })
 }
 
@@ -154,9 +140,7 @@ fn add(body: &[u8], ports: &mut BTreeMap<u16, u32>) -> io::Result<()> {
 }
 
 fn answer_error(body: &[u8]) -> io::Error {
-    body.first_chunk().map_or_else(short, |code| {
-        io::Error::from_raw_os_error(i32::from_ne_bytes(*code).abs())
-    })
+    body.first_chunk().map_or_else(short, |code| io::Error::from_raw_os_error(i32::from_ne_bytes(*code).abs()))
 }
 
 fn short() -> io::Error {
@@ -179,21 +163,10 @@ mod tests {
             assert_eq!(wait_accept_queues_empty(&namespace.net, limit).unwrap(), []);
             let _streams = [connect(&namespace, address), connect(&namespace, address)];
             let waiting = wait_accept_queues_empty(&namespace.net, limit).unwrap();
-            assert_eq!(
-                waiting,
-                [Waiting {
-                    port: 7000,
-                    connections: 2
-                }]
-            );
+            assert_eq!(waiting, [Waiting { port: 7000, connections: 2 }]);
 
-            let accepting = std::thread::spawn(move || {
-                [listener.accept().unwrap(), listener.accept().unwrap()]
-            });
-            assert_eq!(
-                wait_accept_queues_empty(&namespace.net, Duration::from_secs(5)).unwrap(),
-                []
-            );
+            let accepting = std::thread::spawn(move || [listener.accept().unwrap(), listener.accept().unwrap()]);
+            assert_eq!(wait_accept_queues_empty(&namespace.net, Duration::from_secs(5)).unwrap(), []);
             accepting.join().unwrap();
         }
     }

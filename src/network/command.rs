@@ -13,15 +13,12 @@ use super::error::{Error, Result};
 /// # Errors
 /// [`Error::Spawn`] where the program is not there, [`Error::Command`] with its stderr where it failed.
 pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
-    let output = spawn(program, arguments, input).map_err(|source| Error::Spawn {
-        program: program.to_owned(),
-        source,
-    })?;
+    let output =
+        spawn(program, arguments, input).map_err(|source| Error::Spawn { program: program.to_owned(), source })?;
     if !output.status.success() {
         return Err(failure(program, arguments, &output));
     }
-    String::from_utf8(output.stdout)
-        .map_err(|error| Error::malformed("the output of a program", error))
+    String::from_utf8(output.stdout).map_err(|error| Error::malformed("the output of a program", error))
 }
 
 fn spawn(program: &str, arguments: &[&str], input: &str) -> io::Result<Output> {
@@ -46,11 +43,7 @@ fn spawn(program: &str, arguments: &[&str], input: &str) -> io::Result<Output> {
 
 fn failure(program: &str, arguments: &[&str], output: &Output) -> Error {
     Error::Command {
-        command: std::iter::once(&program)
-            .chain(arguments)
-            .copied()
-            .collect::<Vec<_>>()
-            .join(" "),
+        command: std::iter::once(&program).chain(arguments).copied().collect::<Vec<_>>().join(" "),
         status: output.status,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
@@ -62,21 +55,13 @@ mod tests {
 
     #[test]
     fn a_failure_carries_what_the_program_said() {
-        let error = run("ip", &["-batch", "-"], "link show dev nonesuch\n")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("ip -batch -") && error.contains("nonesuch"),
-            "{error}"
-        );
+        let error = run("ip", &["-batch", "-"], "link show dev nonesuch\n").unwrap_err().to_string();
+        assert!(error.contains("ip -batch -") && error.contains("nonesuch"), "{error}");
     }
 
     #[test]
     fn a_missing_program_is_named() {
         let error = run("transship-nonesuch", &[], "").unwrap_err();
-        assert!(
-            matches!(error, Error::Spawn { ref program, .. } if program == "transship-nonesuch"),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Spawn { ref program, .. } if program == "transship-nonesuch"), "{error}");
     }
 }

@@ -31,11 +31,7 @@ pub enum Error {
     },
     /// An external program ran and said no; what it said is here in full.
     #[error("`{command}` failed ({status}): {}", stderr.trim())]
-    Command {
-        command: String,
-        status: ExitStatus,
-        stderr: String,
-    },
+    Command { command: String, status: ExitStatus, stderr: String },
     /// An external program, Docker or the kernel gave something that does not read as what it should be.
     #[error("cannot read {what}: {why}")]
     Malformed { what: &'static str, why: String },
@@ -50,9 +46,7 @@ pub enum Error {
     #[error("no free netfilter queue between {first} and {last}")]
     NoFreeQueue { first: u16, last: u16 },
     /// The thread that keeps the packets of a hold ended before it was told to.
-    #[error(
-        "the keeper of netfilter queue {queue} is gone; what it kept is lost, the rules still stand"
-    )]
+    #[error("the keeper of netfilter queue {queue} is gone; what it kept is lost, the rules still stand")]
     KeeperGone { queue: u16 },
     /// The hold was released before.
     #[error("the hold on netfilter queue {queue} was already released")]
@@ -93,10 +87,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(super) fn malformed(what: &'static str, why: impl ToString) -> Self {
-        Error::Malformed {
-            what,
-            why: why.to_string(),
-        }
+        Error::Malformed { what, why: why.to_string() }
     }
 
     /// For `map_err` on netlink calls.

@@ -24,15 +24,11 @@ const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
 pub(super) fn announcements(address: IpAddr, mac: Mac) -> Vec<Vec<u8>> {
     match address {
         IpAddr::V4(address) => {
-            let arp =
-                |operation, target| arp(operation, BROADCAST, (mac, address), (target, address));
+            let arp = |operation, target| arp(operation, BROADCAST, (mac, address), (target, address));
             vec![arp(ARP_REQUEST, [0; 6]), arp(ARP_REPLY, BROADCAST)]
         }
         IpAddr::V6(address) => {
-            let to = Peer {
-                mac: ALL_NODES_MAC,
-                address: ALL_NODES,
-            };
+            let to = Peer { mac: ALL_NODES_MAC, address: ALL_NODES };
             vec![advertisement(address, mac, to, OVERRIDE)]
         }
     }
@@ -73,18 +69,10 @@ pub(super) fn hear(frame: &[u8]) -> Option<Heard> {
 /// The answer that `address` is at `mac`.
 pub(super) fn answer(address: IpAddr, mac: Mac, asker: &Asker) -> Option<Vec<u8>> {
     match (address, asker.address) {
-        (IpAddr::V4(address), IpAddr::V4(to)) => {
-            Some(arp(ARP_REPLY, asker.mac, (mac, address), (asker.mac, to)))
+        (IpAddr::V4(address), IpAddr::V4(to)) => Some(arp(ARP_REPLY, asker.mac, (mac, address), (asker.mac, to))),
+        (IpAddr::V6(address), IpAddr::V6(to)) => {
+            Some(advertisement(address, mac, Peer { mac: asker.mac, address: to }, OVERRIDE | SOLICITED))
         }
-        (IpAddr::V6(address), IpAddr::V6(to)) => Some(advertisement(
-            address,
-            mac,
-            Peer {
-                mac: asker.mac,
-                address: to,
-            },
-            OVERRIDE | SOLICITED,
-        )),
         _ => None,
     }
 }
@@ -106,44 +94,26 @@ fn hear_arp(frame: &[u8]) -> Option<Heard> {
     let sender = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(28..32)?).ok()?);
     let target = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(38..42)?).ok()?);
     if sender == target {
-        Some(Heard::Announcement {
-            address: sender.into(),
-            mac,
-        })
+        Some(Heard::Announcement { address: sender.into(), mac })
     } else if operation == ARP_REQUEST && !sender.is_unspecified() {
-        Some(Heard::Question {
-            address: target.into(),
-            asker: Asker {
-                mac,
-                address: sender.into(),
-            },
-        })
+        Some(Heard::Question { address: target.into(), asker: Asker { mac, address: sender.into() } })
     } else {
         None
     }
 }
 
 fn hear_ipv6(frame: &[u8]) -> Option<Heard> {
-    let address = |at: usize| {
-        Some(Ipv6Addr::from(
-            <[u8; 16]>::try_from(frame.get(at..at + 16)?).ok()?,
-        ))
-    };
+    let address = |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(at..at + 16)?).ok()?));
     let (source, kind, target) = (address(22)?, *frame.get(54)?, address(62)?);
     let mac: Mac = frame.get(6..12)?.try_into().ok()?;
     match kind {
         _ if *frame.get(20)? != ICMPV6 => None,
-        NEIGHBOUR_SOLICITATION if !source.is_unspecified() => Some(Heard::Question {
-            address: target.into(),
-            asker: Asker {
-                mac,
-                address: source.into(),
-            },
-        }),
-        NEIGHBOUR_ADVERTISEMENT if *frame.get(58)? & SOLICITED == 0 => Some(Heard::Announcement {
-            address: target.into(),
-            mac,
-        }),
+        NEIGHBOUR_SOLICITATION if !source.is_unspecified() => {
+            Some(Heard::Question { address: target.into(), asker: Asker { mac, address: source.into() } })
+        }
+        NEIGHBOUR_ADVERTISEMENT if *frame.get(58)? & SOLICITED == 0 => {
+            Some(Heard::Announcement { address: target.into(), mac })
+        }
         _ => None,
     }
 }
@@ -170,10 +140,7 @@ fn advertisement(address: Ipv6Addr, mac: Mac, to: Peer<Ipv6Addr>, flags: u8) -> 
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
     let tail = [0, 0, 0, message.len() as u8, 0, 0, 0, ICMPV6];
     let bytes = [&source.octets()[..], &destination.octets(), &tail, message].concat();
-    let sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !(((folded & 0xffff) + (folded >> 16)) as u16)
 }
@@ -188,10 +155,7 @@ mod tests {
     fn announcements_are_heard_as_such() {
         for address in ["172.30.0.2", "fd30::2"].map(|text| text.parse::<IpAddr>().unwrap()) {
             for frame in announcements(address, MAC) {
-                assert_eq!(
-                    hear(&frame),
-                    Some(Heard::Announcement { address, mac: MAC })
-                );
+                assert_eq!(hear(&frame), Some(Heard::Announcement { address, mac: MAC }));
             }
         }
     }
@@ -199,15 +163,7 @@ mod tests {
     #[test]
     fn a_probe_is_not_answered() {
         let (nobody, wanted) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(172, 30, 0, 2));
-        assert_eq!(
-            hear(&arp(
-                ARP_REQUEST,
-                BROADCAST,
-                (MAC, nobody),
-                ([0; 6], wanted)
-            )),
-            None
-        );
+        assert_eq!(hear(&arp(ARP_REQUEST, BROADCAST, (MAC, nobody), ([0; 6], wanted))), None);
         let asker = Ipv4Addr::new(172, 30, 0, 3);
         let question = hear(&arp(ARP_REQUEST, BROADCAST, (MAC, asker), ([0; 6], wanted)));
         assert!(matches!(question, Some(Heard::Question { address, .. }) if address == wanted));
@@ -226,18 +182,8 @@ mod tests {
 
     #[test]
     fn the_checksum_of_an_advertisement_adds_up() {
-        let IpAddr::V6(address) = "fd30::2".parse().unwrap() else {
-            unreachable!()
-        };
-        let frame = advertisement(
-            address,
-            MAC,
-            Peer {
-                mac: ALL_NODES_MAC,
-                address: ALL_NODES,
-            },
-            OVERRIDE,
-        );
+        let IpAddr::V6(address) = "fd30::2".parse().unwrap() else { unreachable!() };
+        let frame = advertisement(address, MAC, Peer { mac: ALL_NODES_MAC, address: ALL_NODES }, OVERRIDE);
         // Over a message that carries its checksum the sum is all ones.
         assert_eq!(checksum(address, ALL_NODES, &frame[54..]), 0);
     }

@@ -5,7 +5,7 @@
 //! slow moment: nothing was refused, nothing has to be sent again.
 //!
 //! ```text
-//!   place ──> (new connections wait) ──> tighten ──> (everything waits) ──> release
+//!   place ──> (new ones wait) ──> tighten ──> (all that comes waits) ──> close ──> (all waits) ──> release
 //!                                                          │
 //!                        the helper dies: rules stay, packets are dropped and sent again
 //!                                                          │
@@ -49,9 +49,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            max_packets: 65_536,
-        }
+        Self { max_packets: 65_536 }
     }
 }
 
@@ -103,13 +101,7 @@ impl Hold {
         let since = Instant::now();
         let keeper = Keeper::open(queue, bounds.max_packets)?;
         rules::apply(&spec, queue, Mode::All, rules::list)?;
-        Ok(Self {
-            spec,
-            queue,
-            placed: None,
-            keeper: Some(keeper),
-            since,
-        })
+        Ok(Self { spec, queue, placed: None, keeper: Some(keeper), since })
     }
 
     fn on_a_free_queue(spec: HoldSpec, mode: Mode, bounds: Bounds) -> Result<Self> {
@@ -118,13 +110,7 @@ impl Hold {
         let keeper = free_queue(bounds)?;
         let queue = keeper.queue;
         match rules::apply(&spec, queue, mode, |_| Ok(Vec::new())) {
-            Ok(placed) => Ok(Self {
-                spec,
-                queue,
-                placed: Some(placed),
-                keeper: Some(keeper),
-                since,
-            }),
+            Ok(placed) => Ok(Self { spec, queue, placed: Some(placed), keeper: Some(keeper), since }),
             Err(error) => {
                 take_back(queue, keeper);
                 Err(error)
@@ -153,10 +139,7 @@ impl Hold {
     }
 
     fn switch(&mut self, mode: Mode, outbound: Vec<ReplyTuple>) -> Result<()> {
-        let spec = HoldSpec {
-            outbound,
-            ..self.spec.clone()
-        };
+        let spec = HoldSpec { outbound, ..self.spec.clone() };
         let before = self.placed.take();
         let present = |family| match &before {
             Some(placed) => Ok(rules::jumps(placed, self.queue, family)),
@@ -180,16 +163,9 @@ impl Hold {
             return Err(Error::AlreadyReleased { queue: self.queue });
         }
         rules::remove(self.queue, self.placed.as_deref())?;
-        let keeper = self
-            .keeper
-            .take()
-            .ok_or(Error::AlreadyReleased { queue: self.queue })?;
+        let keeper = self.keeper.take().ok_or(Error::AlreadyReleased { queue: self.queue })?;
         let tally = keeper.release()?;
-        Ok(HoldReport {
-            parked: tally.parked,
-            dropped: tally.dropped,
-            held: self.since.elapsed(),
-        })
+        Ok(HoldReport { parked: tally.parked, dropped: tally.dropped, held: self.since.elapsed() })
     }
 
     /// The number of its queue: what [`readopt`](Self::readopt) and [`sweep`] know it by. To be journalled.
@@ -222,21 +198,14 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
             other => return other,
         }
     }
-    Err(Error::NoFreeQueue {
-        first: *QUEUES.start(),
-        last: *QUEUES.end(),
-    })
+    Err(Error::NoFreeQueue { first: *QUEUES.start(), last: *QUEUES.end() })
 }
 
 /// After a failed [`Hold::place`]: the failure is reported, not what follows from it.
 fn take_back(queue: u16, keeper: Keeper) {
     let removed = rules::sweep_one(queue).and_then(|()| keeper.release().map(drop));
     if let Err(error) = removed {
-        tracing::warn!(
-            queue,
-            error = &error as &dyn std::error::Error,
-            "cannot take a failed hold back"
-        );
+        tracing::warn!(queue, error = &error as &dyn std::error::Error, "cannot take a failed hold back");
     }
 }
 

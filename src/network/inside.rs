@@ -47,19 +47,13 @@ pub struct NewConnections {
 pub fn hold_new(namespace: NetNs, bounds: Bounds) -> Result<NewConnections> {
     let keeper = namespace.run(|| {
         let keeper = free_queue(bounds)?;
-        let target = format!(
-            "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j NFQUEUE --queue-num {}",
-            keeper.queue
-        );
+        let target = format!("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j NFQUEUE --queue-num {}", keeper.queue);
         match place(NEW, &["PREROUTING"], &target) {
             Ok(()) => Ok(keeper),
             Err(error) => {
                 // The failure is reported, not what follows from it.
                 if let Err(error) = remove(&[NEW]) {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot take a failed hold back"
-                    );
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot take a failed hold back");
                 }
                 Err(error)
             }
@@ -108,10 +102,7 @@ pub fn release(namespace: &NetNs) -> Result<()> {
 fn free_queue(bounds: Bounds) -> Result<Keeper> {
     let taken = queue::in_use()?;
     let free = QUEUES.clone().find(|queue| !taken.contains(queue));
-    let queue = free.ok_or(Error::NoFreeQueue {
-        first: *QUEUES.start(),
-        last: *QUEUES.end(),
-    })?;
+    let queue = free.ok_or(Error::NoFreeQueue { first: *QUEUES.start(), last: *QUEUES.end() })?;
     Keeper::open(queue, bounds.max_packets)
 }
 
@@ -119,16 +110,9 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
 fn place(chain: &str, hooks: &[&str], rule: &str) -> Result<()> {
     for family in Family::BOTH {
         let placed = rules::list(family).and_then(|present| {
-            let missing = hooks
-                .iter()
-                .filter(|hook| !present.contains(&jump(hook, chain)));
-            let jumps: String = missing
-                .map(|hook| format!("-I {hook} 1 -j {chain}\n"))
-                .collect();
-            rules::restore(
-                family,
-                &format!("*raw\n:{chain} - [0:0]\n-A {chain} {rule}\n{jumps}COMMIT\n"),
-            )
+            let missing = hooks.iter().filter(|hook| !present.contains(&jump(hook, chain)));
+            let jumps: String = missing.map(|hook| format!("-I {hook} 1 -j {chain}\n")).collect();
+            rules::restore(family, &format!("*raw\n:{chain} - [0:0]\n-A {chain} {rule}\n{jumps}COMMIT\n"))
         });
         match placed {
             Err(error) if family == Family::V6 && !has_ipv6()? => {
@@ -162,14 +146,9 @@ fn remove(unwanted: &[&str]) -> Result<()> {
 /// Whether any interface but `lo` has an IPv6 address. The file is missing where the kernel has no IPv6.
 fn has_ipv6() -> Result<bool> {
     match std::fs::read_to_string("/proc/thread-self/net/if_inet6") {
-        Ok(text) => Ok(text
-            .lines()
-            .any(|line| line.split_whitespace().next_back() != Some("lo"))),
+        Ok(text) => Ok(text.lines().any(|line| line.split_whitespace().next_back() != Some("lo"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::Kernel {
-            path: "/proc/thread-self/net/if_inet6".into(),
-            source,
-        }),
+        Err(source) => Err(Error::Kernel { path: "/proc/thread-self/net/if_inet6".into(), source }),
     }
 }
 
@@ -191,19 +170,12 @@ mod tests {
             let rules = namespace.run(|| command::run(tool, &["-t", "raw"], ""));
             assert!(!rules.contains("TRANSSHIP"), "{rules}");
         }
-        assert_eq!(
-            namespace.run(|| read_kernel(ARP_IGNORE)).trim(),
-            ANSWER_AS_USUAL
-        );
+        assert_eq!(namespace.run(|| read_kernel(ARP_IGNORE)).trim(), ANSWER_AS_USUAL);
         assert!(namespace.run(queue::in_use).is_empty());
     }
 
     fn until_waiting(namespace: &Namespace, new: &NewConnections, packets: u64) {
-        while namespace
-            .run(|| queue::waiting_and_dropped(new.keeper.queue))
-            .0
-            < packets
-        {
+        while namespace.run(|| queue::waiting_and_dropped(new.keeper.queue)).0 < packets {
             std::thread::yield_now();
         }
     }
@@ -231,11 +203,7 @@ mod tests {
             for connecting in connecting {
                 ask(&mut connecting.join().unwrap(), 2);
             }
-            assert!(
-                released.elapsed() < Duration::from_millis(500),
-                "{:?}",
-                released.elapsed()
-            );
+            assert!(released.elapsed() < Duration::from_millis(500), "{:?}", released.elapsed());
         });
         nothing_left(&segment.container);
     }
@@ -247,9 +215,7 @@ mod tests {
         echo_server(&segment.container, "172.30.0.2:7000");
         let mut kept = connect(&segment.neighbour, "172.30.0.2:7000");
         echo_server(&segment.client, "192.0.2.1:9000");
-        let listener = segment
-            .neighbour
-            .run(|| Ok(std::net::TcpListener::bind("172.30.0.3:7000").unwrap()));
+        let listener = segment.neighbour.run(|| Ok(std::net::TcpListener::bind("172.30.0.3:7000").unwrap()));
         let dying = connect(&segment.container, "172.30.0.3:7000");
         let (mut survivor, _) = listener.accept().unwrap();
         ask(&mut kept, 1);
@@ -257,13 +223,8 @@ mod tests {
         silence(&segment.container.net).unwrap();
         silence(&segment.container.net).unwrap();
         drop(dying);
-        survivor
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
-        assert_eq!(
-            survivor.read(&mut [0]).unwrap_err().kind(),
-            std::io::ErrorKind::WouldBlock
-        );
+        survivor.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert_eq!(survivor.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
         for address in ["172.30.0.2", "fd30::2"] {
             assert!(resolve(&segment.neighbour, address).contains("FAILED"));
         }

@@ -27,7 +27,8 @@ impl Namespace {
         .unwrap();
         let namespace = Self { net };
         // Detecting duplicate addresses takes a second or two of each test.
-        namespace.shell("for f in all default; do echo 0 >/proc/sys/net/ipv6/conf/$f/accept_dad; done; ip link set lo up");
+        namespace
+            .shell("for f in all default; do echo 0 >/proc/sys/net/ipv6/conf/$f/accept_dad; done; ip link set lo up");
         namespace
     }
 
@@ -45,27 +46,13 @@ impl Namespace {
     }
 
     pub fn path(&self) -> String {
-        format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            self.net.as_fd().as_raw_fd()
-        )
+        format!("/proc/{}/fd/{}", std::process::id(), self.net.as_fd().as_raw_fd())
     }
 }
 
 /// Joins two namespaces by a pair of interfaces, up and with addresses.
-pub fn veth(
-    a: &Namespace,
-    a_name: &str,
-    a_addresses: &[&str],
-    b: &Namespace,
-    b_name: &str,
-    b_addresses: &[&str],
-) {
-    a.ip(&format!(
-        "link add {a_name} type veth peer name {b_name} netns {}",
-        b.path()
-    ));
+pub fn veth(a: &Namespace, a_name: &str, a_addresses: &[&str], b: &Namespace, b_name: &str, b_addresses: &[&str]) {
+    a.ip(&format!("link add {a_name} type veth peer name {b_name} netns {}", b.path()));
     for (side, name, addresses) in [(a, a_name, a_addresses), (b, b_name, b_addresses)] {
         for address in addresses {
             let quick = if address.contains(':') { " nodad" } else { "" };
@@ -100,14 +87,7 @@ impl Segment {
         host.ip("link add br0 address 02:42:00:00:00:01 type bridge\naddr add 172.30.0.1/24 dev br0\naddr add fd30::1/64 dev br0 nodad\nlink set br0 up");
         for (namespace, last) in [(&container, 2), (&neighbour, 3)] {
             let (v4, v6) = (format!("172.30.0.{last}/24"), format!("fd30::{last}/64"));
-            veth(
-                &host,
-                &format!("veth{last}"),
-                &[],
-                namespace,
-                "eth0",
-                &[&v4, &v6],
-            );
+            veth(&host, &format!("veth{last}"), &[], namespace, "eth0", &[&v4, &v6]);
             host.ip(&format!("link set veth{last} master br0"));
             namespace.ip("route add default via 172.30.0.1\nroute add default via fd30::1");
         }
@@ -122,12 +102,7 @@ impl Segment {
              $1 -t nat -A POSTROUTING -s $3 ! -o br0 -j MASQUERADE
              done",
         );
-        Self {
-            client,
-            host,
-            container,
-            neighbour,
-        }
+        Self { client, host, container, neighbour }
     }
 }
 
@@ -157,9 +132,7 @@ pub fn connect(namespace: &Namespace, address: &str) -> TcpStream {
         let stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(10))
             .map_err(Error::netlink("connect in a test"))?;
         stream.set_nodelay(true).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Ok(stream)
     })
 }
@@ -176,21 +149,13 @@ pub fn ask(stream: &mut TcpStream, number: u32) -> Duration {
 
 /// The same question on several connections; the longest it took.
 pub fn ask_all(streams: &mut [TcpStream], number: u32) -> Duration {
-    streams
-        .iter_mut()
-        .map(|stream| ask(stream, number))
-        .max()
-        .unwrap_or_default()
+    streams.iter_mut().map(|stream| ask(stream, number)).max().unwrap_or_default()
 }
 
 /// Makes a namespace look for a neighbour, and returns what became of it: an entry with `lladdr`, or `FAILED`.
 pub fn resolve(namespace: &Namespace, address: &str) -> String {
     namespace.shell(&format!("ip neigh flush {address}"));
-    let any = if address.contains(':') {
-        "[::]:0"
-    } else {
-        "0.0.0.0:0"
-    };
+    let any = if address.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
     let socket = namespace.run(|| Ok(std::net::UdpSocket::bind(any).unwrap()));
     socket.send_to(b"x", (address, 9)).unwrap();
     let start = Instant::now();

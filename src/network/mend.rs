@@ -10,9 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use nix::libc;
 
 use super::command;
@@ -48,23 +46,16 @@ pub fn mend(namespace: &NetNs, pids: &[u32]) -> Result<Mended> {
     for pid in pids {
         sockets += mend_sockets(*pid)?;
     }
-    Ok(Mended {
-        tables,
-        chains,
-        sockets,
-    })
+    Ok(Mended { tables, chains, sockets })
 }
 
 fn remove_tables() -> Result<usize> {
     let mut channel = Channel::open()?;
     let mut names = Vec::new();
-    let question = NfTablesMessage::GetTable(TableMessage {
-        attributes: Vec::new(),
-    });
-    match channel.dump(
-        table_message(NetfilterProtoFamily::Inet, question),
-        |message| names.extend(table_name(&message)),
-    ) {
+    let question = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
+    match channel
+        .dump(table_message(NetfilterProtoFamily::Inet, question), |message| names.extend(table_name(&message)))
+    {
         // A kernel without nftables.
         Err(Error::Netlink { source, .. })
             if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>
@@ -76,10 +67,7 @@ fn remove_tables() -> Result<usize> {
     names.retain(|name| name.starts_with(TABLE_PREFIX));
     let deletions = names.iter().map(|name| {
         let attributes = vec![TableAttribute::Name(name.clone())];
-        table_message(
-            NetfilterProtoFamily::Inet,
-            NfTablesMessage::DeleteTable(TableMessage { attributes }),
-        )
+        table_message(NetfilterProtoFamily::Inet, NfTablesMessage::DeleteTable(TableMessage { attributes }))
     });
     channel.transact_nftables(deletions.collect())?;
     Ok(names.len())
@@ -93,13 +81,10 @@ fn table_name(message: &NetfilterMessage) -> Option<String> {
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = &message.inner else {
         return None;
     };
-    table
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            TableAttribute::Name(name) => Some(name.clone()),
-            _ => None,
-        })
+    table.attributes.iter().find_map(|attribute| match attribute {
+        TableAttribute::Name(name) => Some(name.clone()),
+        _ => None,
+    })
 }
 
 /// Without its jumps the chain is without effect; without the chain nothing is left.
@@ -112,10 +97,8 @@ fn remove_chains() -> Result<usize> {
         };
         if present.lines().any(|line| line == format!("-N {CHAIN}")) {
             let jump = format!("-j {CHAIN}");
-            let jumps = present
-                .lines()
-                .filter_map(|line| line.strip_prefix("-A "))
-                .filter(|line| line.ends_with(&jump));
+            let jumps =
+                present.lines().filter_map(|line| line.strip_prefix("-A ")).filter(|line| line.ends_with(&jump));
             let jumps: String = jumps.map(|line| format!("-D {line}\n")).collect();
             let rules = format!("*filter\n{jumps}-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n");
             command::run(family.restore_tool(), &["--noflush", "--wait=10"], &rules)?;
@@ -139,9 +122,7 @@ fn mend_sockets(pid: u32) -> Result<usize> {
         // Closed in the meantime, by a process that runs on.
         let copy = present(pidfd_getfd(&process, number)).map_err(failed("copy a socket"))?;
         if let Some(socket) = copy {
-            mended += usize::from(
-                leave_repair(&socket).map_err(failed("end the repair mode of a socket"))?,
-            );
+            mended += usize::from(leave_repair(&socket).map_err(failed("end the repair mode of a socket"))?);
         }
     }
     Ok(mended)
@@ -150,14 +131,7 @@ fn mend_sockets(pid: u32) -> Result<usize> {
 /// What is gone needs no mending.
 fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::ESRCH | libc::EBADF | libc::ENOENT)
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EBADF | libc::ENOENT)) => Ok(None),
         other => other.map(Some),
     }
 }
@@ -166,15 +140,9 @@ fn socket_numbers(pid: u32) -> io::Result<Vec<RawFd>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;
-        let is_socket = std::fs::read_link(entry.path())
-            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
-        numbers.extend(
-            entry
-                .file_name()
-                .to_str()
-                .filter(|_| is_socket)
-                .and_then(|name| name.parse::<RawFd>().ok()),
-        );
+        let is_socket =
+            std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
+        numbers.extend(entry.file_name().to_str().filter(|_| is_socket).and_then(|name| name.parse::<RawFd>().ok()));
     }
     Ok(numbers)
 }
@@ -202,10 +170,7 @@ fn pidfd_getfd(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
 }
 
 fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    let fd = RawFd::try_from(result)
-        .ok()
-        .filter(|fd| *fd >= 0)
-        .ok_or_else(io::Error::last_os_error)?;
+    let fd = RawFd::try_from(result).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -213,39 +178,15 @@ fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
 fn option(socket: &OwnedFd, level: i32, name: i32) -> io::Result<i32> {
     let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
     // SAFETY: value and length are valid, and the length is that of the value.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 {
-        Ok(value)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 fn set_option(socket: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the value is valid for its length.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            length,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
@@ -276,35 +217,16 @@ mod tests {
              done",
         );
 
-        let mended = mend(
-            &segment.container.net,
-            &[std::process::id(), i32::MAX as u32],
-        )
-        .unwrap();
-        assert_eq!(
-            mended,
-            Mended {
-                tables: 1,
-                chains: 2,
-                sockets: 1
-            }
-        );
-        stream
-            .set_read_timeout(Some(Duration::from_secs(1)))
-            .unwrap();
+        let mended = mend(&segment.container.net, &[std::process::id(), i32::MAX as u32]).unwrap();
+        assert_eq!(mended, Mended { tables: 1, chains: 2, sockets: 1 });
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         stream.write_all(b"on").unwrap();
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"on");
 
         let left = segment.container.shell("nft list ruleset");
-        assert!(
-            left.contains("table inet mine") && !left.contains("CRIU"),
-            "{left}"
-        );
-        assert_eq!(
-            mend(&segment.container.net, &[std::process::id()]).unwrap(),
-            Mended::default()
-        );
+        assert!(left.contains("table inet mine") && !left.contains("CRIU"), "{left}");
+        assert_eq!(mend(&segment.container.net, &[std::process::id()]).unwrap(), Mended::default());
     }
 }

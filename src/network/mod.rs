@@ -3,7 +3,7 @@
 //! ```text
 //!                         the container goes                        the container is back
 //!
-//!  hold       place ─────────────── tighten ────────────────────────────────────────────── release
+//!  hold       place ─────────────── tighten ── close ───────────────────────────────────── release
 //!             new connections wait  everything waits                                          │
 //!  inside          hold_new ─┐          silence (while frozen processes are killed)           │
 //!  backlog                   └ wait_accept_queues_empty                                       │

@@ -41,10 +41,7 @@ impl StandIn {
     /// # Errors
     /// Those of `ip` and of packet sockets.
     pub fn take_over(addresses: &[IpAddr]) -> Result<Self> {
-        let mut stand_in = Self {
-            ends: Vec::new(),
-            threads: Vec::new(),
-        };
+        let mut stand_in = Self { ends: Vec::new(), threads: Vec::new() };
         for (bridge, addresses) in bridges(addresses)? {
             let (end, writer) = io::pipe().map_err(Error::netlink("make a pipe"))?;
             let worker = Worker::on(&bridge, addresses, end)?;
@@ -87,13 +84,8 @@ pub fn announce(namespace: &NetNs, addresses: &[IpAddr]) -> Result<usize> {
         let interfaces = netns::interfaces()?;
         let mut announced = 0;
         for address in addresses {
-            let mut with_it = interfaces
-                .iter()
-                .filter(|interface| interface.has(*address))
-                .peekable();
-            with_it
-                .peek()
-                .ok_or(Error::NoSuchAddress { address: *address })?;
+            let mut with_it = interfaces.iter().filter(|interface| interface.has(*address)).peekable();
+            with_it.peek().ok_or(Error::NoSuchAddress { address: *address })?;
             for interface in with_it.filter(|interface| interface.kind == "ether") {
                 announced += usize::from(announce_on(interface, *address)?);
             }
@@ -107,9 +99,7 @@ fn announce_on(interface: &Interface, address: IpAddr) -> Result<bool> {
         return Ok(false);
     };
     let socket = PacketSocket::open(&interface.name, interface.index, Receive::Nothing)?;
-    frames::announcements(address, mac)
-        .iter()
-        .try_for_each(|frame| socket.send(frame))?;
+    frames::announcements(address, mac).iter().try_for_each(|frame| socket.send(frame))?;
     Ok(true)
 }
 
@@ -123,43 +113,22 @@ struct Worker {
 
 impl Worker {
     fn on(bridge: &Interface, addresses: Vec<IpAddr>, end: PipeReader) -> Result<Self> {
-        let mac = bridge.mac().ok_or_else(|| Error::NoSuchInterface {
-            name: bridge.name.clone(),
-        })?;
+        let mac = bridge.mac().ok_or_else(|| Error::NoSuchInterface { name: bridge.name.clone() })?;
         let open = |receive| PacketSocket::open(&bridge.name, bridge.index, receive);
         let v6 = addresses.iter().any(IpAddr::is_ipv6);
-        let discovery = open(if v6 {
-            Receive::NeighbourDiscovery
-        } else {
-            Receive::Nothing
-        })?;
-        Ok(Self {
-            arp: open(Receive::Arp)?,
-            discovery,
-            mac,
-            addresses,
-            end,
-        })
+        let discovery = open(if v6 { Receive::NeighbourDiscovery } else { Receive::Nothing })?;
+        Ok(Self { arp: open(Receive::Arp)?, discovery, mac, addresses, end })
     }
 
     /// Neighbours who know the container's hardware address would go on sending there, to nobody.
     fn claim(&self) -> Result<()> {
-        let frames = self
-            .addresses
-            .iter()
-            .flat_map(|address| frames::announcements(*address, self.mac));
-        frames
-            .into_iter()
-            .try_for_each(|frame| self.arp.send(&frame))
+        let frames = self.addresses.iter().flat_map(|address| frames::announcements(*address, self.mac));
+        frames.into_iter().try_for_each(|frame| self.arp.send(&frame))
     }
 
     fn answer_until_told(mut self) {
         loop {
-            let fds = [
-                self.arp.as_raw_fd(),
-                self.discovery.as_raw_fd(),
-                self.end.as_raw_fd(),
-            ];
+            let fds = [self.arp.as_raw_fd(), self.discovery.as_raw_fd(), self.end.as_raw_fd()];
             let done = match readable(fds, None) {
                 Ok([_, _, true]) => return,
                 Ok([arp, discovery, _]) => self.hear_all(arp, discovery),
@@ -167,10 +136,7 @@ impl Worker {
             };
             if let Err(error) = done {
                 // Its neighbours will ask again, and the container itself is not harmed.
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "standing in for a container"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "standing in for a container");
             }
         }
     }
@@ -183,17 +149,13 @@ impl Worker {
             false => Ok(None),
         };
         let heard = [hear(arp, &self.arp)?, hear(discovery, &self.discovery)?];
-        heard
-            .into_iter()
-            .flatten()
-            .try_for_each(|heard| self.heard(heard))
+        heard.into_iter().flatten().try_for_each(|heard| self.heard(heard))
     }
 
     fn heard(&mut self, heard: Heard) -> Result<()> {
         match heard {
             Heard::Question { address, asker } if self.addresses.contains(&address) => {
-                frames::answer(address, self.mac, &asker)
-                    .map_or(Ok(()), |frame| self.arp.send(&frame))
+                frames::answer(address, self.mac, &asker).map_or(Ok(()), |frame| self.arp.send(&frame))
             }
             Heard::Announcement { address, mac } if mac != self.mac => {
                 self.addresses.retain(|own| *own != address);
@@ -214,9 +176,7 @@ fn bridges(addresses: &[IpAddr]) -> Result<Vec<(Interface, Vec<IpAddr>)>> {
         }
     }
     let interfaces = netns::interfaces()?;
-    let found = interfaces
-        .into_iter()
-        .filter_map(|bridge| by_name.remove(&bridge.name).map(|own| (bridge, own)));
+    let found = interfaces.into_iter().filter_map(|bridge| by_name.remove(&bridge.name).map(|own| (bridge, own)));
     Ok(found.collect())
 }
 
@@ -255,9 +215,7 @@ mod tests {
     use super::*;
 
     fn addresses() -> Vec<IpAddr> {
-        ["172.30.0.2", "fd30::2"]
-            .map(|address| address.parse().unwrap())
-            .to_vec()
+        ["172.30.0.2", "fd30::2"].map(|address| address.parse().unwrap()).to_vec()
     }
 
     /// Takes the container away, as when Docker removes it, and brings it back elsewhere: another interface, another
@@ -268,14 +226,7 @@ mod tests {
 
     fn back(segment: &Segment) -> Namespace {
         let container = Namespace::new();
-        veth(
-            &segment.host,
-            "veth9",
-            &[],
-            &container,
-            "eth0",
-            &["172.30.0.2/24", "fd30::2/64"],
-        );
+        veth(&segment.host, "veth9", &[], &container, "eth0", &["172.30.0.2/24", "fd30::2/64"]);
         segment.host.ip("link set veth9 master br0");
         container.ip("route add default via 172.30.0.1\nroute add default via fd30::1");
         container
@@ -294,13 +245,8 @@ mod tests {
             connect(&segment.neighbour, address);
         }
         away(&segment);
-        let spec = HoldSpec {
-            addresses: addresses(),
-            ..HoldSpec::default()
-        };
-        let mut hold = segment
-            .host
-            .run(|| Hold::place_all(spec, Bounds::default()));
+        let spec = HoldSpec { addresses: addresses(), ..HoldSpec::default() };
+        let mut hold = segment.host.run(|| Hold::place_all(spec, Bounds::default()));
         let stand_in = segment.host.run(|| StandIn::take_over(&addresses()));
         assert_eq!(stand_in.bridges(), 1);
 
@@ -326,10 +272,7 @@ mod tests {
             let released = Instant::now();
             segment.host.run(|| hold.release());
             let waits = connecting.map(|connecting| connecting.join().unwrap());
-            println!(
-                "waited {waits:?}, {:?} after the release",
-                released.elapsed()
-            );
+            println!("waited {waits:?}, {:?} after the release", released.elapsed());
             assert!(released.elapsed() < Duration::from_millis(500), "{waits:?}");
             drop(listeners);
         });
@@ -345,31 +288,16 @@ mod tests {
         let before = known(&segment.neighbour, "172.30.0.2");
         away(&segment);
         let again = back(&segment);
-        let mac = again
-            .net
-            .interfaces()
-            .unwrap()
-            .iter()
-            .find_map(|interface| {
-                interface.has(addresses()[0]).then(|| {
-                    interface
-                        .mac()
-                        .unwrap()
-                        .map(|byte| format!("{byte:02x}"))
-                        .join(":")
-                })
-            });
+        let mac = again.net.interfaces().unwrap().iter().find_map(|interface| {
+            interface.has(addresses()[0]).then(|| interface.mac().unwrap().map(|byte| format!("{byte:02x}")).join(":"))
+        });
         announce(&again.net, &addresses()).unwrap();
         let mac = mac.unwrap();
         assert!(!before.contains(&mac), "{before}");
         for namespace in [&segment.neighbour, &segment.host] {
             let start = Instant::now();
             while !known(namespace, "172.30.0.2").contains(&mac) {
-                assert!(
-                    start.elapsed() < Duration::from_secs(5),
-                    "{}",
-                    known(namespace, "172.30.0.2")
-                );
+                assert!(start.elapsed() < Duration::from_secs(5), "{}", known(namespace, "172.30.0.2"));
             }
         }
     }

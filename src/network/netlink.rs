@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
@@ -34,20 +33,11 @@ pub(super) struct Channel {
 
 impl Channel {
     pub fn open() -> Result<Self> {
-        let mut socket =
-            Socket::new(NETFILTER).map_err(Error::netlink("open a netfilter socket"))?;
-        socket
-            .bind_auto()
-            .map_err(Error::netlink("bind a netfilter socket"))?;
+        let mut socket = Socket::new(NETFILTER).map_err(Error::netlink("open a netfilter socket"))?;
+        socket.bind_auto().map_err(Error::netlink("bind a netfilter socket"))?;
         // Answers need not repeat the question.
-        socket
-            .set_cap_ack(true)
-            .map_err(Error::netlink("set up a netfilter socket"))?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-            buffer: vec![0; DATAGRAM],
-        })
+        socket.set_cap_ack(true).map_err(Error::netlink("set up a netfilter socket"))?;
+        Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
     }
 
     pub fn socket(&self) -> &Socket {
@@ -55,15 +45,10 @@ impl Channel {
     }
 
     /// Asks for a whole table and hands over its parts as they come.
-    pub fn dump(
-        &mut self,
-        question: NetfilterMessage,
-        mut each: impl FnMut(NetfilterMessage),
-    ) -> Result<()> {
+    pub fn dump(&mut self, question: NetfilterMessage, mut each: impl FnMut(NetfilterMessage)) -> Result<()> {
         self.sequence += 1;
         let bytes = encode(question, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
-        self.send(&bytes)
-            .map_err(Error::netlink("ask for a table"))?;
+        self.send(&bytes).map_err(Error::netlink("ask for a table"))?;
         let mut done = false;
         while !done {
             for answer in self.receive(0).map_err(Error::netlink("receive a table"))? {
@@ -81,25 +66,16 @@ impl Channel {
     }
 
     /// Sends every request and returns, in their order, the error number each was answered with, 0 for success.
-    pub fn transact(
-        &mut self,
-        flags: u16,
-        requests: impl IntoIterator<Item = NetfilterMessage>,
-    ) -> Result<Vec<i32>> {
+    pub fn transact(&mut self, flags: u16, requests: impl IntoIterator<Item = NetfilterMessage>) -> Result<Vec<i32>> {
         let mut answers = Vec::new();
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
             let (mut datagram, first) = (Vec::new(), self.sequence + 1);
             for request in requests.by_ref().take(BATCH) {
                 self.sequence += 1;
-                datagram.extend(encode(
-                    request,
-                    flags | NLM_F_REQUEST | NLM_F_ACK,
-                    self.sequence,
-                ));
+                datagram.extend(encode(request, flags | NLM_F_REQUEST | NLM_F_ACK, self.sequence));
             }
-            self.send(&datagram)
-                .map_err(Error::netlink("send requests"))?;
+            self.send(&datagram).map_err(Error::netlink("send requests"))?;
             self.collect(first, &mut answers)?;
         }
         Ok(answers)
@@ -112,26 +88,18 @@ impl Channel {
         }
         let first = self.sequence + 1;
         let mut datagram = Vec::new();
-        let frame = |content| {
-            NetfilterMessage::new(
-                NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFTABLES),
-                content,
-            )
-        };
+        let frame =
+            |content| NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFTABLES), content);
         let mut put = |message, flags| {
             self.sequence += 1;
             datagram.extend(encode(message, flags | NLM_F_REQUEST, self.sequence));
         };
         // An error of the frame itself comes unasked; asked to acknowledge it, older kernels fail.
         put(frame(ControlMessage::BatchBegin), 0);
-        changes
-            .into_iter()
-            .for_each(|change| put(change, NLM_F_ACK));
+        changes.into_iter().for_each(|change| put(change, NLM_F_ACK));
         put(frame(ControlMessage::BatchEnd), 0);
-        self.send(&datagram)
-            .map_err(Error::netlink("send changes to nftables"))?;
-        self.await_changes(first)
-            .map_err(Error::netlink("change nftables"))
+        self.send(&datagram).map_err(Error::netlink("send changes to nftables"))?;
+        self.await_changes(first).map_err(Error::netlink("change nftables"))
     }
 
     /// Success of all requests between the two ends of a transaction, or the first error.
@@ -159,11 +127,8 @@ impl Channel {
         while missing > 0 {
             for answer in self.receive(0).map_err(Error::netlink("receive answers"))? {
                 let number = answer.header.sequence_number;
-                if let (NetlinkPayload::Error(error), true) =
-                    (answer.payload, (first..=last).contains(&number))
-                {
-                    answers[start + (number - first) as usize] =
-                        error.code.map_or(0, |code| code.get().abs());
+                if let (NetlinkPayload::Error(error), true) = (answer.payload, (first..=last).contains(&number)) {
+                    answers[start + (number - first) as usize] = error.code.map_or(0, |code| code.get().abs());
                     missing -= 1;
                 }
             }
@@ -179,9 +144,7 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        self.socket
-            .send_to(bytes, &SocketAddr::new(0, 0), 0)
-            .map(drop)
+        self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map(drop)
     }
 
     /// The messages of one datagram; `flags` are those of recv(2).

@@ -36,10 +36,8 @@ impl NetNs {
 
     /// The namespace a file stands for: `/proc/PID/ns/net`, or where one is bound, as Docker's `SandboxKey` is.
     pub fn at(path: &Path) -> Result<Self> {
-        let open = File::open(path).map_err(|source| Error::OpenNamespace {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let open =
+            File::open(path).map_err(|source| Error::OpenNamespace { path: path.display().to_string(), source })?;
         Ok(Self { fd: open.into() })
     }
 
@@ -63,14 +61,11 @@ impl NetNs {
             let thread = std::thread::Builder::new()
                 .name("netns".into())
                 .spawn_scoped(scope, || {
-                    setns(&self.fd, CloneFlags::CLONE_NEWNET)
-                        .map_err(|error| Error::EnterNamespace(error.into()))?;
+                    setns(&self.fd, CloneFlags::CLONE_NEWNET).map_err(|error| Error::EnterNamespace(error.into()))?;
                     task()
                 })
                 .map_err(Error::EnterNamespace)?;
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -160,20 +155,15 @@ pub struct Route {
 /// # Errors
 /// Those of running `ip` and of reading what it prints.
 pub fn interfaces() -> Result<Vec<Interface>> {
-    parse(
-        "the interfaces shown by ip",
-        &command::run("ip", &["-j", "addr", "show"], "")?,
-    )
+    parse("the interfaces shown by ip", &command::run("ip", &["-j", "addr", "show"], "")?)
 }
 
 /// The routes of the calling thread's namespace, IPv4 and IPv6.
 pub fn routes() -> Result<Vec<Route>> {
     let mut all = Vec::new();
     for (option, ipv6) in [("-4", false), ("-6", true)] {
-        let routes: Vec<Route> = parse(
-            "the routes shown by ip",
-            &command::run("ip", &[option, "-j", "route", "show"], "")?,
-        )?;
+        let routes: Vec<Route> =
+            parse("the routes shown by ip", &command::run("ip", &[option, "-j", "route", "show"], "")?)?;
         all.extend(routes.into_iter().map(|route| Route { ipv6, ..route }));
     }
     Ok(all)
@@ -184,8 +174,7 @@ pub(super) fn parse<T: for<'a> Deserialize<'a>>(what: &'static str, text: &str) 
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let values: Vec<serde_json::Value> =
-        serde_json::from_str(text).map_err(|error| Error::malformed(what, error))?;
+    let values: Vec<serde_json::Value> = serde_json::from_str(text).map_err(|error| Error::malformed(what, error))?;
     values
         .into_iter()
         .filter(|value| value.as_object().is_some_and(|object| !object.is_empty()))
@@ -205,10 +194,7 @@ pub(super) fn write_kernel(path: &str, value: &str) -> Result<()> {
 }
 
 fn kernel(path: &str, source: io::Error) -> Error {
-    Error::Kernel {
-        path: path.to_owned(),
-        source,
-    }
+    Error::Kernel { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -229,29 +215,14 @@ mod tests {
     #[test]
     fn shows_interfaces_addresses_and_routes() {
         let (left, right) = (Namespace::new(), Namespace::new());
-        veth(
-            &left,
-            "a0",
-            &["10.1.0.1/24", "fd01::1/64"],
-            &right,
-            "b0",
-            &["10.1.0.2/24", "fd01::2/64"],
-        );
+        veth(&left, "a0", &["10.1.0.1/24", "fd01::1/64"], &right, "b0", &["10.1.0.2/24", "fd01::2/64"]);
         left.ip("route add default via 10.1.0.2");
         let interfaces = left.net.interfaces().unwrap();
-        let a0 = interfaces
-            .iter()
-            .find(|interface| interface.name == "a0")
-            .unwrap();
+        let a0 = interfaces.iter().find(|interface| interface.name == "a0").unwrap();
         assert!(a0.has("10.1.0.1".parse().unwrap()) && a0.has("fd01::1".parse().unwrap()));
         assert!(a0.mac().is_some());
         let routes = left.net.routes().unwrap();
-        assert!(
-            routes
-                .iter()
-                .any(|route| route.destination == "default" && route.gateway.is_some()),
-            "{routes:?}"
-        );
+        assert!(routes.iter().any(|route| route.destination == "default" && route.gateway.is_some()), "{routes:?}");
     }
 
     #[test]

@@ -28,40 +28,19 @@ impl PacketSocket {
     pub fn open(interface: &str, index: u32, receive: Receive) -> Result<Self> {
         // Without a protocol nothing is received until it is bound to its interface and its filter stands.
         // SAFETY: no memory is passed.
-        let fd = unsafe {
-            libc::socket(
-                libc::AF_PACKET,
-                libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-                0,
-            )
-        };
-        let failed = |doing| {
-            move |source| Error::Packet {
-                doing,
-                interface: interface.to_owned(),
-                source,
-            }
-        };
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+        let failed = |doing| move |source| Error::Packet { doing, interface: interface.to_owned(), source };
         if fd < 0 {
             return Err(failed("open a packet socket")(io::Error::last_os_error()));
         }
         // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = Self {
-            fd,
-            interface: interface.to_owned(),
-        };
+        let socket = Self { fd, interface: interface.to_owned() };
         if receive == Receive::NeighbourDiscovery {
-            socket
-                .all_multicast(index)
-                .map_err(failed("receive multicast frames"))?;
-            socket
-                .filter(&mut neighbour_discovery())
-                .map_err(failed("filter frames"))?;
+            socket.all_multicast(index).map_err(failed("receive multicast frames"))?;
+            socket.filter(&mut neighbour_discovery()).map_err(failed("filter frames"))?;
         }
-        socket
-            .bind(index, receive)
-            .map_err(failed("bind a packet socket"))?;
+        socket.bind(index, receive).map_err(failed("bind a packet socket"))?;
         Ok(socket)
     }
 
@@ -78,11 +57,7 @@ impl PacketSocket {
         address.sll_ifindex = index as i32;
         // SAFETY: the address is a sockaddr_ll and its size is given.
         let result = unsafe {
-            libc::bind(
-                self.fd.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
+            libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32)
         };
         check(result as isize).map(drop)
     }
@@ -98,57 +73,31 @@ impl PacketSocket {
     }
 
     fn filter(&self, program: &mut [libc::sock_filter]) -> io::Result<()> {
-        let program = libc::sock_fprog {
-            len: program.len() as u16,
-            filter: program.as_mut_ptr(),
-        };
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
         self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
     }
 
     fn set<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
         // SAFETY: the value is what this option takes, and its size is given.
         let result = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                level,
-                name,
-                std::ptr::from_ref(value).cast(),
-                size_of::<T>() as u32,
-            )
+            libc::setsockopt(self.fd.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), size_of::<T>() as u32)
         };
         check(result as isize).map(drop)
     }
 
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         // SAFETY: the frame is valid for its length.
-        let sent =
-            unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        check(sent)
-            .map(drop)
-            .map_err(|source| self.failed("send a frame", source))
+        let sent = unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        check(sent).map(drop).map_err(|source| self.failed("send a frame", source))
     }
 
     /// The next frame, cut to the buffer; none when there is none now.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
         // SAFETY: the buffer is valid for its length.
-        let length = unsafe {
-            libc::recv(
-                self.fd.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                0,
-            )
-        };
+        let length = unsafe { libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
         match check(length) {
             Ok(length) => Ok(Some(&buffer[..length])),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             // The interface is down for a while.
             Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => Ok(None),
             Err(error) => Err(self.failed("receive frames", error)),
@@ -156,11 +105,7 @@ impl PacketSocket {
     }
 
     fn failed(&self, doing: &'static str, source: io::Error) -> Error {
-        Error::Packet {
-            doing,
-            interface: self.interface.clone(),
-            source,
-        }
+        Error::Packet { doing, interface: self.interface.clone(), source }
     }
 }
 

@@ -22,26 +22,17 @@ pub fn from_inspect(container: &Value) -> Result<HoldSpec> {
         .get("NetworkSettings")
         .and_then(Value::as_object)
         .ok_or_else(|| malformed("there is no NetworkSettings"))?;
-    Ok(HoldSpec {
-        addresses: addresses(settings)?,
-        published: published(settings)?,
-        outbound: Vec::new(),
-    })
+    Ok(HoldSpec { addresses: addresses(settings)?, published: published(settings)?, outbound: Vec::new() })
 }
 
 fn addresses(settings: &Map<String, Value>) -> Result<Vec<IpAddr>> {
     let networks = settings.get("Networks").and_then(Value::as_object);
-    let endpoints = networks
-        .into_iter()
-        .flat_map(Map::values)
-        .filter_map(Value::as_object);
+    let endpoints = networks.into_iter().flat_map(Map::values).filter_map(Value::as_object);
     let mut found = BTreeSet::new();
     for place in endpoints.chain([settings]) {
         for field in ["IPAddress", "GlobalIPv6Address"] {
             if let Some(text) = text(place, field) {
-                let address = text
-                    .parse()
-                    .map_err(|_| malformed(format!("{field} is {text:?}")))?;
+                let address = text.parse().map_err(|_| malformed(format!("{field} is {text:?}")))?;
                 found.insert(address);
             }
         }
@@ -51,12 +42,7 @@ fn addresses(settings: &Map<String, Value>) -> Result<Vec<IpAddr>> {
 
 fn published(settings: &Map<String, Value>) -> Result<Vec<Published>> {
     let mut found = BTreeSet::new();
-    for (port, bindings) in settings
-        .get("Ports")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
+    for (port, bindings) in settings.get("Ports").and_then(Value::as_object).into_iter().flatten() {
         // An exposed port that is not published has null.
         for binding in bindings.as_array().into_iter().flatten() {
             found.insert(binding_of(port, binding)?);
@@ -68,15 +54,10 @@ fn published(settings: &Map<String, Value>) -> Result<Vec<Published>> {
 fn binding_of(port: &str, binding: &Value) -> Result<Published> {
     let bad = || malformed(format!("{port} is published at {binding}"));
     let binding = binding.as_object().ok_or_else(bad)?;
-    let protocol = port
-        .split_once('/')
-        .map_or(Some(Protocol::Tcp), |(_, name)| Protocol::from_name(name));
+    let protocol = port.split_once('/').map_or(Some(Protocol::Tcp), |(_, name)| Protocol::from_name(name));
     Ok(Published {
         protocol: protocol.ok_or_else(bad)?,
-        host_ip: text(binding, "HostIp")
-            .map(str::parse)
-            .transpose()
-            .map_err(|_| bad())?,
+        host_ip: text(binding, "HostIp").map(str::parse).transpose().map_err(|_| bad())?,
         host_port: text(binding, "HostPort")
             .and_then(|port| port.parse().ok())
             .filter(|port| *port > 0)
@@ -104,11 +85,7 @@ mod tests {
     }
 
     fn port(protocol: Protocol, host_ip: Option<&str>, host_port: u16) -> Published {
-        Published {
-            protocol,
-            host_ip: host_ip.map(ip),
-            host_port,
-        }
+        Published { protocol, host_ip: host_ip.map(ip), host_port }
     }
 
     /// Docker 20.10, default bridge, one port on all addresses and one exposed only.
@@ -132,10 +109,7 @@ mod tests {
         });
         let spec = from_inspect(&inspect).unwrap();
         assert_eq!(spec.addresses, [ip("172.17.0.2")]);
-        let both = [
-            port(Protocol::Tcp, Some("0.0.0.0"), 8080),
-            port(Protocol::Tcp, Some("::"), 8080),
-        ];
+        let both = [port(Protocol::Tcp, Some("0.0.0.0"), 8080), port(Protocol::Tcp, Some("::"), 8080)];
         assert_eq!(spec.published, both);
     }
 
@@ -158,17 +132,8 @@ mod tests {
             }
         });
         let spec = from_inspect(&inspect).unwrap();
-        assert_eq!(
-            spec.addresses,
-            [ip("10.9.0.7"), ip("172.30.0.2"), ip("fd30::2")]
-        );
-        assert_eq!(
-            spec.published,
-            [
-                port(Protocol::Udp, Some("192.0.2.2"), 53),
-                port(Protocol::Sctp, None, 49153)
-            ]
-        );
+        assert_eq!(spec.addresses, [ip("10.9.0.7"), ip("172.30.0.2"), ip("fd30::2")]);
+        assert_eq!(spec.published, [port(Protocol::Udp, Some("192.0.2.2"), 53), port(Protocol::Sctp, None, 49153)]);
     }
 
     /// Docker 28.5 keeps the old fields; 29 has no addresses outside of `Networks`.
@@ -186,10 +151,7 @@ mod tests {
         inspect["NetworkSettings"]["IPAddress"] = json!("172.17.0.3");
         assert_eq!(from_inspect(&inspect).unwrap(), later);
         assert_eq!(later.addresses, [ip("172.17.0.3")]);
-        assert_eq!(
-            later.published,
-            [port(Protocol::Tcp, Some("127.0.0.1"), 7000)]
-        );
+        assert_eq!(later.published, [port(Protocol::Tcp, Some("127.0.0.1"), 7000)]);
     }
 
     #[test]

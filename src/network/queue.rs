@@ -16,8 +16,7 @@ use std::time::Duration;
 
 use netlink_packet_core::{DefaultNla, NetlinkPayload, Nla};
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    NetfilterSubsystem,
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
 };
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
@@ -80,9 +79,7 @@ impl Keeper {
     pub fn open(queue: u16, max_packets: u32) -> Result<Self> {
         let mut channel = Channel::open()?;
         let socket = channel.socket();
-        socket
-            .set_no_enobufs(true)
-            .map_err(Error::netlink("set up a queue's socket"))?;
+        socket.set_no_enobufs(true).map_err(Error::netlink("set up a queue's socket"))?;
         setsockopt(socket, RcvBufForce, &RECEIVE_BUFFER)
             .map_err(|error| Error::netlink("set the buffer of a queue's socket")(error.into()))?;
         let answers = channel.transact(0, [bind(queue, max_packets)])?;
@@ -91,23 +88,12 @@ impl Keeper {
             _ => return Err(Error::netlink("bind a netfilter queue")(refusal(&answers))),
         }
         let (end, control) = io::pipe().map_err(Error::netlink("make a pipe"))?;
-        let worker = Worker {
-            queue,
-            channel,
-            end,
-            last: None,
-            kept: 0,
-            releasing: false,
-        };
+        let worker = Worker { queue, channel, end, last: None, kept: 0, releasing: false };
         let thread = std::thread::Builder::new()
             .name(format!("hold-{queue}"))
             .spawn(move || worker.keep())
             .map_err(Error::netlink("start a queue's thread"))?;
-        Ok(Self {
-            queue,
-            control,
-            thread,
-        })
+        Ok(Self { queue, control, thread })
     }
 
     /// Lets every packet go, in the order they came, and closes the queue once it is empty. No rule may lead to the queue
@@ -149,10 +135,7 @@ impl Worker {
             }
             if ready.control && !self.releasing {
                 if !self.told_to_release() {
-                    return Ok(Tally {
-                        parked: self.kept,
-                        dropped: 0,
-                    });
+                    return Ok(Tally { parked: self.kept, dropped: 0 });
                 }
                 self.releasing = true;
                 parked = self.kept;
@@ -172,10 +155,7 @@ impl Worker {
         // The order to release was read; its end of the pipe is closed some time later, which is no news.
         if self.releasing {
             let [packets] = readable([self.channel.as_raw_fd()], Some(LINGER))?;
-            return Ok(Ready {
-                packets,
-                control: false,
-            });
+            return Ok(Ready { packets, control: false });
         }
         let [packets, control] = readable([self.channel.as_raw_fd(), self.end.as_raw_fd()], None)?;
         Ok(Ready { packets, control })
@@ -189,10 +169,7 @@ impl Worker {
     fn listen(&mut self) -> Result<()> {
         loop {
             match self.channel.receive(libc::MSG_DONTWAIT) {
-                Ok(messages) => messages
-                    .iter()
-                    .filter_map(packet_number)
-                    .for_each(|number| self.note(number)),
+                Ok(messages) => messages.iter().filter_map(packet_number).for_each(|number| self.note(number)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(Error::netlink("receive packets")(error)),
             }
@@ -207,24 +184,17 @@ impl Worker {
     /// One verdict for all packets up to the latest.
     fn let_go(&mut self) -> Result<()> {
         self.last.take().map_or(Ok(()), |last| {
-            self.channel
-                .tell(verdict(self.queue, last))
-                .map_err(Error::netlink("let parked packets go"))
+            self.channel.tell(verdict(self.queue, last)).map_err(Error::netlink("let parked packets go"))
         })
     }
 
     /// Unbinding drops what is in the queue, so it comes last.
     fn close(mut self, parked: u64) -> Result<Tally> {
         let (_, dropped) = waiting_and_dropped(self.queue)?;
-        let answers = self.channel.transact(
-            0,
-            [message(self.queue, MSG_CONFIG, vec![command(CMD_UNBIND)])],
-        )?;
+        let answers = self.channel.transact(0, [message(self.queue, MSG_CONFIG, vec![command(CMD_UNBIND)])])?;
         match answers[..] {
             [0] => Ok(Tally { parked, dropped }),
-            _ => Err(Error::netlink("unbind a netfilter queue")(refusal(
-                &answers,
-            ))),
+            _ => Err(Error::netlink("unbind a netfilter queue")(refusal(&answers))),
         }
     }
 }
@@ -257,23 +227,12 @@ fn command(command: u8) -> DefaultNla {
 
 fn verdict(queue: u16, last: u32) -> NetfilterMessage {
     let header = [VERDICT_REPEAT.to_be_bytes(), last.to_be_bytes()].concat();
-    message(
-        queue,
-        MSG_VERDICT_BATCH,
-        vec![DefaultNla::new(VERDICT_HDR, header)],
-    )
+    message(queue, MSG_VERDICT_BATCH, vec![DefaultNla::new(VERDICT_HDR, header)])
 }
 
 fn message(queue: u16, message_type: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {
     let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, queue);
-    NetfilterMessage::new(
-        header,
-        NetfilterMessageInner::Other {
-            subsys: SUBSYSTEM,
-            message_type,
-            attributes,
-        },
-    )
+    NetfilterMessage::new(header, NetfilterMessageInner::Other { subsys: SUBSYSTEM, message_type, attributes })
 }
 
 fn packet_number(received: &Received) -> Option<u32> {
@@ -281,14 +240,8 @@ fn packet_number(received: &Received) -> Option<u32> {
         return None;
     };
     match &message.inner {
-        NetfilterMessageInner::Other {
-            subsys: SUBSYSTEM,
-            message_type: MSG_PACKET,
-            attributes,
-        } => {
-            let header = attributes
-                .iter()
-                .find(|attribute| attribute.kind() == PACKET_HDR)?;
+        NetfilterMessageInner::Other { subsys: SUBSYSTEM, message_type: MSG_PACKET, attributes } => {
+            let header = attributes.iter().find(|attribute| attribute.kind() == PACKET_HDR)?;
             let mut bytes = vec![0; header.value_len()];
             header.emit_value(&mut bytes);
             Some(u32::from_be_bytes(bytes.first_chunk().copied()?))
@@ -299,18 +252,14 @@ fn packet_number(received: &Received) -> Option<u32> {
 
 /// The queues of the calling thread's network namespace that somebody listens to.
 pub(super) fn in_use() -> Result<Vec<u16>> {
-    Ok(statistics()?
-        .into_iter()
-        .map(|line| line[0] as u16)
-        .collect())
+    Ok(statistics()?.into_iter().map(|line| line[0] as u16).collect())
 }
 
 /// How many packets a queue holds, and how many it had to drop.
 pub(super) fn waiting_and_dropped(queue: u16) -> Result<(u64, u64)> {
     let all = statistics()?;
     let line = all.iter().find(|line| line[0] == u64::from(queue));
-    line.map(|line| (line[2], line[5] + line[6]))
-        .ok_or(Error::KeeperGone { queue })
+    line.map(|line| (line[2], line[5] + line[6])).ok_or(Error::KeeperGone { queue })
 }
 
 /// Columns: number, port, packets waiting, copy mode, copy range, dropped by the queue, dropped at the socket, last number.

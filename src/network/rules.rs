@@ -66,11 +66,7 @@ pub(super) fn apply(
     for (family, outcome) in Family::BOTH.into_iter().zip(outcomes) {
         match outcome {
             Err(error) if family == Family::V6 && !spec.requires(family) => {
-                tracing::debug!(
-                    queue,
-                    error = &error as &dyn std::error::Error,
-                    "no IPv6 rules for this hold"
-                );
+                tracing::debug!(queue, error = &error as &dyn std::error::Error, "no IPv6 rules for this hold");
             }
             other => placed.push(other?),
         }
@@ -81,11 +77,7 @@ pub(super) fn apply(
 /// The rules a hold has when nobody has touched them: enough to know for [`apply`].
 pub(super) fn jumps(placed: &[Placed], queue: u16, family: Family) -> Vec<String> {
     let there = placed.iter().any(|placed| placed.family == family);
-    HOOKS
-        .iter()
-        .filter(|_| there)
-        .map(|hook| jump(hook, &chain(queue)))
-        .collect()
+    HOOKS.iter().filter(|_| there).map(|hook| jump(hook, &chain(queue))).collect()
 }
 
 /// Does the same for both families at once: starting a program is most of what a change costs.
@@ -93,12 +85,7 @@ fn for_both<T: Send>(task: impl Fn(Family) -> T + Sync) -> [T; 2] {
     std::thread::scope(|scope| {
         let other = scope.spawn(|| task(Family::V6));
         let first = task(Family::V4);
-        [
-            first,
-            other
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        ]
+        [first, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
     })
 }
 
@@ -130,14 +117,9 @@ pub(super) fn remove(queue: u16, placed: Option<&[Placed]>) -> Result<()> {
             return Ok(());
         };
         let chains: Vec<&str> = own.chains.iter().map(String::as_str).collect();
-        removal(&jumps(placed, queue, family), &chains)
-            .map_or(Ok(()), |rules| restore(family, &rules))
+        removal(&jumps(placed, queue, family), &chains).map_or(Ok(()), |rules| restore(family, &rules))
     });
-    if removed.into_iter().collect::<Result<()>>().is_ok() {
-        Ok(())
-    } else {
-        sweep_one(queue)
-    }
+    if removed.into_iter().collect::<Result<()>>().is_ok() { Ok(()) } else { sweep_one(queue) }
 }
 
 /// Takes away whatever rules one hold has, in any family.
@@ -191,9 +173,7 @@ pub(super) fn restore(family: Family, rules: &str) -> Result<()> {
 }
 
 fn remove_listed(family: Family, present: &[String], unwanted: impl Fn(u16) -> bool) -> Result<()> {
-    let chains: Vec<&str> = chains(present)
-        .filter(|chain| owner(chain).is_some_and(&unwanted))
-        .collect();
+    let chains: Vec<&str> = chains(present).filter(|chain| owner(chain).is_some_and(&unwanted)).collect();
     match removal(present, &chains) {
         Some(rules) => restore(family, &rules),
         None => Ok(()),
@@ -215,12 +195,8 @@ pub(super) fn removal(present: &[String], chains: &[&str]) -> Option<String> {
                 .for_each(|_| push(&mut rules, format_args!("-D{}", &jump[2..])));
         }
     }
-    chains
-        .iter()
-        .for_each(|chain| push(&mut rules, format_args!("-F {chain}")));
-    chains
-        .iter()
-        .for_each(|chain| push(&mut rules, format_args!("-X {chain}")));
+    chains.iter().for_each(|chain| push(&mut rules, format_args!("-F {chain}")));
+    chains.iter().for_each(|chain| push(&mut rules, format_args!("-X {chain}")));
     rules.push_str("COMMIT\n");
     Some(rules)
 }
@@ -254,31 +230,17 @@ pub(super) fn render(
 ) -> (Vec<String>, String) {
     let chain = chain(queue);
     let target = format!("-j NFQUEUE --queue-num {queue}");
-    let mut rules = Rules {
-        chain: &chain,
-        target: &target,
-        chains: vec![chain.clone()],
-        text: String::new(),
-    };
+    let mut rules = Rules { chain: &chain, target: &target, chains: vec![chain.clone()], text: String::new() };
     rules.addresses(spec, mode, family);
     rules.published(spec, mode, family);
     if mode != Mode::NewOnly {
-        let replies = spec
-            .outbound
-            .iter()
-            .filter(|tuple| Family::of(tuple.host.ip()) == family);
+        let replies = spec.outbound.iter().filter(|tuple| Family::of(tuple.host.ip()) == family);
         rules.replies(replies.collect());
     }
     let mut all = String::from("*raw\n");
-    rules
-        .chains
-        .iter()
-        .for_each(|chain| push(&mut all, format_args!(":{chain} - [0:0]")));
+    rules.chains.iter().for_each(|chain| push(&mut all, format_args!(":{chain} - [0:0]")));
     all.push_str(&rules.text);
-    for hook in HOOKS
-        .iter()
-        .filter(|hook| !present.contains(&jump(hook, &chain)))
-    {
+    for hook in HOOKS.iter().filter(|hook| !present.contains(&jump(hook, &chain))) {
         push(&mut all, format_args!("-I {hook} 1 -j {chain}"));
     }
     all.push_str("COMMIT\n");
@@ -297,11 +259,7 @@ const SYN: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
 
 impl Rules<'_> {
     fn addresses(&mut self, spec: &HoldSpec, mode: Mode, family: Family) {
-        for address in spec
-            .addresses
-            .iter()
-            .filter(|address| Family::of(**address) == family)
-        {
+        for address in spec.addresses.iter().filter(|address| Family::of(**address) == family) {
             match mode {
                 Mode::NewOnly => self.park(format_args!("-d {address} {SYN}")),
                 Mode::Inbound => self.park(format_args!("-d {address}")),
@@ -311,10 +269,7 @@ impl Rules<'_> {
                     // freeze, a FIN is sent again after the restore, and a RST in answer to the next segment.
                     push(
                         &mut self.text,
-                        format_args!(
-                            "-A {} -s {address} -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP",
-                            self.chain
-                        ),
+                        format_args!("-A {} -s {address} -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP", self.chain),
                     );
                     self.park(format_args!("-s {address}"));
                     self.park(format_args!("-d {address}"));
@@ -324,11 +279,7 @@ impl Rules<'_> {
     }
 
     fn published(&mut self, spec: &HoldSpec, mode: Mode, family: Family) {
-        for port in spec
-            .published
-            .iter()
-            .filter(|port| port.host_ip.is_none_or(|ip| Family::of(ip) == family))
-        {
+        for port in spec.published.iter().filter(|port| port.host_ip.is_none_or(|ip| Family::of(ip) == family)) {
             let matches = destination(port);
             match mode {
                 Mode::Inbound | Mode::All => self.park(format_args!("{matches}")),
@@ -342,18 +293,12 @@ impl Rules<'_> {
 
     fn replies(&mut self, mut tuples: Vec<&ReplyTuple>) {
         if tuples.len() <= FEW {
-            tuples
-                .into_iter()
-                .for_each(|tuple| self.reply(self.chain.to_owned(), tuple));
+            tuples.into_iter().for_each(|tuple| self.reply(self.chain.to_owned(), tuple));
             return;
         }
         tuples.sort_by_key(|tuple| (tuple.protocol, tuple.host.port(), tuple.remote));
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            let own: Vec<_> = tuples
-                .iter()
-                .copied()
-                .filter(|tuple| tuple.protocol == protocol)
-                .collect();
+            let own: Vec<_> = tuples.iter().copied().filter(|tuple| tuple.protocol == protocol).collect();
             // As many chains as each has rules: the shortest way through both.
             let size = own.len().isqrt().max(FEW);
             own.chunks(size).for_each(|part| self.part(protocol, part));
@@ -365,17 +310,9 @@ impl Rules<'_> {
         let chain = format!("{}-{}", self.chain, self.chains.len());
         let (first, last) = (tuples[0].host.port(), tuples[tuples.len() - 1].host.port());
         let name = protocol.name();
-        push(
-            &mut self.text,
-            format_args!(
-                "-A {} -p {name} -m {name} --dport {first}:{last} -j {chain}",
-                self.chain
-            ),
-        );
+        push(&mut self.text, format_args!("-A {} -p {name} -m {name} --dport {first}:{last} -j {chain}", self.chain));
         self.chains.push(chain.clone());
-        tuples
-            .iter()
-            .for_each(|tuple| self.reply(chain.clone(), tuple));
+        tuples.iter().for_each(|tuple| self.reply(chain.clone(), tuple));
     }
 
     fn reply(&mut self, chain: String, tuple: &ReplyTuple) {
@@ -384,31 +321,20 @@ impl Rules<'_> {
         let target = self.target;
         push(
             &mut self.text,
-            format_args!(
-                "-A {chain} -s {from} -d {to} -p {name} -m {name} --sport {sport} --dport {dport} {target}"
-            ),
+            format_args!("-A {chain} -s {from} -d {to} -p {name} -m {name} --sport {sport} --dport {dport} {target}"),
         );
     }
 
     fn park(&mut self, matches: std::fmt::Arguments) {
-        push(
-            &mut self.text,
-            format_args!("-A {} {matches} {}", self.chain, self.target),
-        );
+        push(&mut self.text, format_args!("-A {} {matches} {}", self.chain, self.target));
     }
 }
 
 /// A published port as a match; its protocol's own match comes last, so that one for TCP flags may follow.
 fn destination(port: &Published) -> String {
     let name = port.protocol.name();
-    let to = port
-        .host_ip
-        .filter(|ip| !ip.is_unspecified())
-        .map_or(String::new(), |ip| format!("-d {ip} "));
-    format!(
-        "{to}-m addrtype --dst-type LOCAL -p {name} -m {name} --dport {}",
-        port.host_port
-    )
+    let to = port.host_ip.filter(|ip| !ip.is_unspecified()).map_or(String::new(), |ip| format!("-d {ip} "));
+    format!("{to}-m addrtype --dst-type LOCAL -p {name} -m {name} --dport {}", port.host_port)
 }
 
 pub(super) fn push(text: &mut String, line: std::fmt::Arguments) {

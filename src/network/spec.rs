@@ -25,9 +25,7 @@ impl Protocol {
 
     /// The reverse of [`name`](Self::name).
     pub fn from_name(name: &str) -> Option<Self> {
-        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
-            .into_iter()
-            .find(|protocol| protocol.name() == name)
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|protocol| protocol.name() == name)
     }
 
     /// Its number in the IP header.
@@ -41,9 +39,7 @@ impl Protocol {
 
     /// The reverse of [`number`](Self::number).
     pub fn from_number(number: u8) -> Option<Self> {
-        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
-            .into_iter()
-            .find(|protocol| protocol.number() == number)
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|protocol| protocol.number() == number)
     }
 }
 
@@ -87,11 +83,7 @@ impl Family {
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
     pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
     pub fn tool(self) -> &'static str {
@@ -117,12 +109,7 @@ impl HoldSpec {
             .addresses
             .iter()
             .copied()
-            .chain(
-                self.published
-                    .iter()
-                    .filter_map(|port| port.host_ip)
-                    .filter(|ip| !ip.is_unspecified()),
-            )
+            .chain(self.published.iter().filter_map(|port| port.host_ip).filter(|ip| !ip.is_unspecified()))
             .chain(self.outbound.iter().map(|tuple| tuple.host.ip()));
         named.any(|address| Family::of(address) == family)
     }

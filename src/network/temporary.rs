@@ -31,9 +31,7 @@ pub fn place(pid: u32, addresses: &[IpAddr]) -> Result<()> {
 /// # Errors
 /// What `ip` says.
 pub fn place_in(namespace: &NetNs, addresses: &[IpAddr]) -> Result<()> {
-    namespace
-        .run(|| command::run("ip", &["-batch", "-"], &placing(addresses)))
-        .map(drop)
+    namespace.run(|| command::run("ip", &["-batch", "-"], &placing(addresses))).map(drop)
 }
 
 /// Takes away what [`place`] has made and nothing else; `lo` stays up, as containers have it. May be repeated, and may be
@@ -59,67 +57,35 @@ pub fn remove_in(namespace: &NetNs, addresses: &[IpAddr]) -> Result<()> {
 fn placing(addresses: &[IpAddr]) -> String {
     let mut batch = String::from("link set lo up\n");
     for address in addresses {
-        let (prefix, at_once) = if address.is_ipv4() {
-            (32, "")
-        } else {
-            (128, " nodad")
-        };
-        line(
-            &mut batch,
-            format_args!("addr replace {address}/{prefix} dev lo{at_once}"),
-        );
+        let (prefix, at_once) = if address.is_ipv4() { (32, "") } else { (128, " nodad") };
+        line(&mut batch, format_args!("addr replace {address}/{prefix} dev lo{at_once}"));
     }
     for family in families(addresses) {
-        line(
-            &mut batch,
-            format_args!("route replace {} dev lo metric {WORST}", everywhere(family)),
-        );
+        line(&mut batch, format_args!("route replace {} dev lo metric {WORST}", everywhere(family)));
     }
     batch
 }
 
 /// Only what is there, so that it may be repeated: a batch ends at its first failure.
-fn removing(
-    addresses: &[IpAddr],
-    interfaces: &[netns::Interface],
-    routes: &[netns::Route],
-) -> String {
+fn removing(addresses: &[IpAddr], interfaces: &[netns::Interface], routes: &[netns::Route]) -> String {
     let mut batch = String::new();
-    let on_lo = interfaces
-        .iter()
-        .filter(|interface| interface.name == "lo")
-        .flat_map(|lo| &lo.addresses);
+    let on_lo = interfaces.iter().filter(|interface| interface.name == "lo").flat_map(|lo| &lo.addresses);
     let ours = |own: &&netns::InterfaceAddress| {
-        addresses.contains(&own.address)
-            && own.prefix == if own.address.is_ipv4() { 32 } else { 128 }
+        addresses.contains(&own.address) && own.prefix == if own.address.is_ipv4() { 32 } else { 128 }
     };
     let way = |route: &&netns::Route| {
-        route.destination == "default"
-            && route.interface.as_deref() == Some("lo")
-            && route.metric == Some(WORST)
+        route.destination == "default" && route.interface.as_deref() == Some("lo") && route.metric == Some(WORST)
     };
     for route in routes.iter().filter(way) {
         let family = if route.ipv6 { Family::V6 } else { Family::V4 };
-        line(
-            &mut batch,
-            format_args!("route del {} dev lo metric {WORST}", everywhere(family)),
-        );
+        line(&mut batch, format_args!("route del {} dev lo metric {WORST}", everywhere(family)));
     }
-    on_lo.filter(ours).for_each(|own| {
-        line(
-            &mut batch,
-            format_args!("addr del {}/{} dev lo", own.address, own.prefix),
-        )
-    });
+    on_lo.filter(ours).for_each(|own| line(&mut batch, format_args!("addr del {}/{} dev lo", own.address, own.prefix)));
     batch
 }
 
 fn families(addresses: &[IpAddr]) -> impl Iterator<Item = Family> {
-    Family::BOTH.into_iter().filter(|family| {
-        addresses
-            .iter()
-            .any(|address| Family::of(*address) == *family)
-    })
+    Family::BOTH.into_iter().filter(|family| addresses.iter().any(|address| Family::of(*address) == *family))
 }
 
 /// The default route, with its family in its name.
@@ -142,9 +108,7 @@ mod tests {
     use super::*;
 
     fn addresses() -> Vec<IpAddr> {
-        ["172.30.0.2", "fd30::2"]
-            .map(|address| address.parse().unwrap())
-            .to_vec()
+        ["172.30.0.2", "fd30::2"].map(|address| address.parse().unwrap()).to_vec()
     }
 
     /// I6: with it a socket can be bound to the container's address and knows a way to its peer; afterwards everything goes
@@ -152,17 +116,11 @@ mod tests {
     #[test]
     fn i5_i6_serves_until_the_real_network_is_there_and_leaves_nothing() {
         let (container, host) = (Namespace::new(), Namespace::new());
-        let before = (
-            container.net.interfaces().unwrap(),
-            container.net.routes().unwrap(),
-        );
+        let before = (container.net.interfaces().unwrap(), container.net.routes().unwrap());
         place_in(&container.net, &addresses()).unwrap();
         place_in(&container.net, &addresses()).unwrap();
         container.run(|| {
-            for (own, peer) in [
-                ("172.30.0.2:7000", "192.0.2.1:9"),
-                ("[fd30::2]:7000", "[2001:db8:1::1]:9"),
-            ] {
+            for (own, peer) in [("172.30.0.2:7000", "192.0.2.1:9"), ("[fd30::2]:7000", "[2001:db8:1::1]:9")] {
                 let socket = std::net::UdpSocket::bind(own).unwrap();
                 socket.connect(peer).unwrap();
                 assert_eq!(socket.local_addr().unwrap(), own.parse().unwrap());
@@ -170,22 +128,13 @@ mod tests {
             Ok(())
         });
 
-        veth(
-            &container,
-            "eth0",
-            &["172.30.0.2/24", "fd30::2/64"],
-            &host,
-            "veth0",
-            &["172.30.0.1/24", "fd30::1/64"],
-        );
+        veth(&container, "eth0", &["172.30.0.2/24", "fd30::2/64"], &host, "veth0", &["172.30.0.1/24", "fd30::1/64"]);
         container.ip("route add default via 172.30.0.1\nroute add default via fd30::1");
         host.ip("addr add 192.0.2.1/32 dev lo\naddr add 2001:db8:1::1/128 dev lo nodad");
         for address in ["192.0.2.1:9000", "[2001:db8:1::1]:9000"] {
             echo_server(&host, address);
         }
-        let reach = || {
-            ["192.0.2.1:9000", "[2001:db8:1::1]:9000"].map(|address| connect(&container, address))
-        };
+        let reach = || ["192.0.2.1:9000", "[2001:db8:1::1]:9000"].map(|address| connect(&container, address));
         let mut early: [TcpStream; 2] = reach();
         remove_in(&container.net, &addresses()).unwrap();
         remove_in(&container.net, &addresses()).unwrap();
@@ -193,13 +142,7 @@ mod tests {
         ask_all(&mut reach(), 1);
 
         container.ip("link del eth0");
-        assert_eq!(
-            (
-                container.net.interfaces().unwrap(),
-                container.net.routes().unwrap()
-            ),
-            before
-        );
+        assert_eq!((container.net.interfaces().unwrap(), container.net.routes().unwrap()), before);
     }
 
     #[test]

@@ -44,10 +44,7 @@ pub struct Tuple {
 impl Tuple {
     /// The same connection seen from the other end, where nothing translates it.
     pub fn inverse(self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-        }
+        Self { source: self.destination, destination: self.source }
     }
 
     fn touches(self, addresses: &HashSet<IpAddr>) -> bool {
@@ -159,10 +156,7 @@ pub fn put_back(entries: &[Entry]) -> Result<PutBack> {
         match errno {
             0 => result.created += 1,
             libc::EEXIST => blocked.push(entry.clone()),
-            errno => result.refused.push(Refusal {
-                original: entry.original,
-                errno,
-            }),
+            errno => result.refused.push(Refusal { original: entry.original, errno }),
         }
     }
     if blocked.is_empty() {
@@ -172,10 +166,7 @@ pub fn put_back(entries: &[Entry]) -> Result<PutBack> {
     for (entry, errno) in blocked.iter().zip(create(&mut channel, &blocked)?) {
         match errno {
             0 => result.replaced += 1,
-            errno => result.refused.push(Refusal {
-                original: entry.original,
-                errno,
-            }),
+            errno => result.refused.push(Refusal { original: entry.original, errno }),
         }
     }
     Ok(result)
@@ -188,12 +179,8 @@ fn create(channel: &mut Channel, entries: &[Entry]) -> Result<Vec<i32>> {
 /// Deletes whatever tracks the packets of either direction. That none is found for one of them is no failure, so the
 /// answers do not matter: what could not be deleted shows when the entry is created.
 fn clear_the_way(channel: &mut Channel, entries: &[Entry]) -> Result<()> {
-    let tuples = entries
-        .iter()
-        .flat_map(|entry| [entry.original, entry.reply].map(|tuple| (entry, tuple)));
-    channel
-        .transact(0, tuples.map(|(entry, tuple)| wire::delete(entry, tuple)))
-        .map(drop)
+    let tuples = entries.iter().flat_map(|entry| [entry.original, entry.reply].map(|tuple| (entry, tuple)));
+    channel.transact(0, tuples.map(|(entry, tuple)| wire::delete(entry, tuple))).map(drop)
 }
 
 /// Deletes the entries, for a restore that is undone. Those that are gone already are not an error.
@@ -202,29 +189,18 @@ fn clear_the_way(channel: &mut Channel, entries: &[Entry]) -> Result<()> {
 /// [`Error::Netlink`](super::Error::Netlink) when the kernel cannot be asked.
 pub fn remove(entries: &[Entry]) -> Result<()> {
     let mut channel = Channel::open()?;
-    channel
-        .transact(
-            0,
-            entries
-                .iter()
-                .map(|entry| wire::delete(entry, entry.original)),
-        )
-        .map(drop)
+    channel.transact(0, entries.iter().map(|entry| wire::delete(entry, entry.original))).map(drop)
 }
 
 /// Where the replies to the container's own masqueraded connections arrive on this host: packets that belong to the
 /// container although none of its addresses is in them.
 pub fn outbound_replies(entries: &[Entry], container: &[IpAddr]) -> Vec<ReplyTuple> {
     let own: HashSet<IpAddr> = container.iter().copied().collect();
-    let masqueraded = entries.iter().filter(|entry| {
-        own.contains(&entry.original.source.ip()) && !own.contains(&entry.reply.destination.ip())
-    });
+    let masqueraded = entries
+        .iter()
+        .filter(|entry| own.contains(&entry.original.source.ip()) && !own.contains(&entry.reply.destination.ip()));
     let tuples: BTreeSet<ReplyTuple> = masqueraded
-        .map(|entry| ReplyTuple {
-            protocol: entry.protocol,
-            remote: entry.reply.source,
-            host: entry.reply.destination,
-        })
+        .map(|entry| ReplyTuple { protocol: entry.protocol, remote: entry.reply.source, host: entry.reply.destination })
         .collect();
     tuples.into_iter().collect()
 }
@@ -235,17 +211,10 @@ pub fn rewrite(entries: &[Entry], addresses: &BTreeMap<IpAddr, IpAddr>) -> Vec<E
         let ip = addresses.get(&socket.ip()).copied().unwrap_or(socket.ip());
         SocketAddr::new(ip, socket.port())
     };
-    let tuple = |tuple: Tuple| Tuple {
-        source: moved(tuple.source),
-        destination: moved(tuple.destination),
-    };
+    let tuple = |tuple: Tuple| Tuple { source: moved(tuple.source), destination: moved(tuple.destination) };
     entries
         .iter()
-        .map(|entry| Entry {
-            original: tuple(entry.original),
-            reply: tuple(entry.reply),
-            ..entry.clone()
-        })
+        .map(|entry| Entry { original: tuple(entry.original), reply: tuple(entry.reply), ..entry.clone() })
         .collect()
 }
 

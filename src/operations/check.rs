@@ -50,7 +50,12 @@ pub struct Judgement {
 }
 
 /// Judges one container of a group.
-pub fn judge(context: &Context, container: &Container, group: &[String], leave_running: bool) -> Result<Judgement, Failure> {
+pub fn judge(
+    context: &Context,
+    container: &Container,
+    group: &[String],
+    leave_running: bool,
+) -> Result<Judgement, Failure> {
     let purpose = if leave_running { Purpose::LeaveRunning } else { Purpose::Freeze };
     let host = host_facts();
     let mut findings = preflight::inspect_host(&host);
@@ -97,10 +102,7 @@ fn is_able(findings: &[Finding]) -> bool {
 
 /// Dumps and restores a process of our own; only that shows that CRIU and this kernel understand each other.
 fn try_canary(context: &Context, findings: &mut Vec<Finding>) -> Value {
-    let directory = context.catalog.layout().tmp().join("canary");
-    let tried = canary::run(&own_program(), &directory);
-    crate::restore::settle::remove_directory(&directory);
-    match tried {
+    match canary::run(&own_program(), &context.catalog.layout().tmp()) {
         Ok(report) => serde_json::to_value(report).unwrap_or_default(),
         Err(error) => {
             findings.push(Finding::dead_canary(Failure::new("").because(&error).why.join(": ")));

@@ -20,7 +20,8 @@ pub fn run(context: &Context, dry_run: bool) -> Result<Value, Failure> {
         if !dry_run {
             super::remove::remove(context, &removal.id)?;
         }
-        let name = listing.checkpoints.iter().find(|one| one.id() == &removal.id).map(|one| &one.manifest().container.name);
+        let name =
+            listing.checkpoints.iter().find(|one| one.id() == &removal.id).map(|one| &one.manifest().container.name);
         removed.push(json!({ "id": removal.id, "container": name, "why": why(removal.reason) }));
     }
     let total: u64 = candidates.iter().map(|candidate| candidate.bytes).sum();

@@ -21,9 +21,9 @@ pub fn run(context: &Context, reference: &str, path: &Path) -> Result<Value, Fai
     let compression = Compression { level: context.settings.compression_level, ..Compression::default() };
     let watch = Watch { progress: &progress, cancel: &AtomicBool::new(false) };
     let written = export::export(&checkpoint, BufWriter::new(&file), compression, watch);
-    let synced = written.or_fail(|| format!("checkpoint {} cannot be exported", checkpoint.id())).and_then(|_| {
-        file.sync_all().or_fail(|| format!("{} cannot be written", path.display()))
-    });
+    let synced = written
+        .or_fail(|| format!("checkpoint {} cannot be exported", checkpoint.id()))
+        .and_then(|_| file.sync_all().or_fail(|| format!("{} cannot be written", path.display())));
     super::pack::begin(&context.world);
     if let Err(failure) = synced {
         let _ = std::fs::remove_file(path);

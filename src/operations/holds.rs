@@ -48,7 +48,8 @@ pub fn stand_in(context: &Context, container: &ContainerId, addresses: &[IpAddr]
 /// Removes the rules of holds that stand for nothing (I5).
 pub fn sweep(context: &Context) {
     let claims = context.claims.all();
-    let kept: Vec<u16> = claims.iter().filter_map(|claim| context.holds.with(&claim.container, |hold| hold.queue())).collect();
+    let kept: Vec<u16> =
+        claims.iter().filter_map(|claim| context.holds.with(&claim.container, |hold| hold.queue())).collect();
     match hold::sweep(&kept) {
         Ok(swept) if swept.is_empty() => {}
         Ok(swept) => tracing::warn!(?swept, "holds that belonged to nothing are lifted"),

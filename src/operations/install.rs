@@ -30,8 +30,11 @@ pub fn install(context: &Context, dry_run: bool) -> Result<Value, Failure> {
 pub fn uninstall(context: &Context, dry_run: bool) -> Result<Value, Failure> {
     let frozen = context.claims.all();
     if !frozen.is_empty() {
-        return Err(Failure::refused(format!("{} containers are frozen and could not be restored without the interposer", frozen.len()))
-            .remedy("restore them first; see: transship status"));
+        return Err(Failure::refused(format!(
+            "{} containers are frozen and could not be restored without the interposer",
+            frozen.len()
+        ))
+        .remedy("restore them first; see: transship status"));
     }
     let record = context.catalog.layout().installation();
     let mut installed = Installation::load(&record).or_fail(|| "the present installation cannot be read".into())?;
@@ -72,8 +75,9 @@ fn take_effect(context: &Context, manager: ServiceManager, dry_run: bool) -> Res
         manager.restart(service).or_fail(|| format!("{service} cannot be restarted"))?;
         wait_for_docker(context)?;
         if effective_runc() != Interposition::Interposed {
-            return Err(Failure::new("containerd still finds another runc first")
-                .remedy("see whether the service sets a PATH of its own: systemctl show -p Environment containerd docker"));
+            return Err(Failure::new("containerd still finds another runc first").remedy(
+                "see whether the service sets a PATH of its own: systemctl show -p Environment containerd docker",
+            ));
         }
     }
     Ok(vec![format!("restart {service}")])

@@ -31,7 +31,11 @@ pub fn begin(world: &Arc<World>) {
 /// The newest raw checkpoint that no restore is about to use.
 fn next(world: &World) -> Option<Checkpoint> {
     let listing = world.catalog.list().ok()?;
-    let mut raw = listing.checkpoints.into_iter().rev().filter(|checkpoint| checkpoint.form().is_ok_and(|form| form != Form::Packed));
+    let mut raw = listing
+        .checkpoints
+        .into_iter()
+        .rev()
+        .filter(|checkpoint| checkpoint.form().is_ok_and(|form| form != Form::Packed));
     raw.find(|checkpoint| !world.prepared.has(checkpoint.id()))
 }
 

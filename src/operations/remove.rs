@@ -14,8 +14,11 @@ pub fn run(context: &Context, references: &[String], force: bool) -> Result<Valu
         let claim = claim_on(context, checkpoint.id());
         if claim.is_some() && !force {
             let name = &checkpoint.manifest().container.name;
-            return Err(Failure::refused(format!("checkpoint {} is the only copy of {name}, which is frozen", checkpoint.id()))
-                .remedy(format!("bring it back first (transship restore {name}), or abandon it with --force")));
+            return Err(Failure::refused(format!(
+                "checkpoint {} is the only copy of {name}, which is frozen",
+                checkpoint.id()
+            ))
+            .remedy(format!("bring it back first (transship restore {name}), or abandon it with --force")));
         }
         found.push((checkpoint, claim));
     }

@@ -19,7 +19,9 @@ pub fn run(context: &Context) -> Result<Value, Failure> {
     });
     let interposer = match effective_runc() {
         Interposition::Interposed => "in front of runc".to_owned(),
-        Interposition::Bare { found: Some(runc) } => format!("NOT in front of runc ({}); run: transship install", runc.display()),
+        Interposition::Bare { found: Some(runc) } => {
+            format!("NOT in front of runc ({}); run: transship install", runc.display())
+        }
         Interposition::Bare { found: None } => "no runc in containerd's PATH".to_owned(),
         Interposition::NoContainerd => "no containerd runs".to_owned(),
     };

@@ -2,8 +2,8 @@
 
 use super::criu_config::{self, Connections};
 use super::{prepare, thaw};
-pub use crate::interposer::SOCKET;
 use crate::checkpoint::dump::Verdict;
+pub use crate::interposer::SOCKET;
 use crate::interposer::{Answer, Images, Request, read_line};
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, ContainerId};

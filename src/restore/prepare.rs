@@ -2,8 +2,8 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::network::remembered::Remembered;
-use crate::store::claims::Claim;
 use crate::store::checkpoint::Form;
+use crate::store::claims::Claim;
 use crate::store::{Checkpoint, CheckpointId, StoreError, layout};
 use crate::world::{Prepared, World};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +19,14 @@ pub type Told<'a> = &'a (dyn Fn(u64, u64) + Sync);
 pub fn images(world: &World, claim: &Claim) -> Result<Prepared, Failure> {
     match world.prepared.get(&claim.checkpoint) {
         Some(prepared) if prepared.manifest == claim.manifest => Ok(prepared),
-        _ => verify(world, &claim.checkpoint, &|_, _| {}).and_then(|prepared| match prepared.manifest == claim.manifest {
-            true => Ok(prepared),
-            false => Err(Failure::new(format!(
-                "checkpoint {} is not the one that was claimed: its manifest has changed",
-                claim.checkpoint
-            ))),
+        _ => verify(world, &claim.checkpoint, &|_, _| {}).and_then(|prepared| {
+            match prepared.manifest == claim.manifest {
+                true => Ok(prepared),
+                false => Err(Failure::new(format!(
+                    "checkpoint {} is not the one that was claimed: its manifest has changed",
+                    claim.checkpoint
+                ))),
+            }
         }),
     }
 }
@@ -34,8 +36,8 @@ pub fn verify(world: &World, id: &CheckpointId, told: Told<'_>) -> Result<Prepar
     // Compression in the background ends where it is; a restore does not wait for it.
     world.packing.stop(id);
     let checkpoint = world.catalog.get(id).or_fail(|| format!("checkpoint {id} cannot be read"))?;
-    let prepared = make(world, &checkpoint, told)
-        .or_fail(|| format!("checkpoint {id} is damaged and is not restored"))?;
+    let prepared =
+        make(world, &checkpoint, told).or_fail(|| format!("checkpoint {id} is damaged and is not restored"))?;
     world.prepared.keep(id.clone(), prepared.clone());
     Ok(prepared)
 }

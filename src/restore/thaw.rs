@@ -42,7 +42,8 @@ pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result
 /// Continues a member of a group whose start Docker has seen already.
 fn resume_member(world: &World, member: &Claim) -> Result<(), Failure> {
     let waiting = world.waiting.get(&member.container);
-    let waiting = waiting.ok_or_else(|| Failure::new(format!("{} was not restored by this helper", member.container)))?;
+    let waiting =
+        waiting.ok_or_else(|| Failure::new(format!("{} was not restored by this helper", member.container)))?;
     let stay_stopped = get(world, member)?.manifest().dump.stopped_pids.clone();
     resume::processes(waiting.pid, &stay_stopped)
         .or_fail(|| format!("the processes of {} cannot be continued", member.container))?;
@@ -84,7 +85,9 @@ fn lift_hold(world: &World, group: &[Claim], pid: i32, network: &Remembered) {
             Err(error) => tracing::error!(container = %claim.container, %error, "the hold could not be lifted"),
         }
     }
-    if let Err(error) = NetNs::of_process(pid.unsigned_abs()).and_then(|netns| neighbours::announce(&netns, network.addresses())) {
+    if let Err(error) =
+        NetNs::of_process(pid.unsigned_abs()).and_then(|netns| neighbours::announce(&netns, network.addresses()))
+    {
         tracing::warn!(%error, "the container's addresses could not be announced to its neighbours");
     }
 }

@@ -34,10 +34,18 @@ CREATE INDEX IF NOT EXISTS entries_of ON entries(operation);
 pub enum JournalError {
     /// SQLite says no: a full disk, a damaged file, wrong permissions.
     #[error("the journal cannot be {doing}")]
-    Database { doing: &'static str, #[source] source: rusqlite::Error },
+    Database {
+        doing: &'static str,
+        #[source]
+        source: rusqlite::Error,
+    },
     /// An entry does not hold what this version writes.
     #[error("operation {operation} in the journal cannot be read")]
-    Unreadable { operation: i64, #[source] source: serde_json::Error },
+    Unreadable {
+        operation: i64,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 /// Where an operation stands.
@@ -148,7 +156,14 @@ impl Journal {
     }
 
     /// Records where an operation stands, with its state, in one transaction.
-    pub fn record(&self, operation: i64, at: (usize, &str), event: &str, phase: Phase, state: &Value) -> Result<(), JournalError> {
+    pub fn record(
+        &self,
+        operation: i64,
+        at: (usize, &str),
+        event: &str,
+        phase: Phase,
+        state: &Value,
+    ) -> Result<(), JournalError> {
         let (index, step) = at;
         let mut connection = self.lock();
         let transaction = connection.transaction().map_err(db("written"))?;

@@ -191,7 +191,14 @@ impl Course<'_> {
         failure.needs_person()
     }
 
-    fn record<O: Operation>(&self, operation: &O, index: usize, step: &str, event: &str, phase: Phase) -> Result<(), Failure> {
+    fn record<O: Operation>(
+        &self,
+        operation: &O,
+        index: usize,
+        step: &str,
+        event: &str,
+        phase: Phase,
+    ) -> Result<(), Failure> {
         self.journal
             .record(self.id, (index, step), event, phase, &state_of(operation))
             .or_fail(|| format!("cannot journal {step} of operation {}", self.id))

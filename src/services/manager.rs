@@ -8,7 +8,11 @@ use std::process::Command;
 pub enum ManagerError {
     /// The program could not be run.
     #[error("cannot run `{command}`")]
-    Run { command: String, #[source] source: std::io::Error },
+    Run {
+        command: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// It ran and failed.
     #[error("`{command}` failed: {stderr}")]
     Failed { command: String, stderr: String },

@@ -10,13 +10,21 @@ use std::path::{Path, PathBuf};
 pub enum PlacementError {
     /// The file system says no.
     #[error("cannot change {path}", path = path.display())]
-    Io { path: PathBuf, #[source] source: io::Error },
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// Something is there that is not ours.
     #[error("{path} is there already and is not transship's", path = path.display())]
     Occupied { path: PathBuf },
     /// The record of the installation cannot be read.
     #[error("the record of the installation {path} cannot be read", path = path.display())]
-    Record { path: PathBuf, #[source] source: serde_json::Error },
+    Record {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 /// One change to the host, described well enough to be undone exactly.
@@ -60,7 +68,9 @@ impl Change {
         match self {
             Self::File { path, text } => std::fs::read_to_string(path).is_ok_and(|found| &found == text),
             Self::Link { path, target } => std::fs::read_link(path).is_ok_and(|found| &found == target),
-            Self::Block { path, text, .. } => std::fs::read_to_string(path).is_ok_and(|found| found.contains(text.as_str())),
+            Self::Block { path, text, .. } => {
+                std::fs::read_to_string(path).is_ok_and(|found| found.contains(text.as_str()))
+            }
         }
     }
 

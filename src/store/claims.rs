@@ -41,10 +41,19 @@ const LARGEST: u64 = 64 << 10;
 pub enum ClaimError {
     /// The file system says no.
     #[error("cannot {doing} the claim {path}", path = path.display())]
-    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The file does not hold a claim of this version.
     #[error("the claim {path} cannot be read", path = path.display())]
-    Malformed { path: PathBuf, #[source] source: serde_json::Error },
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
     /// The file holds a claim of another version.
     #[error("the claim {path} has version {found}, this program knows {VERSION}", path = path.display())]
     Version { path: PathBuf, found: u32 },
@@ -243,7 +252,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(DIRECTORY)).unwrap();
         let container: ContainerId = "ab".repeat(32).parse().unwrap();
-        let claim = Claim::new(container, CheckpointId::random(), "00".into(), "/gate".into());
+        let claim = Claim::new(container, CheckpointId::random().unwrap(), "00".into(), "/gate".into());
         let claims = Claims::at(dir.path());
         (dir, claims, claim)
     }
@@ -276,7 +285,7 @@ mod tests {
         let (_dir, claims, claim) = claims();
         claims.place(&claim).unwrap();
         claims.place(&claim).unwrap();
-        let other = Claim { checkpoint: CheckpointId::random(), ..claim };
+        let other = Claim { checkpoint: CheckpointId::random().unwrap(), ..claim };
         assert!(matches!(claims.place(&other), Err(ClaimError::Claimed { .. })));
     }
 

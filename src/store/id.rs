@@ -134,7 +134,9 @@ mod tests {
 
     #[test]
     fn only_the_exact_form_is_taken() {
-        for bad in ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0", "../3456789abcdef", "0123456789abcde\n"] {
+        for bad in
+            ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0", "../3456789abcdef", "0123456789abcde\n"]
+        {
             assert!(bad.parse::<CheckpointId>().is_err(), "{bad:?}");
         }
         for bad in ["", ".", "..", "-rf", "a/b", "a b", "ä", &"a".repeat(129)] {

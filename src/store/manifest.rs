@@ -289,9 +289,9 @@ fn check_paths<'a>(paths: impl Iterator<Item = &'a RelPath>) -> Result<(), Manif
     let mut paths: Vec<&str> = paths.map(RelPath::as_str).collect();
     // By component, so that what lies below a path follows right behind it.
     paths.sort_unstable_by(|a, b| a.split('/').cmp(b.split('/')));
-    let clash = paths.windows(2).find(|pair| {
-        pair[1].strip_prefix(pair[0]).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
+    let clash = paths
+        .windows(2)
+        .find(|pair| pair[1].strip_prefix(pair[0]).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     match clash {
         Some(pair) => Err(inconsistent(format!("lists both {:?} and {:?}", pair[0], pair[1]))),
         None => Ok(()),
@@ -375,8 +375,12 @@ mod tests {
         let link = |path: &str, target| ParentLink::new(path.parse().unwrap(), target);
         assert_eq!(link("final/parent", "../pre-1/").unwrap().target(), "../pre-1");
         for (path, target) in [
-            ("parent", "../pre"), ("final/parent", "../../etc"), ("final/parent", "/etc"),
-            ("final/other", "../pre"), ("final/parent", ".."), ("final/parent", "../a/b"),
+            ("parent", "../pre"),
+            ("final/parent", "../../etc"),
+            ("final/parent", "/etc"),
+            ("final/other", "../pre"),
+            ("final/parent", ".."),
+            ("final/parent", "../a/b"),
         ] {
             assert!(link(path, target).is_none(), "{path} {target}");
         }

@@ -33,9 +33,9 @@ pub mod staging;
 pub mod verify;
 
 mod fsync;
-mod tree;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
 
 pub use catalog::Catalog;
 pub use checkpoint::Checkpoint;

@@ -68,7 +68,8 @@ pub struct Plan {
 /// those with a copy elsewhere, among them the oldest.
 pub fn plan(items: &[Item], policy: &Policy, now: Timestamp) -> Plan {
     let ranks = ranks(items);
-    let mut plan = Plan { bytes: items.iter().fold(0, |sum: u64, item| sum.saturating_add(item.bytes)), ..Plan::default() };
+    let mut plan =
+        Plan { bytes: items.iter().fold(0, |sum: u64, item| sum.saturating_add(item.bytes)), ..Plan::default() };
     let mut gone = HashSet::new();
     for (item, rank) in items.iter().zip(&ranks) {
         if let Some(reason) = by_age_or_number(item, *rank, policy, now).filter(|_| !item.in_use) {
@@ -204,7 +205,8 @@ mod tests {
 
     #[test]
     fn the_quota_takes_old_and_exported_ones_first() {
-        let items = [item(0, 1, 10, 100, false, false), item(1, 1, 50, 100, false, false), item(2, 1, 20, 100, false, true)];
+        let items =
+            [item(0, 1, 10, 100, false, false), item(1, 1, 50, 100, false, false), item(2, 1, 20, 100, false, true)];
         let policy = Policy { quota_bytes: Some(100), ..Policy::default() };
         let order: Vec<_> = plan(&items, &policy, now()).removals.into_iter().map(|removal| removal.id).collect();
         assert_eq!(order, [items[2].id.clone(), items[1].id.clone()]);

@@ -298,6 +298,6 @@ mod tests {
         assert_eq!(verified.images(), Some(checkpoint.images_dir().as_path()));
         let claim = verified.claim(checkpoint.manifest().container.id.clone(), "/run/gate".into());
         let bytes = fs::read(checkpoint.manifest_path()).unwrap();
-        assert_eq!(claim.manifest_digest, blake3::hash(&bytes).to_string());
+        assert_eq!(claim.manifest, blake3::hash(&bytes).to_string());
     }
 }

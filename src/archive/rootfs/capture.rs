@@ -91,15 +91,9 @@ fn deleted<'a>(nodes: &[Node], snapshot: &'a Snapshot) -> Vec<&'a [u8]> {
 }
 
 /// Nodes that have to be stored. Of a file with several names all are stored when one is: each may be a link to any.
-fn changed<'a>(
-    nodes: &'a [Node],
-    snapshot: &Snapshot,
-    always: &HashSet<(u64, u64)>,
-) -> impl Iterator<Item = &'a Node> {
+fn changed<'a>(nodes: &'a [Node], snapshot: &Snapshot, always: &HashSet<(u64, u64)>) -> impl Iterator<Item = &'a Node> {
     let inode = |node: &Node| (node.stat.st_dev, node.stat.st_ino);
-    let is_changed = |node: &Node| {
-        !snapshot.is_unchanged(&node.path, &node.stat) || always.contains(&inode(node))
-    };
+    let is_changed = |node: &Node| !snapshot.is_unchanged(&node.path, &node.stat) || always.contains(&inode(node));
     let mut linked = HashSet::new();
     let mut flags = Vec::with_capacity(nodes.len());
     for node in nodes {
@@ -240,7 +234,8 @@ impl<'a, W: Write> Pass<'a, W> {
         let display = self.root.display(&meta.path);
         let file = object.open_file().map_err(ArchiveError::file("open", &display))?;
         let size = object.stat.st_size as u64;
-        let segments = sparse::segments(&file, &object.stat).map_err(self.root.fault("find the holes of", &meta.path))?;
+        let segments =
+            sparse::segments(&file, &object.stat).map_err(self.root.fault("find the holes of", &meta.path))?;
         let started = match &segments {
             Some(segments) => self.tar.sparse_file(meta, size, segments),
             None => self.tar.member(meta, size),

@@ -136,10 +136,7 @@ impl<R: Read> TarReader<R> {
         // Grows with what really comes.
         let mut data = Vec::new();
         let start = self.offset;
-        self.by_ref()
-            .take(size)
-            .read_to_end(&mut data)
-            .map_err(|source| TarError::Read { offset: start, source })?;
+        self.by_ref().take(size).read_to_end(&mut data).map_err(|source| TarError::Read { offset: start, source })?;
         self.skip_rest()?;
         pax::parse(&data).map_err(|fault| malformed(offset, fault))
     }
@@ -165,8 +162,7 @@ impl<R: Read> TarReader<R> {
             segments.push((start, size));
         }
         let fill = padding(before - self.remaining);
-        io::copy(&mut self.by_ref().take(fill), &mut io::sink())
-            .map_err(|source| TarError::Read { offset, source })?;
+        io::copy(&mut self.by_ref().take(fill), &mut io::sink()).map_err(|source| TarError::Read { offset, source })?;
         if self.remaining != data {
             return Err(fault("sparse file whose map and size disagree"));
         }

@@ -62,9 +62,7 @@ pub struct ContainerFacts {
 impl ContainerFacts {
     /// The container's first process.
     pub fn init(&self) -> Option<&ProcessFacts> {
-        self.processes
-            .iter()
-            .find(|process| process.pid == self.engine.init_pid)
+        self.processes.iter().find(|process| process.pid == self.engine.init_pid)
     }
 }
 

@@ -49,13 +49,7 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         let (subject, reason, remedy) = (subject.into(), reason.into(), remedy.into());
-        Self {
-            code,
-            severity: Severity::Refuse,
-            subject,
-            reason,
-            remedy,
-        }
+        Self { code, severity: Severity::Refuse, subject, reason, remedy }
     }
 
     fn warn(
@@ -64,10 +58,7 @@ impl Finding {
         reason: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self {
-            severity: Severity::Warn,
-            ..Self::refuse(code, subject, reason, remedy)
-        }
+        Self { severity: Severity::Warn, ..Self::refuse(code, subject, reason, remedy) }
     }
 }
 

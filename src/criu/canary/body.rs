@@ -13,8 +13,8 @@ use nix::libc;
 use nix::unistd::{ForkResult, fork, pipe};
 
 use super::state::{
-    BACK, FAILED, Findings, LIFETIME_S, LISTENER_FD, MAX_FLIGHT, MEMORY, PIPE, Place, READY, SEED,
-    TELL, TIMER_NS, pattern, read_u64, reply,
+    BACK, FAILED, Findings, LIFETIME_S, LISTENER_FD, MAX_FLIGHT, MEMORY, PIPE, Place, READY, SEED, TELL, TIMER_NS,
+    pattern, read_u64, reply,
 };
 
 /// Bounded buffers, so that what is sent soon stays in the sender's queue: the dump then has to take both queues.
@@ -51,8 +51,7 @@ fn live(lock: &Path) -> io::Result<()> {
     // The child first: there is one thread only, and no connection yet that it would hold open.
     let child = start_child()?;
     let (mut control, _) = listener.accept()?;
-    let gathered =
-        take_seed(&mut control).and_then(|seed| Belongings::gather(seed, child, &listener, lock));
+    let gathered = take_seed(&mut control).and_then(|seed| Belongings::gather(seed, child, &listener, lock));
     let mut belongings = match gathered {
         Ok(belongings) => belongings,
         Err(error) => {
@@ -86,11 +85,7 @@ fn live(lock: &Path) -> io::Result<()> {
 fn take_seed(control: &mut TcpStream) -> io::Result<u64> {
     let mut kind = [0];
     control.read_exact(&mut kind)?;
-    if kind != [SEED] {
-        Err(io::ErrorKind::InvalidData.into())
-    } else {
-        read_u64(control)
-    }
+    if kind != [SEED] { Err(io::ErrorKind::InvalidData.into()) } else { read_u64(control) }
 }
 
 /// Everything that has to be there again after the restore.
@@ -108,12 +103,7 @@ struct Belongings {
 }
 
 impl Belongings {
-    fn gather(
-        seed: u64,
-        mut child: UnixStream,
-        listener: &TcpListener,
-        lock: &Path,
-    ) -> io::Result<Self> {
+    fn gather(seed: u64, mut child: UnixStream, listener: &TcpListener, lock: &Path) -> io::Result<Self> {
         child.write_all(&seed.to_le_bytes())?;
         let (to_thread, from_thread) = start_thread(seed);
         let ends = pipe()?;
@@ -121,8 +111,7 @@ impl Belongings {
         let (near, far) = connect(listener)?;
         let flight_sent = fill(&near, &pattern(seed, Place::Flight, MAX_FLIGHT))?;
         (&far).write_all(&pattern(seed, Place::Back, BACK))?;
-        let lock = Flock::lock(File::open(lock)?, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| errno)?;
+        let lock = Flock::lock(File::open(lock)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
         Ok(Self {
             memory: pattern(seed, Place::Memory, MEMORY),
             pipe: ends,
@@ -139,9 +128,7 @@ impl Belongings {
 
     fn tell(&mut self, number: u64) -> io::Result<Findings> {
         let gone = |_| io::Error::other("the second thread is gone");
-        self.to_thread
-            .send(number)
-            .map_err(|_| io::Error::other("the second thread is gone"))?;
+        self.to_thread.send(number).map_err(|_| io::Error::other("the second thread is gone"))?;
         self.child.write_all(&number.to_le_bytes())?;
         let mut pipe = vec![0; PIPE];
         File::from(self.pipe.0.try_clone()?).read_exact(&mut pipe)?;
@@ -170,14 +157,9 @@ fn start_child() -> io::Result<UnixStream> {
         ForkResult::Parent { .. } => Ok(ours),
         ForkResult::Child => {
             drop(ours);
-            let Ok(seed) = read_u64(&mut theirs) else {
-                std::process::exit(1)
-            };
+            let Ok(seed) = read_u64(&mut theirs) else { std::process::exit(1) };
             while let Ok(number) = read_u64(&mut theirs) {
-                if theirs
-                    .write_all(&reply(seed, 2, number).to_le_bytes())
-                    .is_err()
-                {
+                if theirs.write_all(&reply(seed, 2, number).to_le_bytes()).is_err() {
                     break;
                 }
             }
@@ -212,20 +194,9 @@ fn set_buffer(socket: &TcpStream, option: libc::c_int) -> io::Result<()> {
     let size = SOCKET_BUFFER;
     let length = size_of_val(&size) as libc::socklen_t;
     // SAFETY: value and length describe a c_int that outlives the call.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const size).cast(),
-            length,
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let done =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const size).cast(), length) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends until nothing more is taken; tells how much was.
@@ -251,18 +222,9 @@ fn start_timer() -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us.
     let timer = unsafe { OwnedFd::from_raw_fd(fd) };
-    let none = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let value = libc::timespec {
-        tv_sec: (TIMER_NS / 1_000_000_000) as libc::time_t,
-        tv_nsec: 0,
-    };
-    let setting = libc::itimerspec {
-        it_interval: none,
-        it_value: value,
-    };
+    let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let value = libc::timespec { tv_sec: (TIMER_NS / 1_000_000_000) as libc::time_t, tv_nsec: 0 };
+    let setting = libc::itimerspec { it_interval: none, it_value: value };
     // SAFETY: `setting` outlives the call; a null old value is allowed.
     if unsafe { libc::timerfd_settime(fd, 0, &setting, std::ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
@@ -271,14 +233,8 @@ fn start_timer() -> io::Result<OwnedFd> {
 }
 
 fn timer_left(timer: &OwnedFd) -> io::Result<u64> {
-    let none = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut setting = libc::itimerspec {
-        it_interval: none,
-        it_value: none,
-    };
+    let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut setting = libc::itimerspec { it_interval: none, it_value: none };
     // SAFETY: `setting` is a place for what the kernel writes.
     if unsafe { libc::timerfd_gettime(timer.as_raw_fd(), &mut setting) } != 0 {
         return Err(io::Error::last_os_error());

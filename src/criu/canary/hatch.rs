@@ -29,10 +29,7 @@ pub(super) struct Canary {
 impl Canary {
     /// Takes charge of our child `pid`.
     pub fn adopt(pid: i32) -> io::Result<Self> {
-        Ok(Self {
-            pid: Pid::from_raw(pid),
-            pidfd: open_pidfd(pid as u32)?,
-        })
+        Ok(Self { pid: Pid::from_raw(pid), pidfd: open_pidfd(pid as u32)? })
     }
 }
 
@@ -45,10 +42,7 @@ impl Drop for Canary {
 }
 
 /// Starts a canary in its own namespaces, with a connection to it.
-pub(super) fn hatch(
-    own_exe: &Path,
-    lock: &Path,
-) -> Result<(Canary, TcpStream, SocketAddr), CanaryError> {
+pub(super) fn hatch(own_exe: &Path, lock: &Path) -> Result<(Canary, TcpStream, SocketAddr), CanaryError> {
     let network = |source| CanaryError::Network { source };
     let prepared = || -> io::Result<(TcpListener, TcpStream, SocketAddr)> {
         unshare(CloneFlags::CLONE_NEWNET)?;
@@ -63,10 +57,8 @@ pub(super) fn hatch(
     // On a thread of its own, so that only that thread changes its network namespace; its child is born into it.
     on_thread(|| {
         let (listener, control, address) = prepared().map_err(network)?;
-        let canary = spawn(own_exe, lock, &listener).map_err(|source| CanaryError::Hatch {
-            program: own_exe.to_path_buf(),
-            source,
-        })?;
+        let canary = spawn(own_exe, lock, &listener)
+            .map_err(|source| CanaryError::Hatch { program: own_exe.to_path_buf(), source })?;
         Ok((canary, control, address))
     })
 }
@@ -74,16 +66,9 @@ pub(super) fn hatch(
 fn spawn(own_exe: &Path, lock: &Path, listener: &TcpListener) -> io::Result<Canary> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let program = text(own_exe.as_os_str().as_bytes())?;
-    let arguments = [
-        program.clone(),
-        text(ARGUMENT.as_bytes())?,
-        text(lock.as_os_str().as_bytes())?,
-    ];
-    let argv: Vec<*const libc::c_char> = arguments
-        .iter()
-        .map(|argument| argument.as_ptr())
-        .chain([std::ptr::null()])
-        .collect();
+    let arguments = [program.clone(), text(ARGUMENT.as_bytes())?, text(lock.as_os_str().as_bytes())?];
+    let argv: Vec<*const libc::c_char> =
+        arguments.iter().map(|argument| argument.as_ptr()).chain([std::ptr::null()]).collect();
     let environment = [std::ptr::null::<libc::c_char>()];
     let null = File::options().read(true).write(true).open("/dev/null")?;
     // Out of the way of the numbers that they are put on: dup2 onto itself would leave close-on-exec set.
@@ -144,9 +129,7 @@ pub(super) fn prepare(mut control: TcpStream, seed: u64) -> Result<(), CanaryErr
         control.read_to_end(&mut Vec::new())?;
         Ok(Ok(()))
     };
-    talk()
-        .map_err(prepare)?
-        .map_err(|said| CanaryError::Gather { said })
+    talk().map_err(prepare)?.map_err(|said| CanaryError::Gather { said })
 }
 
 pub(super) fn limit_talk(control: &TcpStream) -> io::Result<()> {
@@ -164,9 +147,5 @@ pub(super) fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -111,9 +111,7 @@ impl CanaryError {
     /// The telling lines of CRIU's log, where CRIU failed.
     pub fn log(&self) -> Option<&LogExcerpt> {
         match self {
-            Self::Criu { source } | Self::Dump { source } | Self::Restore { source } => {
-                source.log()
-            }
+            Self::Criu { source } | Self::Dump { source } | Self::Restore { source } => source.log(),
             _ => None,
         }
     }
@@ -140,20 +138,11 @@ pub fn run_with(
     let directory = tempfile::Builder::new()
         .prefix("canary-")
         .tempdir_in(workdir)
-        .map_err(|source| CanaryError::Directory {
-            path: workdir.to_path_buf(),
-            source,
-        })?;
-    let nest = Nest {
-        criu,
-        directory: directory.path(),
-        config_file,
-    };
+        .map_err(|source| CanaryError::Directory { path: workdir.to_path_buf(), source })?;
+    let nest = Nest { criu, directory: directory.path(), config_file };
     let outcome = nest.live(own_exe);
     let path = directory.path().to_path_buf();
-    let cleaned = directory
-        .close()
-        .map_err(|source| CanaryError::CleanUp { path, source });
+    let cleaned = directory.close().map_err(|source| CanaryError::CleanUp { path, source });
     let report = outcome?;
     cleaned.map(|()| report)
 }
@@ -167,16 +156,10 @@ struct Nest<'a> {
 
 impl Nest<'_> {
     fn live(&self, own_exe: &Path) -> Result<CanaryReport, CanaryError> {
-        let version = self
-            .criu
-            .version()
-            .map_err(|source| CanaryError::Criu { source })?;
+        let version = self.criu.version().map_err(|source| CanaryError::Criu { source })?;
         let seed = fresh_seed();
         let lock = self.lock_file();
-        File::create(&lock).map_err(|source| CanaryError::Directory {
-            path: lock.clone(),
-            source,
-        })?;
+        File::create(&lock).map_err(|source| CanaryError::Directory { path: lock.clone(), source })?;
         let (canary, control, address) = hatch(own_exe, &lock)?;
         prepare(control, seed)?;
 
@@ -228,10 +211,8 @@ impl Nest<'_> {
     }
 
     fn open(&self) -> Result<File, CanaryError> {
-        File::open(self.directory).map_err(|source| CanaryError::Directory {
-            path: self.directory.to_path_buf(),
-            source,
-        })
+        File::open(self.directory)
+            .map_err(|source| CanaryError::Directory { path: self.directory.to_path_buf(), source })
     }
 
     /// Dumps the canary; its old life has ended when this returns.
@@ -241,12 +222,7 @@ impl Nest<'_> {
         options.set_pid(canary.pid.as_raw());
         let started = Instant::now();
         self.criu
-            .dump(
-                options,
-                &self.directory.join("dump.log"),
-                CRIU_LIMIT,
-                &mut |_| Ok(()),
-            )
+            .dump(options, &self.directory.join("dump.log"), CRIU_LIMIT, &mut |_| Ok(()))
             .map_err(|source| CanaryError::Dump { source })?;
         Ok(micros(started.elapsed()))
     }
@@ -258,35 +234,24 @@ impl Nest<'_> {
         let mut half_restored = None;
         let started = Instant::now();
         let log = self.directory.join("restore.log");
-        let restored = self
-            .criu
-            .restore(options, &[], &log, CRIU_LIMIT, &mut |notification| {
-                if let ("setup-namespaces", Some(pid)) =
-                    (notification.stage.as_str(), notification.pid)
-                {
-                    // From here on there is something to end, should the rest fail.
-                    half_restored = Some(Canary::adopt(pid)?);
-                    in_netns(pid, loopback_up)?;
-                }
-                Ok(())
-            });
+        let restored = self.criu.restore(options, &[], &log, CRIU_LIMIT, &mut |notification| {
+            if let ("setup-namespaces", Some(pid)) = (notification.stage.as_str(), notification.pid) {
+                // From here on there is something to end, should the rest fail.
+                half_restored = Some(Canary::adopt(pid)?);
+                in_netns(pid, loopback_up)?;
+            }
+            Ok(())
+        });
         let elapsed = micros(started.elapsed());
         let pid = restored.map_err(|source| CanaryError::Restore { source })?;
         match half_restored {
             Some(canary) if canary.pid.as_raw() == pid => Ok((canary, elapsed)),
-            _ => Canary::adopt(pid)
-                .map(|canary| (canary, elapsed))
-                .map_err(|source| CanaryError::Silent { source }),
+            _ => Canary::adopt(pid).map(|canary| (canary, elapsed)).map_err(|source| CanaryError::Silent { source }),
         }
     }
 
     /// Asks the restored canary for all it has; tells when it began to answer.
-    fn verify(
-        &self,
-        canary: &Canary,
-        address: SocketAddr,
-        seed: u64,
-    ) -> Result<Instant, CanaryError> {
+    fn verify(&self, canary: &Canary, address: SocketAddr, seed: u64) -> Result<Instant, CanaryError> {
         let number = !seed;
         let silent = |source| CanaryError::Silent { source };
         let connect = || TcpStream::connect_timeout(&address, TALK_LIMIT);
@@ -311,9 +276,7 @@ impl Nest<'_> {
     fn verify_lock(&self) -> Result<(), CanaryError> {
         let file = File::open(self.lock_file()).map_err(|source| CanaryError::Silent { source })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(_) => Err(CanaryError::Changed {
-                what: "its file lock is gone".to_owned(),
-            }),
+            Ok(_) => Err(CanaryError::Changed { what: "its file lock is gone".to_owned() }),
             Err(_) => Ok(()),
         }
     }
@@ -322,22 +285,15 @@ impl Nest<'_> {
 /// No secret: only something that no earlier canary had.
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 fn directory_bytes(directory: &Path) -> u64 {
     let Ok(entries) = directory.read_dir() else {
         return 0;
     };
-    let images = entries
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|end| end == "img"));
-    images
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|meta| meta.len())
-        .sum()
+    let images = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "img"));
+    images.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 fn micros(time: Duration) -> u64 {

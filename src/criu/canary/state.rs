@@ -96,48 +96,20 @@ impl Findings {
 
     /// The first thing that is not as it was, in words.
     pub(super) fn difference(&self, seed: u64, number: u64) -> Option<String> {
-        let flight = usize::try_from(self.flight_sent)
-            .ok()
-            .filter(|sent| (1..=MAX_FLIGHT).contains(sent));
+        let flight = usize::try_from(self.flight_sent).ok().filter(|sent| (1..=MAX_FLIGHT).contains(sent));
         let Some(flight) = flight else {
-            return Some(format!(
-                "{} bytes are said to have been on their way",
-                self.flight_sent
-            ));
+            return Some(format!("{} bytes are said to have been on their way", self.flight_sent));
         };
         let compared = [
-            (
-                "its memory",
-                &self.memory,
-                pattern(seed, Place::Memory, MEMORY),
-            ),
-            (
-                "what waited in its pipe",
-                &self.pipe,
-                pattern(seed, Place::Pipe, PIPE),
-            ),
-            (
-                "what was on its way over TCP",
-                &self.flight,
-                pattern(seed, Place::Flight, flight),
-            ),
-            (
-                "what waited over TCP",
-                &self.back,
-                pattern(seed, Place::Back, BACK),
-            ),
+            ("its memory", &self.memory, pattern(seed, Place::Memory, MEMORY)),
+            ("what waited in its pipe", &self.pipe, pattern(seed, Place::Pipe, PIPE)),
+            ("what was on its way over TCP", &self.flight, pattern(seed, Place::Flight, flight)),
+            ("what waited over TCP", &self.back, pattern(seed, Place::Back, BACK)),
         ];
         for (what, found, wanted) in compared {
             if *found != wanted {
-                let at = found
-                    .iter()
-                    .zip(&wanted)
-                    .take_while(|(a, b)| a == b)
-                    .count();
-                return Some(format!(
-                    "{what} differs from byte {at} of {} on",
-                    wanted.len()
-                ));
+                let at = found.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
+                return Some(format!("{what} differs from byte {at} of {} on", wanted.len()));
             }
         }
         if self.thread != reply(seed, 1, number) {
@@ -147,10 +119,7 @@ impl Findings {
             return Some("its child process answers wrongly".to_owned());
         }
         if self.timer_ns == 0 || self.timer_ns > TIMER_NS {
-            return Some(format!(
-                "its timer has {} ns left of {TIMER_NS}",
-                self.timer_ns
-            ));
+            return Some(format!("its timer has {} ns left of {TIMER_NS}", self.timer_ns));
         }
         None
     }
@@ -167,10 +136,7 @@ fn read_bytes(from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
     from.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
     if length > most {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{length} bytes instead of {most}"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes instead of {most}")));
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes)?;
@@ -208,15 +174,9 @@ mod tests {
     fn every_single_difference_is_found() {
         type Spoil = fn(&mut Findings);
         let spoils: [(Spoil, &str); 8] = [
-            (
-                |f| f.memory[MEMORY - 1] ^= 1,
-                "its memory differs from byte 4194303",
-            ),
+            (|f| f.memory[MEMORY - 1] ^= 1, "its memory differs from byte 4194303"),
             (|f| f.pipe.truncate(5), "pipe differs from byte 5 of"),
-            (
-                |f| f.flight[0] ^= 1,
-                "on its way over TCP differs from byte 0",
-            ),
+            (|f| f.flight[0] ^= 1, "on its way over TCP differs from byte 0"),
             (|f| f.back.clear(), "waited over TCP"),
             (|f| f.thread ^= 1, "thread"),
             (|f| f.child ^= 1, "child"),
@@ -229,10 +189,7 @@ mod tests {
             let difference = findings.difference(7, 9).unwrap();
             assert!(difference.contains(word), "{difference}");
         }
-        assert!(
-            whole(7, 9).difference(8, 9).is_some(),
-            "another seed is another canary"
-        );
+        assert!(whole(7, 9).difference(8, 9).is_some(), "another seed is another canary");
     }
 
     #[test]

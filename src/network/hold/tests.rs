@@ -13,11 +13,7 @@ const HOLD: Duration = Duration::from_millis(500);
 fn spec() -> HoldSpec {
     HoldSpec {
         addresses: vec!["172.30.0.2".parse().unwrap(), "fd30::2".parse().unwrap()],
-        published: vec![Published {
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_port: 8080,
-        }],
+        published: vec![Published { protocol: Protocol::Tcp, host_ip: None, host_port: 8080 }],
         outbound: Vec::new(),
     }
 }
@@ -72,20 +68,15 @@ fn i6_connections_live_through_a_hold_and_wait_no_longer_than_it() {
     assert_eq!(outbound.len(), 2);
     let tightening = Instant::now();
     segment.host.run(|| hold.tighten(outbound.clone()));
+    segment.host.run(|| hold.close(outbound.clone()));
     println!("tightened in {:?}", tightening.elapsed());
     let start = Instant::now();
-    let rules = ["iptables", "ip6tables"].map(|tool| {
-        segment
-            .host
-            .shell(&format!("{tool}-save -t nat; {tool} -t nat -F"))
-    });
+    let rules =
+        ["iptables", "ip6tables"].map(|tool| segment.host.shell(&format!("{tool}-save -t nat; {tool} -t nat -F")));
     segment.host.shell("conntrack -F");
 
     let waits = std::thread::scope(|scope| {
-        let asking: Vec<_> = streams
-            .iter_mut()
-            .map(|stream| scope.spawn(move || ask(stream, 2)))
-            .collect();
+        let asking: Vec<_> = streams.iter_mut().map(|stream| scope.spawn(move || ask(stream, 2))).collect();
         let (client, to) = (&segment.client, ["192.0.2.2:8080", "[2001:db8:1::2]:8080"]);
         let connecting: Vec<_> = to
             .map(|to| {
@@ -100,41 +91,21 @@ fn i6_connections_live_through_a_hold_and_wait_no_longer_than_it() {
         // Not for an event, but to be away for a while.
         std::thread::sleep(HOLD.saturating_sub(start.elapsed()));
         for (tool, rules) in ["iptables", "ip6tables"].iter().zip(&rules) {
-            segment
-                .host
-                .run(|| command::run(&format!("{tool}-restore"), &["-n"], rules));
+            segment.host.run(|| command::run(&format!("{tool}-restore"), &["-n"], rules));
         }
         let back = segment.host.run(|| tracking::put_back(&saved));
         assert!(back.refused.is_empty(), "{back:?}");
         let releasing = Instant::now();
         let report = segment.host.run(|| hold.release());
-        println!(
-            "{report:?}, released in {:?}, all held for {:?}",
-            releasing.elapsed(),
-            start.elapsed()
-        );
+        println!("{report:?}, released in {:?}, all held for {:?}", releasing.elapsed(), start.elapsed());
         assert!(report.parked >= 6 && report.dropped == 0, "{report:?}");
         let held = start.elapsed();
-        let waits: Vec<Duration> = asking
-            .into_iter()
-            .chain(connecting)
-            .map(|wait| wait.join().unwrap())
-            .collect();
+        let waits: Vec<Duration> = asking.into_iter().chain(connecting).map(|wait| wait.join().unwrap()).collect();
         println!("waits: {waits:?}");
-        assert!(
-            waits
-                .iter()
-                .all(|wait| *wait < held + Duration::from_millis(150)),
-            "{waits:?} against {held:?}"
-        );
+        assert!(waits.iter().all(|wait| *wait < held + Duration::from_millis(150)), "{waits:?} against {held:?}");
         waits
     });
-    assert!(
-        waits[4..]
-            .iter()
-            .all(|wait| *wait < Duration::from_millis(850)),
-        "{waits:?}"
-    );
+    assert!(waits[4..].iter().all(|wait| *wait < Duration::from_millis(850)), "{waits:?}");
     assert!(ask_all(&mut streams, 3) < Duration::from_millis(150));
     no_rules_left(&segment);
 }
@@ -148,11 +119,8 @@ fn open_connections_go_on_until_the_hold_is_tightened() {
     assert!(ask_all(&mut streams, 1) < HOLD);
     std::thread::scope(|scope| {
         // One comes from outside, one from a process on the host.
-        let connecting = [
-            (&segment.client, "192.0.2.2:8080"),
-            (&segment.host, "172.30.0.2:7000"),
-        ]
-        .map(|(from, to)| scope.spawn(move || connect(from, to)));
+        let connecting = [(&segment.client, "192.0.2.2:8080"), (&segment.host, "172.30.0.2:7000")]
+            .map(|(from, to)| scope.spawn(move || connect(from, to)));
         until_waiting(&segment, &hold, 2).unwrap();
         assert!(ask_all(&mut streams, 2) < HOLD);
         assert_eq!(segment.host.run(|| hold.release()).parked, 2);
@@ -170,21 +138,14 @@ fn i2_the_end_of_the_frozen_copy_is_not_heard() {
     echo_server(&segment.client, "192.0.2.1:9000");
     let stream = connect(&segment.container, "192.0.2.1:9000");
     let mut to_container = {
-        let listener = segment
-            .container
-            .run(|| Ok(std::net::TcpListener::bind("172.30.0.2:7000").unwrap()));
+        let listener = segment.container.run(|| Ok(std::net::TcpListener::bind("172.30.0.2:7000").unwrap()));
         let client = connect(&segment.client, "192.0.2.2:8080");
         let (server, _) = listener.accept().unwrap();
-        let mut hold = segment
-            .host
-            .run(|| Hold::place_all(spec(), Bounds::default()));
+        let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
         nix::sys::socket::setsockopt(
             &server,
             nix::sys::socket::sockopt::Linger,
-            &libc::linger {
-                l_onoff: 1,
-                l_linger: 0,
-            },
+            &libc::linger { l_onoff: 1, l_linger: 0 },
         )
         .unwrap();
         drop(server);
@@ -192,9 +153,7 @@ fn i2_the_end_of_the_frozen_copy_is_not_heard() {
         segment.host.run(|| hold.release());
         client
     };
-    to_container
-        .set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
+    to_container.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let heard = to_container.read(&mut [0; 8]).unwrap_err();
     assert_eq!(heard.kind(), std::io::ErrorKind::WouldBlock, "{heard}");
     no_rules_left(&segment);
@@ -204,22 +163,12 @@ fn i2_the_end_of_the_frozen_copy_is_not_heard() {
 #[test]
 fn the_order_is_kept_and_the_bound_is_told() {
     let segment = Segment::new();
-    let server = segment
-        .container
-        .run(|| Ok(UdpSocket::bind("172.30.0.2:7000").unwrap()));
-    server
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    let client = segment
-        .host
-        .run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
-    let mut hold = segment
-        .host
-        .run(|| Hold::place_all(spec(), Bounds { max_packets: 200 }));
+    let server = segment.container.run(|| Ok(UdpSocket::bind("172.30.0.2:7000").unwrap()));
+    server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let client = segment.host.run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
+    let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds { max_packets: 200 }));
     for number in 0..300_u32 {
-        client
-            .send_to(&number.to_be_bytes(), "172.30.0.2:7000")
-            .unwrap();
+        client.send_to(&number.to_be_bytes(), "172.30.0.2:7000").unwrap();
     }
     let report = segment.host.run(|| hold.release());
     assert_eq!((report.parked, report.dropped), (200, 100));
@@ -228,10 +177,7 @@ fn the_order_is_kept_and_the_bound_is_told() {
         assert_eq!(server.recv(&mut bytes).unwrap(), 4);
         assert_eq!(u32::from_be_bytes(bytes), number);
     }
-    assert!(matches!(
-        segment.host.run(|| Ok(hold.release())),
-        Err(Error::AlreadyReleased { .. })
-    ));
+    assert!(matches!(segment.host.run(|| Ok(hold.release())), Err(Error::AlreadyReleased { .. })));
     no_rules_left(&segment);
 }
 
@@ -249,12 +195,7 @@ fn a_bulk_transfer_goes_on_after_a_hold() {
             match reader.read(&mut buffer).unwrap() {
                 0 => break,
                 read => {
-                    assert!(
-                        buffer[..read]
-                            .iter()
-                            .enumerate()
-                            .all(|(at, byte)| *byte == ((total + at) % 251) as u8)
-                    );
+                    assert!(buffer[..read].iter().enumerate().all(|(at, byte)| *byte == ((total + at) % 251) as u8));
                     total += read;
                 }
             }
@@ -263,9 +204,7 @@ fn a_bulk_transfer_goes_on_after_a_hold() {
     });
     let bytes: Vec<u8> = (0..SIZE).map(|at| (at % 251) as u8).collect();
     let writing = std::thread::spawn(move || stream.write_all(&bytes).map(|()| stream));
-    let mut hold = segment
-        .host
-        .run(|| Hold::place_all(spec(), Bounds::default()));
+    let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
     until_waiting(&segment, &hold, 5).unwrap();
     let report = segment.host.run(|| hold.release());
     assert_eq!(report.dropped, 0);
@@ -277,29 +216,18 @@ fn a_bulk_transfer_goes_on_after_a_hold() {
 #[test]
 fn rules_of_others_apply_to_parked_packets_too() {
     let segment = Segment::new();
-    segment
-        .host
-        .shell("iptables -t raw -A PREROUTING -p udp --dport 7001 -j DROP");
-    let servers = ["172.30.0.2:7000", "172.30.0.2:7001"].map(|address| {
-        segment
-            .container
-            .run(|| Ok(UdpSocket::bind(address).unwrap()))
-    });
-    let client = segment
-        .neighbour
-        .run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
+    segment.host.shell("iptables -t raw -A PREROUTING -p udp --dport 7001 -j DROP");
+    let servers = ["172.30.0.2:7000", "172.30.0.2:7001"]
+        .map(|address| segment.container.run(|| Ok(UdpSocket::bind(address).unwrap())));
+    let client = segment.neighbour.run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
     segment.neighbour.ip("route add 172.30.0.2 via 172.30.0.1");
-    let mut hold = segment
-        .host
-        .run(|| Hold::place_all(spec(), Bounds::default()));
+    let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
     for to in ["172.30.0.2:7001", "172.30.0.2:7000"] {
         client.send_to(b"hello", to).unwrap();
     }
     until_waiting(&segment, &hold, 2).unwrap();
     assert_eq!(segment.host.run(|| hold.release()).parked, 2);
-    servers[0]
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    servers[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     assert_eq!(servers[0].recv(&mut [0; 8]).unwrap(), 5);
     servers[1].set_nonblocking(true).unwrap();
     assert!(servers[1].recv(&mut [0; 8]).is_err());
@@ -311,12 +239,8 @@ fn bridged_packets_wait_where_they_pass_iptables() {
     let segment = Segment::new();
     echo_server(&segment.container, "172.30.0.2:7000");
     let mut stream = connect(&segment.neighbour, "172.30.0.2:7000");
-    segment
-        .host
-        .shell("echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables");
-    let mut hold = segment
-        .host
-        .run(|| Hold::place_all(spec(), Bounds::default()));
+    segment.host.shell("echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables");
+    let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| ask(&mut stream, 1));
         until_waiting(&segment, &hold, 1).unwrap();
@@ -331,24 +255,15 @@ fn bridged_packets_wait_where_they_pass_iptables() {
 fn i5_a_hold_outlives_its_helper_and_is_taken_over_or_swept() {
     let segment = Segment::new();
     let mut streams = connections(&segment);
-    let hold = segment
-        .host
-        .run(|| Hold::place_all(spec(), Bounds::default()));
+    let hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
     let (spec, queue) = (hold.spec().clone(), hold.queue());
     drop(hold);
 
     std::thread::scope(|scope| {
-        let asking: Vec<_> = streams
-            .iter_mut()
-            .map(|stream| scope.spawn(move || ask(stream, 1)))
-            .collect();
-        let other = segment
-            .host
-            .run(|| Hold::place(HoldSpec::default(), Bounds::default()));
+        let asking: Vec<_> = streams.iter_mut().map(|stream| scope.spawn(move || ask(stream, 1))).collect();
+        let other = segment.host.run(|| Hold::place(HoldSpec::default(), Bounds::default()));
         assert_ne!(other.queue(), queue, "a queue with rules is not free");
-        let mut hold = segment
-            .host
-            .run(|| Hold::readopt(spec.clone(), queue, Bounds::default()));
+        let mut hold = segment.host.run(|| Hold::readopt(spec.clone(), queue, Bounds::default()));
         until_waiting(&segment, &hold, 1).unwrap();
         let other_queue = other.queue();
         drop(other);
@@ -357,11 +272,7 @@ fn i5_a_hold_outlives_its_helper_and_is_taken_over_or_swept() {
         asking.into_iter().for_each(|asking| drop(asking.join()));
     });
 
-    drop(
-        segment
-            .host
-            .run(|| Hold::place_all(spec.clone(), Bounds::default())),
-    );
+    drop(segment.host.run(|| Hold::place_all(spec.clone(), Bounds::default())));
     assert_eq!(segment.host.run(|| sweep(&[])), [queue]);
     no_rules_left(&segment);
     ask_all(&mut streams, 2);

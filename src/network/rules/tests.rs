@@ -5,21 +5,9 @@ fn spec() -> HoldSpec {
     HoldSpec {
         addresses: vec!["172.30.0.2".parse().unwrap(), "fd30::2".parse().unwrap()],
         published: vec![
-            Published {
-                protocol: Protocol::Tcp,
-                host_ip: None,
-                host_port: 8080,
-            },
-            Published {
-                protocol: Protocol::Udp,
-                host_ip: Some("0.0.0.0".parse().unwrap()),
-                host_port: 53,
-            },
-            Published {
-                protocol: Protocol::Tcp,
-                host_ip: Some("127.0.0.1".parse().unwrap()),
-                host_port: 9090,
-            },
+            Published { protocol: Protocol::Tcp, host_ip: None, host_port: 8080 },
+            Published { protocol: Protocol::Udp, host_ip: Some("0.0.0.0".parse().unwrap()), host_port: 53 },
+            Published { protocol: Protocol::Tcp, host_ip: Some("127.0.0.1".parse().unwrap()), host_port: 9090 },
         ],
         outbound: Vec::new(),
     }
@@ -70,24 +58,10 @@ fn everything_is_held_in_the_end_and_no_jump_is_doubled() {
 
 #[test]
 fn no_packet_walks_past_a_thousand_replies() {
-    let spec = HoldSpec {
-        outbound: replies(1000),
-        ..HoldSpec::default()
-    };
+    let spec = HoldSpec { outbound: replies(1000), ..HoldSpec::default() };
     let (_, rules) = render(&spec, 7, Mode::All, Family::V4, &[]);
-    let longest = |chain: &str| {
-        rules
-            .lines()
-            .filter(|line| line.starts_with(&format!("-A {chain} ")))
-            .count()
-    };
-    assert_eq!(
-        rules
-            .lines()
-            .filter(|line| line.contains("--queue-num 7"))
-            .count(),
-        1000
-    );
+    let longest = |chain: &str| rules.lines().filter(|line| line.starts_with(&format!("-A {chain} "))).count();
+    assert_eq!(rules.lines().filter(|line| line.contains("--queue-num 7")).count(), 1000);
     assert!(longest("TRANSSHIP-7") + longest("TRANSSHIP-7-1") < 100);
 }
 
@@ -103,37 +77,22 @@ fn chains_are_told_from_those_of_others() {
 #[test]
 fn i5_i7_sweeping_leaves_only_what_is_known_and_what_is_not_ours() {
     let host = Namespace::new();
-    let rules_of_others =
-        "iptables -t raw -A PREROUTING -s 203.0.113.9 -j DROP; iptables -t raw -N DOCKER-RAW";
+    let rules_of_others = "iptables -t raw -A PREROUTING -s 203.0.113.9 -j DROP; iptables -t raw -N DOCKER-RAW";
     host.shell(rules_of_others);
     let before = host.run(|| list(Family::V4));
-    let spec = HoldSpec {
-        outbound: replies(40),
-        ..spec()
-    };
+    let spec = HoldSpec { outbound: replies(40), ..spec() };
     host.run(|| {
         for queue in [3, 4, 5] {
             let placed = apply(&spec, queue, Mode::NewOnly, |_| Ok(Vec::new()))?;
-            assert_eq!(
-                placed
-                    .iter()
-                    .map(|placed| placed.family)
-                    .collect::<Vec<_>>(),
-                Family::BOTH
-            );
-            apply(&spec, queue, Mode::All, |family| {
-                Ok(jumps(&placed, queue, family))
-            })?;
+            assert_eq!(placed.iter().map(|placed| placed.family).collect::<Vec<_>>(), Family::BOTH);
+            apply(&spec, queue, Mode::All, |family| Ok(jumps(&placed, queue, family)))?;
         }
         Ok(())
     });
     assert_eq!(host.run(queues_with_rules), [3, 4, 5]);
     assert_eq!(host.run(|| sweep(&[4])), [3, 5]);
     let left = host.run(|| list(Family::V4));
-    assert!(
-        left.contains(&jump("OUTPUT", "TRANSSHIP-4"))
-            && !left.iter().any(|line| line.contains("TRANSSHIP-3"))
-    );
+    assert!(left.contains(&jump("OUTPUT", "TRANSSHIP-4")) && !left.iter().any(|line| line.contains("TRANSSHIP-3")));
     assert_eq!(host.run(|| sweep(&[])), [4]);
     assert_eq!(host.run(|| list(Family::V4)), before);
     assert_eq!(host.run(|| sweep(&[])), [0; 0]);
@@ -144,10 +103,7 @@ fn i5_i7_sweeping_leaves_only_what_is_known_and_what_is_not_ours() {
 fn i5_chains_no_longer_used_are_removed_too() {
     let host = Namespace::new();
     let before = host.run(|| list(Family::V4));
-    let many = HoldSpec {
-        outbound: replies(40),
-        ..spec()
-    };
+    let many = HoldSpec { outbound: replies(40), ..spec() };
     host.run(|| {
         let first = apply(&many, 3, Mode::All, |_| Ok(Vec::new()))?;
         let second = apply(&spec(), 3, Mode::All, |family| Ok(jumps(&first, 3, family)))?;
@@ -171,26 +127,15 @@ fn i5_a_hold_with_rules_changed_by_others_is_removed() {
 #[test]
 fn legacy_iptables_takes_the_same_rules() {
     let host = Namespace::new();
-    let spec = HoldSpec {
-        outbound: replies(40),
-        ..spec()
-    };
+    let spec = HoldSpec { outbound: replies(40), ..spec() };
     host.run(|| {
         let (_, rules) = render(&spec, 3, Mode::All, Family::V4, &[]);
-        command::run(
-            "iptables-legacy-restore",
-            &["--noflush", "--wait=10"],
-            &rules,
-        )?;
+        command::run("iptables-legacy-restore", &["--noflush", "--wait=10"], &rules)?;
         let text = command::run("iptables-legacy", &["-w", "10", "-t", "raw", "-S"], "")?;
         let present: Vec<String> = text.lines().map(str::to_owned).collect();
         let chains: Vec<&str> = chains(&present).collect();
         let rules = removal(&present, &chains).expect("there are chains to remove");
-        command::run(
-            "iptables-legacy-restore",
-            &["--noflush", "--wait=10"],
-            &rules,
-        )?;
+        command::run("iptables-legacy-restore", &["--noflush", "--wait=10"], &rules)?;
         let left = command::run("iptables-legacy", &["-w", "10", "-t", "raw", "-S"], "")?;
         assert!(!left.contains(PREFIX), "{left}");
         Ok(())

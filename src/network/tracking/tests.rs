@@ -17,54 +17,31 @@ fn entry(original: [&str; 2], reply: [&str; 2]) -> Entry {
         timeout: 431_999,
         mark: 0,
         zone: 0,
-        tcp: Some(TcpState {
-            state: 3,
-            window_scale_original: 7,
-            window_scale_reply: 7,
-            ..TcpState::default()
-        }),
+        tcp: Some(TcpState { state: 3, window_scale_original: 7, window_scale_reply: 7, ..TcpState::default() }),
     }
 }
 
 fn inbound() -> Entry {
-    entry(
-        ["192.0.2.1:40000", "192.0.2.2:8080"],
-        ["172.30.0.2:7000", "192.0.2.1:40000"],
-    )
+    entry(["192.0.2.1:40000", "192.0.2.2:8080"], ["172.30.0.2:7000", "192.0.2.1:40000"])
 }
 
 fn outbound() -> Entry {
-    entry(
-        ["172.30.0.2:50000", "192.0.2.1:9000"],
-        ["192.0.2.1:9000", "192.0.2.2:50000"],
-    )
+    entry(["172.30.0.2:50000", "192.0.2.1:9000"], ["192.0.2.1:9000", "192.0.2.2:50000"])
 }
 
 #[test]
 fn mappings_follow_from_the_two_tuples() {
-    assert_eq!(
-        inbound().destination_nat(),
-        Some("172.30.0.2:7000".parse().unwrap())
-    );
+    assert_eq!(inbound().destination_nat(), Some("172.30.0.2:7000".parse().unwrap()));
     assert_eq!(inbound().source_nat(), None);
-    assert_eq!(
-        outbound().source_nat(),
-        Some("192.0.2.2:50000".parse().unwrap())
-    );
+    assert_eq!(outbound().source_nat(), Some("192.0.2.2:50000".parse().unwrap()));
     assert_eq!(outbound().destination_nat(), None);
 }
 
 #[test]
 fn only_masqueraded_connections_of_the_container_have_outbound_replies() {
     let container = ["172.30.0.2".parse().unwrap()];
-    let to_the_host = entry(
-        ["172.30.0.2:50001", "172.30.0.1:53"],
-        ["172.30.0.1:53", "172.30.0.2:50001"],
-    );
-    let replies = outbound_replies(
-        &[inbound(), outbound(), to_the_host, outbound()],
-        &container,
-    );
+    let to_the_host = entry(["172.30.0.2:50001", "172.30.0.1:53"], ["172.30.0.1:53", "172.30.0.2:50001"]);
+    let replies = outbound_replies(&[inbound(), outbound(), to_the_host, outbound()], &container);
     let expected = ReplyTuple {
         protocol: Protocol::Tcp,
         remote: "192.0.2.1:9000".parse().unwrap(),
@@ -79,19 +56,13 @@ fn rewriting_moves_addresses_and_keeps_ports() {
     let moved = rewrite(&[inbound(), outbound()], &moves);
     assert_eq!(moved[0].reply.source, "172.31.9.9:7000".parse().unwrap());
     assert_eq!(moved[0].original, inbound().original);
-    assert_eq!(
-        moved[1].original.source,
-        "172.31.9.9:50000".parse().unwrap()
-    );
+    assert_eq!(moved[1].original.source, "172.31.9.9:50000".parse().unwrap());
 }
 
 #[test]
 fn an_entry_survives_its_file() {
     let json = serde_json::to_string(&[inbound(), outbound()]).unwrap();
-    assert_eq!(
-        serde_json::from_str::<Vec<Entry>>(&json).unwrap(),
-        [inbound(), outbound()]
-    );
+    assert_eq!(serde_json::from_str::<Vec<Entry>>(&json).unwrap(), [inbound(), outbound()]);
     assert!(json.contains(r#""source":"192.0.2.1:40000""#), "{json}");
 }
 
@@ -101,23 +72,16 @@ fn flush(segment: &Segment) {
 
 /// What [`forget`] began ends: packets come through again.
 fn remember(segment: &Segment) {
-    segment
-        .host
-        .shell("iptables -t raw -F; ip6tables -t raw -F");
+    segment.host.shell("iptables -t raw -F; ip6tables -t raw -F");
 }
 
 /// The host forgets the connections and the rules that made them, as when Docker stops a container. Until [`remember`]
 /// nothing comes in, since a late acknowledgement would be answered by a reset.
 fn forget(segment: &Segment, addresses: &[&str]) -> Vec<Entry> {
-    let addresses: Vec<IpAddr> = addresses
-        .iter()
-        .map(|address| address.parse().unwrap())
-        .collect();
+    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
     let saved = segment.host.run(|| save(&addresses));
     for tool in ["iptables", "ip6tables"] {
-        segment.host.shell(&format!(
-            "{tool} -t raw -I PREROUTING -j DROP; {tool} -t nat -F"
-        ));
+        segment.host.shell(&format!("{tool} -t raw -I PREROUTING -j DROP; {tool} -t nat -F"));
     }
     flush(segment);
     saved
@@ -148,28 +112,17 @@ fn i6_connections_live_on_with_their_entries_put_back() {
     let saved = forget(&segment, &["172.30.0.2", "fd30::2"]);
     assert_eq!(saved.len(), 4, "{saved:#?}");
     let back = segment.host.run(|| put_back(&saved));
-    assert_eq!(
-        (back.created, back.replaced, back.refused.len()),
-        (4, 0, 0),
-        "{back:?}"
-    );
+    assert_eq!((back.created, back.replaced, back.refused.len()), (4, 0, 0), "{back:?}");
     remember(&segment);
 
     ask_all(&mut streams, 2);
-    let mut again = segment
-        .host
-        .run(|| save(&["172.30.0.2".parse().unwrap(), "fd30::2".parse().unwrap()]));
+    let mut again = segment.host.run(|| save(&["172.30.0.2".parse().unwrap(), "fd30::2".parse().unwrap()]));
     again.sort_by_key(|entry| entry.original);
     let mut before = saved.clone();
     before.sort_by_key(|entry| entry.original);
     for (after, before) in again.iter().zip(&before) {
-        assert_eq!(
-            (after.original, after.reply),
-            (before.original, before.reply)
-        );
-        let liberal = after
-            .tcp
-            .map(|tcp| tcp.flags_original & tcp.flags_reply & TCP_BE_LIBERAL);
+        assert_eq!((after.original, after.reply), (before.original, before.reply));
+        let liberal = after.tcp.map(|tcp| tcp.flags_original & tcp.flags_reply & TCP_BE_LIBERAL);
         assert_eq!(liberal, Some(TCP_BE_LIBERAL));
     }
 }
@@ -181,31 +134,17 @@ fn an_entry_in_the_way_is_replaced() {
     let mut streams = connections(&segment);
     ask_all(&mut streams, 1);
     let saved = forget(&segment, &["172.30.0.2", "fd30::2"]);
-    let untranslated: Vec<Entry> = saved
-        .iter()
-        .map(|entry| Entry {
-            reply: entry.original.inverse(),
-            ..entry.clone()
-        })
-        .collect();
+    let untranslated: Vec<Entry> =
+        saved.iter().map(|entry| Entry { reply: entry.original.inverse(), ..entry.clone() }).collect();
     assert_eq!(segment.host.run(|| put_back(&untranslated)).created, 4);
 
     let back = segment.host.run(|| put_back(&saved));
-    assert_eq!(
-        (back.created, back.replaced, back.refused.len()),
-        (0, 4, 0),
-        "{back:?}"
-    );
+    assert_eq!((back.created, back.replaced, back.refused.len()), (0, 4, 0), "{back:?}");
     remember(&segment);
     ask_all(&mut streams, 2);
 
     segment.host.run(|| remove(&saved));
-    assert!(
-        segment
-            .host
-            .run(|| save(&["172.30.0.2".parse().unwrap(), "fd30::2".parse().unwrap()]))
-            .is_empty()
-    );
+    assert!(segment.host.run(|| save(&["172.30.0.2".parse().unwrap(), "fd30::2".parse().unwrap()])).is_empty());
 }
 
 #[test]
@@ -221,11 +160,5 @@ fn a_thousand_entries_come_back_at_once() {
     let back = segment.host.run(|| put_back(&entries));
     println!("1000 entries put back in {:?}", start.elapsed());
     assert_eq!(back.created, 1000, "{:?}", back.refused.first());
-    assert_eq!(
-        segment
-            .host
-            .run(|| save(&["172.30.0.2".parse().unwrap()]))
-            .len(),
-        1000
-    );
+    assert_eq!(segment.host.run(|| save(&["172.30.0.2".parse().unwrap()])).len(), 1000);
 }

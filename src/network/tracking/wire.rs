@@ -4,12 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{DefaultNla, Emitable, Nla};
 use netlink_packet_netfilter::conntrack::{
-    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Status,
-    TCPFlags, Tuple as WireTuple,
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Status, TCPFlags,
+    Tuple as WireTuple,
 };
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
 use super::{Entry, Protocol, TCP_BE_LIBERAL, TcpState, Tuple};
 
@@ -25,10 +23,7 @@ const NLA_F_NESTED: u16 = 0x8000;
 
 /// The question for the whole table.
 pub(super) fn list() -> NetfilterMessage {
-    message(
-        NetfilterProtoFamily::Unspec,
-        ConntrackMessage::Get(Vec::new()),
-    )
+    message(NetfilterProtoFamily::Unspec, ConntrackMessage::Get(Vec::new()))
 }
 
 /// The request that creates an entry.
@@ -41,11 +36,7 @@ pub(super) fn create(entry: &Entry) -> NetfilterMessage {
         ConntrackAttribute::CtaMark(entry.mark),
     ];
     attributes.extend(zone(entry));
-    attributes.extend(
-        entry
-            .tcp
-            .map(|tcp| ConntrackAttribute::CtaProtoInfo(encode_tcp(tcp))),
-    );
+    attributes.extend(entry.tcp.map(|tcp| ConntrackAttribute::CtaProtoInfo(encode_tcp(tcp))));
     attributes.extend(entry.source_nat().map(|to| nat(CTA_NAT_SRC, to)));
     attributes.extend(entry.destination_nat().map(|to| nat(CTA_NAT_DST, to)));
     message(family(entry.original), ConntrackMessage::New(attributes))
@@ -53,10 +44,7 @@ pub(super) fn create(entry: &Entry) -> NetfilterMessage {
 
 /// The request that deletes the entry to which packets of this tuple belong, in whichever direction.
 pub(super) fn delete(entry: &Entry, tuple: Tuple) -> NetfilterMessage {
-    let mut attributes = vec![ConntrackAttribute::CtaTupleOrig(encode_tuple(
-        entry.protocol,
-        tuple,
-    ))];
+    let mut attributes = vec![ConntrackAttribute::CtaTupleOrig(encode_tuple(entry.protocol, tuple))];
     attributes.extend(zone(entry));
     message(family(tuple), ConntrackMessage::Delete(attributes))
 }
@@ -66,17 +54,11 @@ fn message(family: NetfilterProtoFamily, content: ConntrackMessage) -> Netfilter
 }
 
 fn family(tuple: Tuple) -> NetfilterProtoFamily {
-    if tuple.source.is_ipv4() {
-        NetfilterProtoFamily::IPv4
-    } else {
-        NetfilterProtoFamily::IPv6
-    }
+    if tuple.source.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 }
 }
 
 fn zone(entry: &Entry) -> Option<ConntrackAttribute> {
-    (entry.zone != 0).then(|| {
-        ConntrackAttribute::Other(DefaultNla::new(CTA_ZONE, entry.zone.to_be_bytes().to_vec()))
-    })
+    (entry.zone != 0).then(|| ConntrackAttribute::Other(DefaultNla::new(CTA_ZONE, entry.zone.to_be_bytes().to_vec())))
 }
 
 fn encode_tuple(protocol: Protocol, tuple: Tuple) -> Vec<WireTuple> {
@@ -145,23 +127,12 @@ pub(super) fn decode(message: &NetfilterMessage) -> Option<Entry> {
             ConntrackAttribute::CtaTimeout(seconds) => timeout = *seconds,
             ConntrackAttribute::CtaMark(value) => mark = *value,
             ConntrackAttribute::CtaProtoInfo(parts) => tcp = decode_tcp(parts),
-            ConntrackAttribute::Other(other) if other.kind() == CTA_ZONE => {
-                zone = decode_zone(other)
-            }
+            ConntrackAttribute::Other(other) if other.kind() == CTA_ZONE => zone = decode_zone(other),
             _ => {}
         }
     }
     let ((protocol, original), (_, reply)) = (original?, reply?);
-    Some(Entry {
-        protocol,
-        original,
-        reply,
-        status,
-        timeout,
-        mark,
-        zone,
-        tcp,
-    })
+    Some(Entry { protocol, original, reply, status, timeout, mark, zone, tcp })
 }
 
 fn decode_zone(attribute: &DefaultNla) -> u16 {
@@ -189,9 +160,7 @@ fn decode_tuple(parts: &[WireTuple]) -> Option<(Protocol, Tuple)> {
             WireTuple::Proto(parts) => {
                 for part in parts {
                     match part {
-                        ProtoTuple::Protocol(number) => {
-                            protocol = Protocol::from_number((*number).into())
-                        }
+                        ProtoTuple::Protocol(number) => protocol = Protocol::from_number((*number).into()),
                         ProtoTuple::SourcePort(port) => source_port = Some(*port),
                         ProtoTuple::DestinationPort(port) => destination_port = Some(*port),
                         _ => {}

@@ -16,14 +16,13 @@ pub fn of(context: &Context, references: &[String], leave_running: bool) -> Resu
     let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
     let mut groups: BTreeMap<String, Vec<Member>> = BTreeMap::new();
     for reference in references {
-        let container = context
-            .docker
-            .container(reference)
-            .or_fail(|| format!("there is no container {reference}"))
-            .map_err(|mut failure| {
-                failure.outcome = crate::failure::Outcome::Refused;
-                failure.remedy("see: docker ps")
-            })?;
+        let container =
+            context.docker.container(reference).or_fail(|| format!("there is no container {reference}")).map_err(
+                |mut failure| {
+                    failure.outcome = crate::failure::Outcome::Refused;
+                    failure.remedy("see: docker ps")
+                },
+            )?;
         let member = member(&container, leave_running)?;
         let owner = container.shares_network_of().unwrap_or(container.id()).to_owned();
         let members = groups.entry(owner).or_default();
@@ -56,7 +55,8 @@ fn member(container: &Container, leave_running: bool) -> Result<Member, Failure>
 
 fn whole(owner: &str, members: &[Member], all: &[Container]) -> Result<(), Failure> {
     let running = all.iter().filter(|container| container.is_running());
-    let mut related = running.filter(|container| container.id() == owner || container.shares_network_of() == Some(owner));
+    let mut related =
+        running.filter(|container| container.id() == owner || container.shares_network_of() == Some(owner));
     let missing = related.find(|container| members.iter().all(|member| member.id.to_string() != container.id()));
     match missing {
         None => Ok(()),
@@ -72,8 +72,10 @@ fn whole(owner: &str, members: &[Member], all: &[Container]) -> Result<(), Failu
 /// Refuses a group of which a member cannot be frozen and restored here; nothing is touched.
 pub fn admit(context: &Context, members: &mut [Member], leave_running: bool) -> Result<(), Failure> {
     if !leave_running && effective_runc() != Interposition::Interposed {
-        return Err(Failure::refused("the interposer is not in front of runc: what is frozen now could not be restored")
-            .remedy("run: transship install"));
+        return Err(Failure::refused(
+            "the interposer is not in front of runc: what is frozen now could not be restored",
+        )
+        .remedy("run: transship install"));
     }
     let group: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
     for member in members {

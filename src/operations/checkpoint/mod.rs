@@ -73,7 +73,13 @@ impl Operation for Checkpoint {
 }
 
 /// Checks, then freezes or backs up the containers, group by group.
-pub fn run(context: &Context, references: &[String], leave_running: bool, name: Option<String>, peer: &str) -> Result<Value, Failure> {
+pub fn run(
+    context: &Context,
+    references: &[String],
+    leave_running: bool,
+    name: Option<String>,
+    peer: &str,
+) -> Result<Value, Failure> {
     let name = name.map(|name| name.parse::<CheckpointName>()).transpose();
     let name = name.map_err(|error| Failure::usage("--name is not a name for a checkpoint").because(&error))?;
     let mut groups = group::of(context, references, leave_running)?;

@@ -6,10 +6,10 @@ use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
 use crate::checkpoint::{describe, mapped, mend};
 use crate::docker::RestartPolicy;
 use crate::failure::{Failure, OrFail};
+use crate::network::backlog::wait_accept_queues_empty;
 use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
-use crate::network::backlog::wait_accept_queues_empty;
 use crate::network::{inside, published};
 use crate::operations::holds;
 use crate::restore::gate;
@@ -59,7 +59,8 @@ pub fn pre_copy() -> CheckpointStep {
             let staging = context.catalog.begin(&member.checkpoint).or_fail(|| store_failed(member))?;
             if let Some(upper) = upper_directory(member) {
                 let snapshot = capture_base(&upper, &staging.dir().join(layout::ROOTFS_BASE));
-                member.snapshot = Some(snapshot.or_fail(|| format!("the writable layer of {} cannot be copied", member.name))?);
+                member.snapshot =
+                    Some(snapshot.or_fail(|| format!("the writable layer of {} cannot be copied", member.name))?);
             }
         }
         Ok(())
@@ -174,7 +175,8 @@ fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure>
 }
 
 fn network_of(member: &Member) -> Result<NetNs, Failure> {
-    NetNs::of_process(member.pid.unsigned_abs()).or_fail(|| format!("the network namespace of {} cannot be opened", member.name))
+    NetNs::of_process(member.pid.unsigned_abs())
+        .or_fail(|| format!("the network namespace of {} cannot be opened", member.name))
 }
 
 /// Memory and processes go to disk; then the processes stand still and wait for the verdict.
@@ -323,7 +325,8 @@ pub fn stop() -> CheckpointStep {
         for member in operation.members.iter_mut().rev() {
             let begun = Instant::now();
             stop_one(member, context).map_err(|failure| {
-                failure.remedy(format!("its checkpoint is whole; bring it back with: transship restore {}", member.name))
+                failure
+                    .remedy(format!("its checkpoint is whole; bring it back with: transship restore {}", member.name))
             })?;
             member.took("stop", begun.elapsed());
         }

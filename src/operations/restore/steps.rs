@@ -7,13 +7,12 @@ use crate::docker::{Container, creation_request};
 use crate::failure::{Failure, OrFail};
 use crate::restore::{gate, prepare};
 use crate::saga::Step;
-use crate::store::claims::Claim;
 use crate::store::ContainerId;
+use crate::store::claims::Claim;
 use crate::world::Context;
 use std::path::Path;
 
 type RestoreStep = Step<Restore, Context>;
-
 
 /// Every digest of every checkpoint, before Docker is told anything (I4).
 pub fn verify() -> RestoreStep {
@@ -46,7 +45,9 @@ pub fn create() -> RestoreStep {
             let Some(id) = &target.container else { continue };
             match context.docker.remove(&id.to_string()) {
                 Err(error) if !error.is_not_found() => {
-                    return Err(Failure::new(format!("the new container {} cannot be removed", target.name)).because(&error));
+                    return Err(
+                        Failure::new(format!("the new container {} cannot be removed", target.name)).because(&error)
+                    );
                 }
                 _ => {}
             }
@@ -140,9 +141,12 @@ fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let claim = context.claims.find(&container).or_fail(|| "the claims cannot be read".into())?;
     let restored = claim.is_none() || context.waiting.has(&container) || context.claims.is_committed(&container);
     if !restored {
-        return Err(Failure::new(format!("{} was started afresh: Docker ran a runc that is not the interposer", target.name))
-            .remedy(format!("docker stop {0}; transship install; transship restore {0}", target.name))
-            .needs_person());
+        return Err(Failure::new(format!(
+            "{} was started afresh: Docker ran a runc that is not the interposer",
+            target.name
+        ))
+        .remedy(format!("docker stop {0}; transship install; transship restore {0}", target.name))
+        .needs_person());
     }
     target.downtime_us = context.downtimes.take(&container);
     Ok(())

@@ -19,9 +19,10 @@ pub fn find(context: &Context, reference: &str, name: Option<&str>) -> Result<Ve
     let group = &checkpoint.manifest().group;
     let mut targets = Vec::new();
     for member in group {
-        let member = context.catalog.get(member).or_fail(|| {
-            format!("checkpoint {member}, which was frozen together with {}, is gone", checkpoint.id())
-        })?;
+        let member = context
+            .catalog
+            .get(member)
+            .or_fail(|| format!("checkpoint {member}, which was frozen together with {}, is gone", checkpoint.id()))?;
         targets.push(target(&member, None));
     }
     if targets.is_empty() {
@@ -59,14 +60,16 @@ fn admit_in_place(context: &Context, target: &Target) -> Result<(), Failure> {
     let container = match context.docker.container(&id) {
         Ok(container) => container,
         Err(error) if error.is_not_found() => {
-            return Err(Failure::refused(format!("container {} ({id:.12}) is no longer here", target.name))
-                .remedy(format!("restore it as a new one: transship restore {} --name {}", target.checkpoint, target.name)));
+            return Err(Failure::refused(format!("container {} ({id:.12}) is no longer here", target.name)).remedy(
+                format!("restore it as a new one: transship restore {} --name {}", target.checkpoint, target.name),
+            ));
         }
         Err(error) => return Err(Failure::new(format!("{} cannot be looked at", target.name)).because(&error)),
     };
     if matches!(container.status(), "running" | "paused" | "restarting") {
-        return Err(Failure::refused(format!("{} runs already: it is {}", target.name, container.status()))
-            .remedy(format!("stop it first, or restore beside it: transship restore {} --name NAME", target.checkpoint)));
+        return Err(Failure::refused(format!("{} runs already: it is {}", target.name, container.status())).remedy(
+            format!("stop it first, or restore beside it: transship restore {} --name NAME", target.checkpoint),
+        ));
     }
     Ok(())
 }
@@ -74,19 +77,28 @@ fn admit_in_place(context: &Context, target: &Target) -> Result<(), Failure> {
 fn admit_new(context: &Context, target: &Target) -> Result<(), Failure> {
     let failed = || format!("{} cannot be restored as {}", target.checkpoint, target.name);
     match context.docker.container(&target.name) {
-        Ok(_) => return Err(Failure::refused(format!("there is a container {} already", target.name)).remedy("choose another --name")),
+        Ok(_) => {
+            return Err(Failure::refused(format!("there is a container {} already", target.name))
+                .remedy("choose another --name"));
+        }
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(Failure::new(failed()).because(&error)),
     }
     let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
     let container = &checkpoint.manifest().container;
     if checkpoint.manifest().group.len() > 1 {
-        return Err(Failure::refused(format!("{} was frozen together with others, with which it shares a network", container.name))
-            .remedy("restore the group in place, without --name"));
+        return Err(Failure::refused(format!(
+            "{} was frozen together with others, with which it shares a network",
+            container.name
+        ))
+        .remedy("restore the group in place, without --name"));
     }
     if !context.docker.has_image(&container.image_id).or_fail(failed)? {
-        return Err(Failure::refused(format!("its image {} ({}) is not on this host", container.image, container.image_id))
-            .remedy(format!("bring it here: docker save {} on the other host, docker load on this one", container.image)));
+        return Err(Failure::refused(format!(
+            "its image {} ({}) is not on this host",
+            container.image, container.image_id
+        ))
+        .remedy(format!("bring it here: docker save {} on the other host, docker load on this one", container.image)));
     }
     Ok(())
 }

@@ -18,10 +18,7 @@ const UDIAG_SHOW_NAME: u32 = 1;
 const UDIAG_SHOW_PEER: u32 = 4;
 const TCP_LISTEN: u8 = 10;
 /// How long the kernel may take for one more part of a list.
-const PATIENCE: libc::timeval = libc::timeval {
-    tv_sec: 5,
-    tv_usec: 0,
-};
+const PATIENCE: libc::timeval = libc::timeval { tv_sec: 5, tv_usec: 0 };
 
 /// A unix socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,14 +68,8 @@ pub(super) fn missing_modules() -> io::Result<Vec<String>> {
     let packet = [&[libc::AF_PACKET as u8, 0, 0, 0][..], &[0; 16]].concat();
     let netlink = [&[libc::AF_NETLINK as u8, u8::MAX, 0, 0][..], &[0; 16]].concat();
     let requests = [
-        (
-            "tcp_diag",
-            inet_request(libc::AF_INET, libc::IPPROTO_TCP, 0),
-        ),
-        (
-            "udp_diag",
-            inet_request(libc::AF_INET, libc::IPPROTO_UDP, 0),
-        ),
+        ("tcp_diag", inet_request(libc::AF_INET, libc::IPPROTO_TCP, 0)),
+        ("udp_diag", inet_request(libc::AF_INET, libc::IPPROTO_UDP, 0)),
         ("af_packet_diag", packet),
         ("netlink_diag", netlink),
     ];
@@ -114,28 +105,14 @@ fn dump(body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
     request.extend([0; 8]);
     request.extend(body);
     // SAFETY: a buffer and its length.
-    let sent = unsafe {
-        libc::send(
-            socket.as_raw_fd(),
-            request.as_ptr().cast(),
-            request.len(),
-            0,
-        )
-    };
+    let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
     if sent < 0 {
         return Err(io::Error::last_os_error());
     }
     let mut buffer = vec![0u8; 128 * 1024];
     loop {
         // SAFETY: a buffer and its length.
-        let length = unsafe {
-            libc::recv(
-                socket.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                0,
-            )
-        };
+        let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
         let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
         if length == 0 || !take(&buffer[..length], &mut each)? {
             return Ok(());
@@ -155,15 +132,7 @@ fn open() -> io::Result<OwnedFd> {
     let length = size_of_val(&PATIENCE) as libc::socklen_t;
     let patience = PATIENCE;
     // SAFETY: value and length describe a timeval that outlives the call.
-    unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const patience).cast(),
-            length,
-        )
-    };
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const patience).cast(), length) };
     Ok(socket)
 }
 
@@ -190,12 +159,7 @@ fn take(packet: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
 
 fn parse_unix(message: &[u8]) -> Option<Unix> {
     let head = message.get(..UNIX_MESSAGE)?;
-    let mut found = Unix {
-        inode: number(head, 4),
-        kind: head[1],
-        peer: None,
-        name: None,
-    };
+    let mut found = Unix { inode: number(head, 4), kind: head[1], peer: None, name: None };
     for (kind, value) in attributes(&message[UNIX_MESSAGE..]) {
         match kind {
             UNIX_DIAG_PEER if value.len() >= 4 => found.peer = Some(number(value, 0)),
@@ -209,9 +173,7 @@ fn parse_unix(message: &[u8]) -> Option<Unix> {
 fn name(bytes: &[u8]) -> String {
     match bytes {
         [0, rest @ ..] => format!("@{}", String::from_utf8_lossy(rest)),
-        path => String::from_utf8_lossy(path)
-            .trim_end_matches('\0')
-            .to_owned(),
+        path => String::from_utf8_lossy(path).trim_end_matches('\0').to_owned(),
     }
 }
 
@@ -240,15 +202,11 @@ fn aligned(length: usize) -> usize {
 
 /// The 32 bits at `at`; 0 past the end, which no caller takes for a value of its own.
 fn number(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |word| {
-        u32::from_ne_bytes([word[0], word[1], word[2], word[3]])
-    })
+    bytes.get(at..at + 4).map_or(0, |word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
 }
 
 fn short(bytes: &[u8], at: usize) -> u16 {
-    bytes
-        .get(at..at + 2)
-        .map_or(0, |word| u16::from_ne_bytes([word[0], word[1]]))
+    bytes.get(at..at + 2).map_or(0, |word| u16::from_ne_bytes([word[0], word[1]]))
 }
 
 #[cfg(test)]
@@ -260,22 +218,14 @@ mod tests {
     use std::path::PathBuf;
 
     fn inode(socket: &impl AsRawFd) -> u64 {
-        status(&PathBuf::from(format!(
-            "/proc/self/fd/{}",
-            socket.as_raw_fd()
-        )))
-        .unwrap()
-        .inode
+        status(&PathBuf::from(format!("/proc/self/fd/{}", socket.as_raw_fd()))).unwrap().inode
     }
 
     #[test]
     fn a_pair_of_unix_sockets_name_each_other() {
         let (one, other) = UnixStream::pair().unwrap();
         let sockets = unix_sockets().unwrap();
-        let found = sockets
-            .iter()
-            .find(|socket| u64::from(socket.inode) == inode(&one))
-            .unwrap();
+        let found = sockets.iter().find(|socket| u64::from(socket.inode) == inode(&one)).unwrap();
         assert_eq!(found.peer.map(u64::from), Some(inode(&other)));
         assert_eq!(i32::from(found.kind), libc::SOCK_STREAM);
     }
@@ -285,14 +235,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let all = listening().unwrap();
-        let found = all
-            .iter()
-            .find(|socket| socket.inode == inode(&listener))
-            .unwrap();
-        assert_eq!(
-            (found.port, found.waiting),
-            (listener.local_addr().unwrap().port(), 1)
-        );
+        let found = all.iter().find(|socket| socket.inode == inode(&listener)).unwrap();
+        assert_eq!((found.port, found.waiting), (listener.local_addr().unwrap().port(), 1));
     }
 
     #[test]

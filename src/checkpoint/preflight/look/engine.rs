@@ -12,18 +12,13 @@ pub(super) fn facts(inspect: &Value) -> Result<EngineFacts, LookError> {
         return Err(LookError::Inspect { field: "Id" });
     }
     if inspect.pointer("/State/Status").is_none() {
-        return Err(LookError::Inspect {
-            field: "State.Status",
-        });
+        return Err(LookError::Inspect { field: "State.Status" });
     }
     Ok(EngineFacts {
         id,
         name: text(inspect, "/Name").trim_start_matches('/').to_owned(),
         status: text(inspect, "/State/Status"),
-        init_pid: inspect
-            .pointer("/State/Pid")
-            .and_then(Value::as_i64)
-            .unwrap_or(0) as i32,
+        init_pid: inspect.pointer("/State/Pid").and_then(Value::as_i64).unwrap_or(0) as i32,
         runtime: text(inspect, "/HostConfig/Runtime"),
         storage_driver: text(inspect, "/Driver"),
         auto_remove: flag(inspect, "/HostConfig/AutoRemove"),
@@ -35,14 +30,8 @@ pub(super) fn facts(inspect: &Value) -> Result<EngineFacts, LookError> {
         privileged: flag(inspect, "/HostConfig/Privileged"),
         tty: flag(inspect, "/Config/Tty"),
         open_stdin: flag(inspect, "/Config/OpenStdin"),
-        device_requests: list(inspect, "/HostConfig/DeviceRequests")
-            .iter()
-            .map(requested_device)
-            .collect(),
-        devices: list(inspect, "/HostConfig/Devices")
-            .iter()
-            .map(|d| text(d, "/PathInContainer"))
-            .collect(),
+        device_requests: list(inspect, "/HostConfig/DeviceRequests").iter().map(requested_device).collect(),
+        devices: list(inspect, "/HostConfig/Devices").iter().map(|d| text(d, "/PathInContainer")).collect(),
         mounts: list(inspect, "/Mounts").iter().map(mount).collect(),
         health_check: health_check(inspect),
         apparmor_profile: text(inspect, "/AppArmorProfile"),
@@ -52,26 +41,15 @@ pub(super) fn facts(inspect: &Value) -> Result<EngineFacts, LookError> {
 }
 
 fn text(value: &Value, pointer: &str) -> String {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn flag(value: &Value, pointer: &str) -> bool {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_bool)
-        .unwrap_or(false)
+    value.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// `--gpus` leaves the driver empty and asks for the capability `gpu`.
@@ -80,15 +58,8 @@ fn requested_device(request: &Value) -> String {
     if !driver.is_empty() {
         return driver;
     }
-    let wanted = list(request, "/Capabilities")
-        .iter()
-        .filter_map(Value::as_array)
-        .flatten();
-    wanted
-        .filter_map(Value::as_str)
-        .next()
-        .unwrap_or("device")
-        .to_owned()
+    let wanted = list(request, "/Capabilities").iter().filter_map(Value::as_array).flatten();
+    wanted.filter_map(Value::as_str).next().unwrap_or("device").to_owned()
 }
 
 fn mount(value: &Value) -> EngineMount {
@@ -104,21 +75,15 @@ fn mount(value: &Value) -> EngineMount {
 
 /// The command line by which the engine runs the check.
 fn health_check(inspect: &Value) -> Vec<String> {
-    let test: Vec<String> = list(inspect, "/Config/Healthcheck/Test")
-        .iter()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
+    let test: Vec<String> =
+        list(inspect, "/Config/Healthcheck/Test").iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let Some((kind, command)) = test.split_first() else {
         return Vec::new();
     };
     match kind.as_str() {
         "CMD" => command.to_vec(),
         "CMD-SHELL" => {
-            let shell = list(inspect, "/Config/Shell")
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned);
+            let shell = list(inspect, "/Config/Shell").iter().filter_map(Value::as_str).map(str::to_owned);
             let mut line: Vec<String> = shell.collect();
             if line.is_empty() {
                 line = vec!["/bin/sh".to_owned(), "-c".to_owned()];
@@ -131,9 +96,7 @@ fn health_check(inspect: &Value) -> Vec<String> {
 }
 
 fn addresses(inspect: &Value) -> Vec<String> {
-    let networks = inspect
-        .pointer("/NetworkSettings/Networks")
-        .and_then(Value::as_object);
+    let networks = inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
     let mut found = Vec::new();
     for network in networks.into_iter().flat_map(|networks| networks.values()) {
         for pointer in ["/IPAddress", "/GlobalIPv6Address"] {
@@ -166,14 +129,8 @@ mod tests {
             "NetworkSettings": {"Networks": {"n": {"IPAddress": "172.20.0.2", "GlobalIPv6Address": ""}}}
         }))
         .unwrap();
-        assert_eq!(
-            (facts.name.as_str(), facts.init_pid, facts.tty),
-            ("web", 77, true)
-        );
-        assert_eq!(
-            facts.health_check,
-            ["/bin/sh", "-c", "curl -f http://localhost"]
-        );
+        assert_eq!((facts.name.as_str(), facts.init_pid, facts.tty), ("web", 77, true));
+        assert_eq!(facts.health_check, ["/bin/sh", "-c", "curl -f http://localhost"]);
         assert_eq!(facts.device_requests, ["gpu"]);
         assert_eq!(facts.devices, ["/dev/fuse"]);
         assert_eq!(facts.mounts[0].driver, "nfs");
@@ -183,17 +140,9 @@ mod tests {
 
     #[test]
     fn what_no_container_lacks_is_missed() {
-        assert!(matches!(
-            facts(&json!({})),
-            Err(LookError::Inspect { field: "Id" })
-        ));
+        assert!(matches!(facts(&json!({})), Err(LookError::Inspect { field: "Id" })));
         let stateless = json!({"Id": "abc"});
-        assert!(matches!(
-            facts(&stateless),
-            Err(LookError::Inspect {
-                field: "State.Status"
-            })
-        ));
+        assert!(matches!(facts(&stateless), Err(LookError::Inspect { field: "State.Status" })));
         let odd = json!({"Id": "abc", "State": {"Status": "running", "Pid": "x"}, "Mounts": 7});
         assert_eq!(facts(&odd).unwrap().mounts, []);
     }

@@ -70,11 +70,7 @@ fn judge(name: &str) -> Name {
     if bare.starts_with(plain[3]) || bare.starts_with("/dev/") && !bare.starts_with("/dev/shm/") {
         return Name::Device;
     }
-    if name != bare {
-        Name::Deleted
-    } else {
-        Name::Ordinary
-    }
+    if name != bare { Name::Deleted } else { Name::Ordinary }
 }
 
 /// Address range and name of a line of maps, where it has a name.
@@ -133,14 +129,8 @@ mod tests {
     #[test]
     fn lines_are_taken_apart() {
         let line = "7f0000000000-7f0000001000 rw-s 00000000 00:01 12                         /a b (deleted)";
-        assert_eq!(
-            named(line),
-            Some(("7f0000000000-7f0000001000", "/a b (deleted)"))
-        );
-        assert_eq!(
-            named("7f0000000000-7f0000001000 rw-p 00000000 00:00 0 "),
-            None
-        );
+        assert_eq!(named(line), Some(("7f0000000000-7f0000001000", "/a b (deleted)")));
+        assert_eq!(named("7f0000000000-7f0000001000 rw-p 00000000 00:00 0 "), None);
         assert_eq!(named("garbage"), None);
         let twice = "1-2 rw-s 0 0:1 3 /dev/nvidia0\n2-3 rw-s 0 0:1 3 /dev/nvidia0\n";
         assert_eq!(facts(i32::MAX, twice).devices, ["/dev/nvidia0"]);

@@ -73,16 +73,10 @@ impl ContainerFacts {
             let seen = process::facts(pid).map_err(|source| LookError::Process { pid, source })?;
             processes.extend(seen);
         }
-        let mut facts = Self {
-            engine,
-            processes,
-            ..Self::default()
-        };
+        let mut facts = Self { engine, processes, ..Self::default() };
         facts.host_user_namespace = process::namespace("self", "user").unwrap_or_default();
-        facts.space.free = space::free(store).map_err(|source| LookError::Store {
-            path: store.to_path_buf(),
-            source,
-        })?;
+        facts.space.free =
+            space::free(store).map_err(|source| LookError::Store { path: store.to_path_buf(), source })?;
         if facts.init().is_some() {
             facts.look_around_init()?;
         }

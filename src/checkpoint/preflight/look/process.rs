@@ -10,9 +10,7 @@ use nix::libc;
 
 use super::maps;
 use super::stat::{socket_protocol, status};
-use crate::checkpoint::preflight::facts::{
-    DeletedFile, DeviceNumber, FileKind, OpenFile, ProcessFacts, Watch,
-};
+use crate::checkpoint::preflight::facts::{DeletedFile, DeviceNumber, FileKind, OpenFile, ProcessFacts, Watch};
 
 /// Most bytes read of any text file in /proc.
 const MAX_TEXT: u64 = 64 * 1024 * 1024;
@@ -53,34 +51,17 @@ fn look(pid: i32) -> io::Result<ProcessFacts> {
 pub(super) fn read_text(path: &str) -> io::Result<String> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(MAX_TEXT)
-        .read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(MAX_TEXT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn parse_status(pid: i32, text: &str) -> ProcessFacts {
     let field = |key: &str| {
-        let line = text.lines().find(|line| {
-            line.strip_prefix(key)
-                .is_some_and(|rest| rest.starts_with(':'))
-        });
+        let line = text.lines().find(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
         line.map_or("", |line| line[key.len() + 1..].trim())
     };
-    let number = |key: &str| {
-        field(key)
-            .split_whitespace()
-            .next()
-            .and_then(|n| n.parse::<i64>().ok())
-            .unwrap_or(0)
-    };
-    let innermost = |key: &str| {
-        field(key)
-            .split_whitespace()
-            .last()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0)
-    };
+    let number = |key: &str| field(key).split_whitespace().next().and_then(|n| n.parse::<i64>().ok()).unwrap_or(0);
+    let innermost = |key: &str| field(key).split_whitespace().last().and_then(|n| n.parse().ok()).unwrap_or(0);
     let bytes = |key: &str| number(key).unsigned_abs() * 1024;
     ProcessFacts {
         pid,
@@ -124,11 +105,7 @@ fn files(pid: i32) -> io::Result<Vec<OpenFile>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let path = entry?.path();
-        let Some(fd) = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(fd) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()) else {
             continue;
         };
         // Descriptors are closed while they are counted; that is nobody's fault.
@@ -149,47 +126,27 @@ fn classify(pid: i32, fd: i32, path: &Path, link: &str) -> Option<FileKind> {
         return Some(match name {
             "inotify" | "fanotify" => {
                 let text = read_text(&format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
-                FileKind::Watcher {
-                    fanotify: name == "fanotify",
-                    watches: parse_watches(&text),
-                }
+                FileKind::Watcher { fanotify: name == "fanotify", watches: parse_watches(&text) }
             }
-            _ => FileKind::Anonymous {
-                name: name.to_owned(),
-            },
+            _ => FileKind::Anonymous { name: name.to_owned() },
         });
     }
     if link.starts_with("socket:[") {
         let protocol = socket_protocol(path).unwrap_or_default();
-        return Some(FileKind::Socket {
-            inode: inode_of(link)?,
-            protocol,
-        });
+        return Some(FileKind::Socket { inode: inode_of(link)?, protocol });
     }
     if link.starts_with("pidfd:[") {
-        return Some(FileKind::Anonymous {
-            name: "pidfd".to_owned(),
-        });
+        return Some(FileKind::Anonymous { name: "pidfd".to_owned() });
     }
     if link.starts_with('/') || link.starts_with("(unreachable)") {
         return classify_path(path, link);
     }
     // Pipes and namespaces (`pipe:[1]`, `net:[1]`) are dumped like any file.
-    if inode_of(link).is_some() {
-        None
-    } else {
-        Some(FileKind::Unknown {
-            link: link.to_owned(),
-        })
-    }
+    if inode_of(link).is_some() { None } else { Some(FileKind::Unknown { link: link.to_owned() }) }
 }
 
 fn classify_path(path: &Path, link: &str) -> Option<FileKind> {
-    let anonymous = |name: &str| {
-        Some(FileKind::Anonymous {
-            name: name.to_owned(),
-        })
-    };
+    let anonymous = |name: &str| Some(FileKind::Anonymous { name: name.to_owned() });
     if link.starts_with("/memfd:") || link.starts_with("/[aio]") {
         return None;
     }
@@ -203,13 +160,7 @@ fn classify_path(path: &Path, link: &str) -> Option<FileKind> {
     if status.is(libc::S_IFCHR) || status.is(libc::S_IFBLK) {
         let (major, minor) = status.own_device;
         let block = status.is(libc::S_IFBLK);
-        return Some(FileKind::Device {
-            path: link.to_owned(),
-            block,
-            major,
-            minor,
-            on: status.device,
-        });
+        return Some(FileKind::Device { path: link.to_owned(), block, major, minor, on: status.device });
     }
     (status.is(libc::S_IFREG) && status.links == 0).then(|| {
         FileKind::Deleted(DeletedFile {
@@ -223,9 +174,7 @@ fn classify_path(path: &Path, link: &str) -> Option<FileKind> {
 
 /// The watches in the fdinfo of an inotify or fanotify descriptor.
 fn parse_watches(text: &str) -> Vec<Watch> {
-    let lines = text
-        .lines()
-        .filter(|line| line.starts_with("inotify ") || line.starts_with("fanotify ino:"));
+    let lines = text.lines().filter(|line| line.starts_with("inotify ") || line.starts_with("fanotify ino:"));
     lines
         .filter_map(|line| {
             let hexadecimal = |key: &str| {

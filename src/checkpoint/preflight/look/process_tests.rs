@@ -6,18 +6,9 @@ fn a_status_is_read_from_the_innermost_namespace() {
     let text = "Name:\tmy app\nState:\tD (disk sleep)\nPPid:\t9\nTracerPid:\t4\nNSpid:\t900\t7\nNSsid:\t900\t0\n\
                 RssAnon:\t      12 kB\nRssShmem:\t       4 kB\nVmSwap:\t       8 kB\nThreads:\t3\n";
     let facts = parse_status(900, text);
-    assert_eq!(
-        (facts.name.as_str(), facts.state, facts.tracer),
-        ("my app", 'D', 4)
-    );
-    assert_eq!(
-        (facts.inner_pid, facts.inner_session, facts.parent),
-        (7, 0, 9)
-    );
-    assert_eq!(
-        (facts.anonymous, facts.shared, facts.swapped, facts.threads),
-        (12288, 4096, 8192, 3)
-    );
+    assert_eq!((facts.name.as_str(), facts.state, facts.tracer), ("my app", 'D', 4));
+    assert_eq!((facts.inner_pid, facts.inner_session, facts.parent), (7, 0, 9));
+    assert_eq!((facts.anonymous, facts.shared, facts.swapped, facts.threads), (12288, 4096, 8192, 3));
 }
 
 #[test]
@@ -28,22 +19,8 @@ fn watches_are_read() {
                 fanotify ino:f sdev:41 mflags:0 mask:1 ignored_mask:0 fhandle-bytes:c fhandle-type:f8 f_handle:0\n";
     let watches = parse_watches(text);
     assert_eq!(watches.len(), 3);
-    assert_eq!(
-        watches[0],
-        Watch {
-            device: (254, 0),
-            inode: 0x9ac002,
-            handle_type: 1
-        }
-    );
-    assert_eq!(
-        watches[1],
-        Watch {
-            device: (0, 0x41),
-            inode: 7,
-            handle_type: 0xf8
-        }
-    );
+    assert_eq!(watches[0], Watch { device: (254, 0), inode: 0x9ac002, handle_type: 1 });
+    assert_eq!(watches[1], Watch { device: (0, 0x41), inode: 7, handle_type: 0xf8 });
     assert_eq!(watches[2].inode, 0xf);
 }
 
@@ -56,21 +33,9 @@ fn our_own_files_are_classified() {
     let facts = facts(std::process::id() as i32).unwrap().unwrap();
     let kind = |fd: i32| &facts.files.iter().find(|file| file.fd == fd).unwrap().kind;
     assert!(matches!(kind(deleted.as_raw_fd()), FileKind::Deleted(file) if file.bytes >= 8192));
-    assert!(matches!(
-        kind(null.as_raw_fd()),
-        FileKind::Device {
-            major: 1,
-            minor: 3,
-            block: false,
-            ..
-        }
-    ));
-    assert!(
-        matches!(kind(socket.as_raw_fd()), FileKind::Socket { protocol, .. } if protocol == "UDP")
-    );
-    assert!(
-        facts.namespaces.contains_key("net") && facts.anonymous > 0 && !facts.command.is_empty()
-    );
+    assert!(matches!(kind(null.as_raw_fd()), FileKind::Device { major: 1, minor: 3, block: false, .. }));
+    assert!(matches!(kind(socket.as_raw_fd()), FileKind::Socket { protocol, .. } if protocol == "UDP"));
+    assert!(facts.namespaces.contains_key("net") && facts.anonymous > 0 && !facts.command.is_empty());
 }
 
 #[test]
@@ -85,26 +50,8 @@ fn links_are_understood() {
     assert_eq!(kind("pipe:[12]"), None);
     assert_eq!(kind("net:[4026531840]"), None);
     assert_eq!(kind("/memfd:x (deleted)"), None);
-    assert_eq!(
-        kind("anon_inode:[io_uring]"),
-        Some(FileKind::Anonymous {
-            name: "io_uring".to_owned()
-        })
-    );
-    assert_eq!(
-        kind("pidfd:[77]"),
-        Some(FileKind::Anonymous {
-            name: "pidfd".to_owned()
-        })
-    );
-    assert_eq!(
-        kind("/dmabuf:"),
-        Some(FileKind::Anonymous {
-            name: "dmabuf".to_owned()
-        })
-    );
-    assert!(matches!(
-        kind("what is this"),
-        Some(FileKind::Unknown { .. })
-    ));
+    assert_eq!(kind("anon_inode:[io_uring]"), Some(FileKind::Anonymous { name: "io_uring".to_owned() }));
+    assert_eq!(kind("pidfd:[77]"), Some(FileKind::Anonymous { name: "pidfd".to_owned() }));
+    assert_eq!(kind("/dmabuf:"), Some(FileKind::Anonymous { name: "dmabuf".to_owned() }));
+    assert!(matches!(kind("what is this"), Some(FileKind::Unknown { .. })));
 }

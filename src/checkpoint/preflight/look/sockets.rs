@@ -13,18 +13,14 @@ use crate::criu::netns::in_netns;
 /// Those of the `owned` unix sockets whose other end is not among them.
 pub(super) fn external_unix(pid: i32, owned: &HashSet<u64>) -> io::Result<Vec<ExternalUnix>> {
     let all = in_netns(pid, diag::unix_sockets)?;
-    let names: HashMap<u32, &String> = all
-        .iter()
-        .filter_map(|socket| Some((socket.inode, socket.name.as_ref()?)))
-        .collect();
+    let names: HashMap<u32, &String> =
+        all.iter().filter_map(|socket| Some((socket.inode, socket.name.as_ref()?))).collect();
     let mut found: Vec<ExternalUnix> = all
         .iter()
         .filter(|socket| owned.contains(&u64::from(socket.inode)))
         .filter_map(|socket| {
             // 0: connected, not accepted yet; the listening socket's own business.
-            let peer = socket
-                .peer
-                .filter(|peer| *peer != 0 && !owned.contains(&u64::from(*peer)))?;
+            let peer = socket.peer.filter(|peer| *peer != 0 && !owned.contains(&u64::from(*peer)))?;
             Some(ExternalUnix {
                 inode: socket.inode,
                 datagram: i32::from(socket.kind) == libc::SOCK_DGRAM,
@@ -41,10 +37,8 @@ pub(super) fn external_unix(pid: i32, owned: &HashSet<u64>) -> io::Result<Vec<Ex
 
 /// The other end is most often a daemon of the host, in the host's network namespace.
 fn name_by_host(found: &mut [ExternalUnix]) -> io::Result<()> {
-    let host: HashMap<u32, Option<String>> = diag::unix_sockets()?
-        .into_iter()
-        .map(|socket| (socket.inode, socket.name))
-        .collect();
+    let host: HashMap<u32, Option<String>> =
+        diag::unix_sockets()?.into_iter().map(|socket| (socket.inode, socket.name)).collect();
     for socket in found.iter_mut().filter(|socket| socket.peer_name.is_none()) {
         socket.peer_name = host.get(&socket.peer).cloned().flatten();
     }
@@ -54,26 +48,14 @@ fn name_by_host(found: &mut [ExternalUnix]) -> io::Result<()> {
 /// Connections that the container has not accepted yet.
 pub(super) fn waiting(pid: i32, owned: &HashSet<u64>) -> io::Result<Vec<WaitingConnections>> {
     let all = in_netns(pid, diag::listening)?;
-    let busy = all
-        .into_iter()
-        .filter(|socket| socket.waiting > 0 && owned.contains(&socket.inode));
-    Ok(busy
-        .map(|socket| WaitingConnections {
-            port: socket.port,
-            count: socket.waiting,
-        })
-        .collect())
+    let busy = all.into_iter().filter(|socket| socket.waiting > 0 && owned.contains(&socket.inode));
+    Ok(busy.map(|socket| WaitingConnections { port: socket.port, count: socket.waiting }).collect())
 }
 
 /// The container's netlink sockets.
 pub(super) fn netlink(pid: i32, owned: &HashSet<u64>) -> io::Result<Vec<NetlinkSocket>> {
     let text = read_text(&format!("/proc/{pid}/net/netlink"))?;
-    Ok(text
-        .lines()
-        .skip(1)
-        .filter_map(parse_netlink)
-        .filter(|socket| owned.contains(&socket.inode))
-        .collect())
+    Ok(text.lines().skip(1).filter_map(parse_netlink).filter(|socket| owned.contains(&socket.inode)).collect())
 }
 
 /// `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode`
@@ -95,12 +77,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn inode(socket: &impl AsRawFd) -> u64 {
-        status(&PathBuf::from(format!(
-            "/proc/self/fd/{}",
-            socket.as_raw_fd()
-        )))
-        .unwrap()
-        .inode
+        status(&PathBuf::from(format!("/proc/self/fd/{}", socket.as_raw_fd()))).unwrap().inode
     }
 
     fn external(owned: &[u64]) -> Vec<ExternalUnix> {
@@ -113,11 +90,7 @@ mod tests {
         let path = directory.path().join("daemon.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let client = UnixStream::connect(&path).unwrap();
-        assert_eq!(
-            external(&[inode(&client)]),
-            [],
-            "not accepted yet: nobody is on the other side"
-        );
+        assert_eq!(external(&[inode(&client)]), [], "not accepted yet: nobody is on the other side");
         let (server, _) = listener.accept().unwrap();
         let found = external(&[inode(&client)]);
         assert_eq!(found[0].peer_name.as_deref(), path.to_str());
@@ -134,14 +107,7 @@ mod tests {
     #[test]
     fn netlink_lines_are_taken_apart() {
         let line = "00000000b1a2e7f0 15  1234       00000002 832        0        0     2        0        4711";
-        assert_eq!(
-            parse_netlink(line),
-            Some(NetlinkSocket {
-                inode: 4711,
-                protocol: 15,
-                unread: 832
-            })
-        );
+        assert_eq!(parse_netlink(line), Some(NetlinkSocket { inode: 4711, protocol: 15, unread: 832 }));
         assert_eq!(parse_netlink("sk Eth"), None);
     }
 }

@@ -21,31 +21,14 @@ pub(super) fn free(path: &Path) -> io::Result<u64> {
 /// Fills in the sizes of the container's tmpfs mounts and of its writable layer.
 pub(super) fn look(facts: &mut ContainerFacts) {
     let root = format!("/proc/{}/root", facts.engine.init_pid);
-    let given: Vec<&str> = facts
-        .engine
-        .mounts
-        .iter()
-        .map(|mount| mount.destination.as_str())
-        .collect();
+    let given: Vec<&str> = facts.engine.mounts.iter().map(|mount| mount.destination.as_str()).collect();
     // A tmpfs of the host that is bound into the container is not part of its checkpoint.
     let own = facts.mounts.iter().filter(|mount| {
-        let engines = facts
-            .engine
-            .mounts
-            .iter()
-            .find(|given| given.destination == mount.mount_point);
-        mount.file_system == "tmpfs"
-            && mount.root == "/"
-            && engines.is_none_or(|given| given.kind == "tmpfs")
+        let engines = facts.engine.mounts.iter().find(|given| given.destination == mount.mount_point);
+        mount.file_system == "tmpfs" && mount.root == "/" && engines.is_none_or(|given| given.kind == "tmpfs")
     });
-    let own = own.filter(|mount| {
-        !given
-            .iter()
-            .any(|above| is_below(&mount.mount_point, above))
-    });
-    facts.space.tmpfs = own
-        .map(|mount| used(&format!("{root}{}", mount.mount_point)))
-        .sum();
+    let own = own.filter(|mount| !given.iter().any(|above| is_below(&mount.mount_point, above)));
+    facts.space.tmpfs = own.map(|mount| used(&format!("{root}{}", mount.mount_point))).sum();
     if let Some(upper) = upper_directory(&facts.mounts) {
         let counted = directory_bytes(Path::new(&upper));
         facts.space.layer = counted.map(|(bytes, _)| bytes);
@@ -54,25 +37,17 @@ pub(super) fn look(facts: &mut ContainerFacts) {
 }
 
 fn is_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above)
-        .is_some_and(|rest| rest.starts_with('/'))
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn used(path: &str) -> u64 {
-    statvfs(path).map_or(0, |status| {
-        (status.blocks() - status.blocks_free()) * status.fragment_size()
-    })
+    statvfs(path).map_or(0, |status| (status.blocks() - status.blocks_free()) * status.fragment_size())
 }
 
 /// Where an overlay root keeps what the container wrote.
 fn upper_directory(mounts: &[MountFacts]) -> Option<String> {
-    let root = mounts
-        .iter()
-        .rfind(|mount| mount.mount_point == "/" && mount.file_system == "overlay")?;
-    root.options
-        .split(',')
-        .find_map(|option| option.strip_prefix("upperdir="))
-        .map(str::to_owned)
+    let root = mounts.iter().rfind(|mount| mount.mount_point == "/" && mount.file_system == "overlay")?;
+    root.options.split(',').find_map(|option| option.strip_prefix("upperdir=")).map(str::to_owned)
 }
 
 /// Bytes on disk below `directory`, and whether there are more than were counted.

@@ -36,15 +36,7 @@ pub(super) fn status(path: &Path) -> io::Result<Status> {
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     let flags = libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
     // SAFETY: a terminated path and a place for the answer, which both outlive the call.
-    let done = unsafe {
-        libc::statx(
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            flags,
-            libc::STATX_BASIC_STATS,
-            &mut found,
-        )
-    };
+    let done = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_BASIC_STATS, &mut found) };
     if done != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -66,18 +58,10 @@ pub(super) fn socket_protocol(path: &Path) -> io::Result<String> {
     let mut name = [0u8; 64];
     // SAFETY: terminated strings and a buffer of the length that is told.
     let length = unsafe {
-        libc::getxattr(
-            path.as_ptr(),
-            c"system.sockprotoname".as_ptr(),
-            name.as_mut_ptr().cast(),
-            name.len(),
-        )
+        libc::getxattr(path.as_ptr(), c"system.sockprotoname".as_ptr(), name.as_mut_ptr().cast(), name.len())
     };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-    let text = name[..length]
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default();
+    let text = name[..length].split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
@@ -91,11 +75,7 @@ mod tests {
         let null = status(Path::new("/dev/null")).unwrap();
         assert!(null.is(libc::S_IFCHR));
         assert_eq!(null.own_device, (1, 3));
-        assert!(
-            status(Path::new("/proc/self/status"))
-                .unwrap()
-                .is(libc::S_IFREG)
-        );
+        assert!(status(Path::new("/proc/self/status")).unwrap().is(libc::S_IFREG));
         assert!(status(Path::new("/nonexistent")).is_err());
     }
 

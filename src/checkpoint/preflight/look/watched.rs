@@ -37,18 +37,11 @@ pub(in super::super) fn overlay_watches(facts: &ContainerFacts) -> HashSet<u64> 
     });
     let unreachable = |device| {
         facts.mounts.iter().any(|mount| {
-            let exported = mount
-                .options
-                .split(',')
-                .any(|option| option == "nfs_export=on");
+            let exported = mount.options.split(',').any(|option| option == "nfs_export=on");
             mount.device == device && mount.file_system == "overlay" && !exported
         })
     };
-    watches
-        .flatten()
-        .filter(|watch| unreachable(watch.device))
-        .map(|watch| watch.inode)
-        .collect()
+    watches.flatten().filter(|watch| unreachable(watch.device)).map(|watch| watch.inode).collect()
 }
 
 fn search(root: &Path, mut wanted: HashSet<u64>) -> Vec<PathBuf> {
@@ -64,11 +57,7 @@ fn search(root: &Path, mut wanted: HashSet<u64>) -> Vec<PathBuf> {
     let mut seen = 0;
     while let (Some(directory), false) = (left.pop(), wanted.is_empty()) {
         let outside = root.join(directory.strip_prefix("/").unwrap_or(&directory));
-        for entry in fs::read_dir(outside.join(""))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for entry in fs::read_dir(outside.join("")).into_iter().flatten().flatten() {
             seen += 1;
             let Ok(meta) = entry.metadata() else { continue };
             // Directories tell the overlay's own device; other mounts are not its business.
@@ -101,25 +90,15 @@ mod tests {
         let wanted = HashSet::from([inode("srv/app/config"), inode("srv"), u64::MAX]);
         let mut found = search(root.path(), wanted);
         found.sort();
-        assert_eq!(
-            found,
-            [PathBuf::from("/srv"), PathBuf::from("/srv/app/config")]
-        );
+        assert_eq!(found, [PathBuf::from("/srv"), PathBuf::from("/srv/app/config")]);
         assert!(search(Path::new("/nonexistent"), HashSet::from([1])).is_empty());
     }
 
     #[test]
     fn only_watches_on_overlayfs_without_export_count() {
-        let watch = |minor| Watch {
-            device: (0, minor),
-            inode: u64::from(minor),
-            handle_type: 0,
-        };
+        let watch = |minor| Watch { device: (0, minor), inode: u64::from(minor), handle_type: 0 };
         let watches = vec![watch(1), watch(2), watch(3)];
-        let kind = FileKind::Watcher {
-            fanotify: false,
-            watches,
-        };
+        let kind = FileKind::Watcher { fanotify: false, watches };
         let mount = |minor, file_system: &str, options: &str| MountFacts {
             device: (0, minor),
             file_system: file_system.into(),
@@ -127,15 +106,8 @@ mod tests {
             ..MountFacts::default()
         };
         let facts = ContainerFacts {
-            processes: vec![ProcessFacts {
-                files: vec![OpenFile { fd: 3, kind }],
-                ..ProcessFacts::default()
-            }],
-            mounts: vec![
-                mount(1, "overlay", "rw"),
-                mount(2, "overlay", "rw,nfs_export=on"),
-                mount(3, "tmpfs", "rw"),
-            ],
+            processes: vec![ProcessFacts { files: vec![OpenFile { fd: 3, kind }], ..ProcessFacts::default() }],
+            mounts: vec![mount(1, "overlay", "rw"), mount(2, "overlay", "rw,nfs_export=on"), mount(3, "tmpfs", "rw")],
             ..ContainerFacts::default()
         };
         assert_eq!(overlay_watches(&facts), HashSet::from([1]));

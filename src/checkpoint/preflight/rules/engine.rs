@@ -27,21 +27,9 @@ pub(super) fn state(facts: &ContainerFacts) -> Vec<Finding> {
 
 /// The rules on settings.
 pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {
-    let rules: [fn(&ContainerFacts, &Context<'_>) -> Option<Finding>; 9] = [
-        runtime,
-        auto_remove,
-        devices_requested,
-        devices_mapped,
-        privileged,
-        terminal,
-        profile,
-        driver,
-        volumes,
-    ];
-    rules
-        .iter()
-        .filter_map(|rule| rule(facts, context))
-        .collect()
+    let rules: [fn(&ContainerFacts, &Context<'_>) -> Option<Finding>; 9] =
+        [runtime, auto_remove, devices_requested, devices_mapped, privileged, terminal, profile, driver, volumes];
+    rules.iter().filter_map(|rule| rule(facts, context)).collect()
 }
 
 fn runtime(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding> {
@@ -52,9 +40,7 @@ fn runtime(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding> {
     Some(Finding::refuse(
         "engine.runtime",
         &facts.engine.name,
-        format!(
-            "The container runs under the runtime {runtime}, and only runc's containers can be frozen."
-        ),
+        format!("The container runs under the runtime {runtime}, and only runc's containers can be frozen."),
         "Create it anew with the runtime runc.",
     ))
 }
@@ -80,10 +66,7 @@ fn devices_requested(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding>
     Some(Finding::refuse(
         "engine.gpu",
         &facts.engine.name,
-        format!(
-            "The container was given devices ({}), whose state is not in its memory.",
-            requests.join(", ")
-        ),
+        format!("The container was given devices ({}), whose state is not in its memory.", requests.join(", ")),
         "Run it without --gpus, or stop it for the operation.",
     ))
 }
@@ -93,18 +76,11 @@ fn devices_mapped(facts: &ContainerFacts, context: &Context<'_>) -> Option<Findi
     if devices.is_empty() {
         return None;
     }
-    let place = if context.purpose == Purpose::Migrate {
-        "the destination"
-    } else {
-        "this host"
-    };
+    let place = if context.purpose == Purpose::Migrate { "the destination" } else { "this host" };
     Some(Finding::warn(
         "engine.device",
         &facts.engine.name,
-        format!(
-            "The container was given {}; each must be there again on {place}.",
-            devices.join(", ")
-        ),
+        format!("The container was given {}; each must be there again on {place}.", devices.join(", ")),
         "Remove --device where the container does not need it.",
     ))
 }
@@ -142,17 +118,11 @@ fn profile(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding> {
         (false, false) => format!("SELinux label {}", engine.selinux_label),
         (false, true) => return None,
     };
-    let place = if context.purpose == Purpose::Migrate {
-        "the destination"
-    } else {
-        "this host"
-    };
+    let place = if context.purpose == Purpose::Migrate { "the destination" } else { "this host" };
     Some(Finding::warn(
         "engine.lsm",
         &engine.name,
-        format!(
-            "The container runs under the {label}, which must be known on {place} at its restore."
-        ),
+        format!("The container runs under the {label}, which must be known on {place} at its restore."),
         "Load the same policy there beforehand.",
     ))
 }
@@ -167,18 +137,10 @@ fn driver(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding> {
         format!("What the container wrote cannot be told apart under the storage driver {driver}."),
     );
     Some(match context.purpose {
-        Purpose::Migrate => Finding::refuse(
-            "engine.storage",
-            name,
-            reason,
-            "Move Docker to the storage driver overlay2.",
-        ),
-        _ => Finding::warn(
-            "engine.storage",
-            name,
-            reason,
-            "Keep its files as they are until the restore.",
-        ),
+        Purpose::Migrate => {
+            Finding::refuse("engine.storage", name, reason, "Move Docker to the storage driver overlay2.")
+        }
+        _ => Finding::warn("engine.storage", name, reason, "Keep its files as they are until the restore."),
     })
 }
 
@@ -197,10 +159,7 @@ fn volumes(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding> {
     Some(Finding::warn(
         "engine.volume-driver",
         &facts.engine.name,
-        format!(
-            "{which} of the container belong to a driver of its own: {}.",
-            foreign.join(", ")
-        ),
+        format!("{which} of the container belong to a driver of its own: {}.", foreign.join(", ")),
         "Make sure that the driver serves the same content at the restore; it is not copied.",
     ))
 }
@@ -214,34 +173,18 @@ mod tests {
 
     #[test]
     fn only_a_running_or_paused_container_is_frozen() {
-        assert_eq!(
-            warned(|f| f.engine.status = "paused".into()),
-            ["state.paused"]
-        );
-        assert_eq!(
-            refused(|f| f.engine.status = "restarting".into()),
-            ["state.not-running"]
-        );
+        assert_eq!(warned(|f| f.engine.status = "paused".into()), ["state.paused"]);
+        assert_eq!(refused(|f| f.engine.status = "restarting".into()), ["state.not-running"]);
         let stopped = |f: &mut ContainerFacts| {
-            *f = ContainerFacts {
-                engine: facts().engine,
-                ..ContainerFacts::default()
-            };
+            *f = ContainerFacts { engine: facts().engine, ..ContainerFacts::default() };
             f.engine.status = "exited".into();
         };
-        assert_eq!(
-            refused(stopped),
-            ["state.not-running"],
-            "and nothing else is said of it"
-        );
+        assert_eq!(refused(stopped), ["state.not-running"], "and nothing else is said of it");
     }
 
     #[test]
     fn other_runtimes_are_refused() {
-        assert_eq!(
-            refused(|f| f.engine.runtime = "nvidia".into()),
-            ["engine.runtime"]
-        );
+        assert_eq!(refused(|f| f.engine.runtime = "nvidia".into()), ["engine.runtime"]);
         assert!(refused(|f| f.engine.runtime = "io.containerd.runc.v2".into()).is_empty());
     }
 
@@ -249,39 +192,18 @@ mod tests {
     fn rm_is_refused_unless_it_goes_on_running() {
         let rm = |f: &mut ContainerFacts| f.engine.auto_remove = true;
         assert_eq!(found(Purpose::Freeze, rm), [("engine.auto-remove", Refuse)]);
-        assert_eq!(
-            found(Purpose::Migrate, rm),
-            [("engine.auto-remove", Refuse)]
-        );
+        assert_eq!(found(Purpose::Migrate, rm), [("engine.auto-remove", Refuse)]);
         assert_eq!(found(Purpose::LeaveRunning, rm), []);
     }
 
     #[test]
     fn devices_and_privileges_are_told() {
-        assert_eq!(
-            refused(|f| f.engine.device_requests = vec!["nvidia".into()]),
-            ["engine.gpu"]
-        );
-        assert_eq!(
-            warned(|f| f.engine.devices = vec!["/dev/fuse".into()]),
-            ["engine.device"]
-        );
-        assert_eq!(
-            warned(|f| f.engine.privileged = true),
-            ["engine.privileged"]
-        );
-        assert_eq!(
-            warned(|f| f.engine.apparmor_profile = "mine".into()),
-            ["engine.lsm"]
-        );
-        assert_eq!(
-            warned(|f| f.engine.selinux_label = "container_t".into()),
-            ["engine.lsm"]
-        );
-        assert_eq!(
-            warned(|f| (f.engine.tty, f.engine.open_stdin) = (true, true)),
-            ["engine.terminal"]
-        );
+        assert_eq!(refused(|f| f.engine.device_requests = vec!["nvidia".into()]), ["engine.gpu"]);
+        assert_eq!(warned(|f| f.engine.devices = vec!["/dev/fuse".into()]), ["engine.device"]);
+        assert_eq!(warned(|f| f.engine.privileged = true), ["engine.privileged"]);
+        assert_eq!(warned(|f| f.engine.apparmor_profile = "mine".into()), ["engine.lsm"]);
+        assert_eq!(warned(|f| f.engine.selinux_label = "container_t".into()), ["engine.lsm"]);
+        assert_eq!(warned(|f| (f.engine.tty, f.engine.open_stdin) = (true, true)), ["engine.terminal"]);
         assert!(warned(|f| f.engine.tty = true).is_empty());
     }
 
@@ -300,10 +222,7 @@ mod tests {
             destination: "/data".into(),
             ..EngineMount::default()
         };
-        assert_eq!(
-            warned(|f| f.engine.mounts = vec![volume("nfs")]),
-            ["engine.volume-driver"]
-        );
+        assert_eq!(warned(|f| f.engine.mounts = vec![volume("nfs")]), ["engine.volume-driver"]);
         assert!(warned(|f| f.engine.mounts = vec![volume("local")]).is_empty());
     }
 }

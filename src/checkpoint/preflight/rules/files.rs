@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::facts::{
-    ContainerFacts, DeletedFile, DeviceNumber, FileKind, OpenFile, ProcessFacts,
-};
+use super::super::facts::{ContainerFacts, DeletedFile, DeviceNumber, FileKind, OpenFile, ProcessFacts};
 use super::super::{Context, Finding};
 use super::{criu_at_least, process_subject, size};
 use crate::checkpoint::preflight::look::overlay_watches;
@@ -22,8 +20,7 @@ pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Findin
         let mut told = BTreeSet::new();
         for file in &process.files {
             // A thousand descriptors of one kind are one finding.
-            let finding = one(facts, process, file, context)
-                .filter(|finding| told.insert(finding.reason.clone()));
+            let finding = one(facts, process, file, context).filter(|finding| told.insert(finding.reason.clone()));
             found.extend(finding);
         }
     }
@@ -32,36 +29,21 @@ pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Findin
     found
 }
 
-fn one(
-    facts: &ContainerFacts,
-    process: &ProcessFacts,
-    file: &OpenFile,
-    context: &Context<'_>,
-) -> Option<Finding> {
+fn one(facts: &ContainerFacts, process: &ProcessFacts, file: &OpenFile, context: &Context<'_>) -> Option<Finding> {
     let subject = process_subject(facts, process);
     match &file.kind {
         FileKind::Anonymous { name } => anonymous(subject, name, context),
-        FileKind::Device {
-            path,
-            block,
-            major,
-            minor,
-            on,
-        } => {
+        FileKind::Device { path, block, major, minor, on } => {
             let terminal = is_pseudo_terminal(*major).then_some(*on);
             if *block || !is_dumped(*major, *minor) {
                 return Some(device(subject, path));
             }
-            tun(subject.clone(), (*major, *minor))
-                .or_else(|| foreign_terminal(facts, subject, path, terminal))
+            tun(subject.clone(), (*major, *minor)).or_else(|| foreign_terminal(facts, subject, path, terminal))
         }
         FileKind::Unknown { link } => Some(Finding::warn(
             "file.unknown",
             subject,
-            format!(
-                "Descriptor {} is of a kind that is not known here: {link}.",
-                file.fd
-            ),
+            format!("Descriptor {} is of a kind that is not known here: {link}.", file.fd),
             "Try a checkpoint with --leave-running first.",
         )),
         FileKind::Socket { .. } | FileKind::Watcher { .. } | FileKind::Deleted(_) => None,
@@ -114,16 +96,11 @@ fn is_pseudo_terminal(major: u32) -> bool {
 }
 
 fn device(subject: String, path: &str) -> Finding {
-    if ["/dev/nvidia", "/dev/dri/", "/dev/kfd"]
-        .iter()
-        .any(|start| path.starts_with(start))
-    {
+    if ["/dev/nvidia", "/dev/dri/", "/dev/kfd"].iter().any(|start| path.starts_with(start)) {
         return Finding::refuse(
             "file.gpu",
             subject,
-            format!(
-                "The process uses a graphics processor ({path}), whose memory is not part of a checkpoint."
-            ),
+            format!("The process uses a graphics processor ({path}), whose memory is not part of a checkpoint."),
             "Stop the container for the operation.",
         );
     }
@@ -147,12 +124,7 @@ fn tun(subject: String, device: DeviceNumber) -> Option<Finding> {
 }
 
 /// A terminal that lies on no devpts of the container was passed in from outside.
-fn foreign_terminal(
-    facts: &ContainerFacts,
-    subject: String,
-    path: &str,
-    on: Option<DeviceNumber>,
-) -> Option<Finding> {
+fn foreign_terminal(facts: &ContainerFacts, subject: String, path: &str, on: Option<DeviceNumber>) -> Option<Finding> {
     let on = on?;
     if facts.mounts.iter().any(|mount| mount.device == on) {
         return None;
@@ -174,9 +146,7 @@ fn watches(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding> {
     Some(Finding::refuse(
         "file.watch-overlay",
         &facts.engine.name,
-        format!(
-            "The container watches {count} of its files by inotify, which this CRIU cannot find on overlayfs."
-        ),
+        format!("The container watches {count} of its files by inotify, which this CRIU cannot find on overlayfs."),
         "Install CRIU 4.3 or newer, or name the files in its configuration by irmap-scan-path.",
     ))
 }
@@ -220,12 +190,7 @@ mod tests {
     use crate::criu::rpc::Version;
 
     fn with(kind: FileKind) -> impl Fn(&mut ContainerFacts) {
-        move |f| {
-            f.processes[1].files.push(OpenFile {
-                fd: 9,
-                kind: kind.clone(),
-            })
-        }
+        move |f| f.processes[1].files.push(OpenFile { fd: 9, kind: kind.clone() })
     }
 
     fn anonymous(name: &str) -> FileKind {
@@ -233,13 +198,7 @@ mod tests {
     }
 
     fn device(path: &str, major: u32, minor: u32, on: DeviceNumber) -> FileKind {
-        FileKind::Device {
-            path: path.into(),
-            block: false,
-            major,
-            minor,
-            on,
-        }
+        FileKind::Device { path: path.into(), block: false, major, minor, on }
     }
 
     #[test]
@@ -248,15 +207,7 @@ mod tests {
             assert!(refused(with(anonymous(name))).is_empty(), "{name}");
         }
         assert_eq!(refused(with(anonymous("io_uring"))), ["file.io-uring"]);
-        for name in [
-            "bpf-map",
-            "bpf-prog",
-            "perf_event",
-            "userfaultfd",
-            "kvm-vm",
-            "landlock-ruleset",
-            "dmabuf",
-        ] {
+        for name in ["bpf-map", "bpf-prog", "perf_event", "userfaultfd", "kvm-vm", "landlock-ruleset", "dmabuf"] {
             assert_eq!(refused(with(anonymous(name))), ["file.anonymous"], "{name}");
         }
     }
@@ -274,91 +225,43 @@ mod tests {
     #[test]
     fn devices_are_judged_by_number() {
         let inside = (0, 6);
-        for (path, major, minor) in [
-            ("/dev/urandom", 1, 9),
-            ("/dev/tty", 5, 0),
-            ("/dev/ptmx", 5, 2),
-            ("/dev/pts/0", 136, 0),
-        ] {
-            assert!(
-                refused(with(device(path, major, minor, inside))).is_empty(),
-                "{path}"
-            );
+        for (path, major, minor) in
+            [("/dev/urandom", 1, 9), ("/dev/tty", 5, 0), ("/dev/ptmx", 5, 2), ("/dev/pts/0", 136, 0)]
+        {
+            assert!(refused(with(device(path, major, minor, inside))).is_empty(), "{path}");
         }
-        assert_eq!(
-            refused(with(device("/dev/fuse", 10, 229, inside))),
-            ["file.device"]
-        );
-        assert_eq!(
-            refused(with(device("/dev/kvm", 10, 232, inside))),
-            ["file.device"]
-        );
-        assert_eq!(
-            refused(with(device("/dev/nvidia0", 195, 0, inside))),
-            ["file.gpu"]
-        );
-        assert_eq!(
-            refused(with(device("/dev/net/tun", 10, 200, inside))),
-            ["file.tun"]
-        );
-        let block = FileKind::Device {
-            path: "/dev/sda".into(),
-            block: true,
-            major: 8,
-            minor: 0,
-            on: inside,
-        };
+        assert_eq!(refused(with(device("/dev/fuse", 10, 229, inside))), ["file.device"]);
+        assert_eq!(refused(with(device("/dev/kvm", 10, 232, inside))), ["file.device"]);
+        assert_eq!(refused(with(device("/dev/nvidia0", 195, 0, inside))), ["file.gpu"]);
+        assert_eq!(refused(with(device("/dev/net/tun", 10, 200, inside))), ["file.tun"]);
+        let block = FileKind::Device { path: "/dev/sda".into(), block: true, major: 8, minor: 0, on: inside };
         assert_eq!(refused(with(block)), ["file.device"]);
     }
 
     #[test]
     fn a_terminal_must_be_the_containers_own() {
-        assert_eq!(
-            refused(with(device("/dev/pts/3", 136, 3, (0, 99)))),
-            ["file.terminal"]
-        );
+        assert_eq!(refused(with(device("/dev/pts/3", 136, 3, (0, 99)))), ["file.terminal"]);
     }
 
     #[test]
     fn watches_on_overlayfs_need_a_newer_criu_or_their_paths() {
-        let watch = Watch {
-            device: (0, 65),
-            inode: 7,
-            handle_type: 0xf8,
-        };
+        let watch = Watch { device: (0, 65), inode: 7, handle_type: 0xf8 };
         let mut facts = facts();
-        with(FileKind::Watcher {
-            fanotify: false,
-            watches: vec![watch],
-        })(&mut facts);
+        with(FileKind::Watcher { fanotify: false, watches: vec![watch] })(&mut facts);
         let mut host = host_facts();
         let told = context(&host, Purpose::Freeze);
         assert_eq!(container_findings(&facts, &told), []);
-        let untold = Context {
-            irmap_paths: false,
-            ..told
-        };
-        assert_eq!(
-            container_findings(&facts, &untold),
-            [("file.watch-overlay", Severity::Refuse)]
-        );
+        let untold = Context { irmap_paths: false, ..told };
+        assert_eq!(container_findings(&facts, &untold), [("file.watch-overlay", Severity::Refuse)]);
         host.criu = Tool::Version(Version::new(4, 3, 0));
-        let newer = Context {
-            irmap_paths: false,
-            ..context(&host, Purpose::Freeze)
-        };
+        let newer = Context { irmap_paths: false, ..context(&host, Purpose::Freeze) };
         assert_eq!(container_findings(&facts, &newer), []);
     }
 
     #[test]
     fn a_deleted_file_counts_up_to_the_limit() {
-        let file = |bytes| {
-            FileKind::Deleted(DeletedFile {
-                path: "/var/log/a".into(),
-                bytes,
-                ..DeletedFile::default()
-            })
-        };
+        let file =
+            |bytes| FileKind::Deleted(DeletedFile { path: "/var/log/a".into(), bytes, ..DeletedFile::default() });
         assert!(refused(with(file(1 << 30))).is_empty());
         assert_eq!(refused(with(file((1 << 30) + 1))), ["file.deleted"]);
     }
@@ -367,19 +270,9 @@ mod tests {
     fn many_of_one_kind_are_told_once() {
         let many = |f: &mut ContainerFacts| {
             let kind = anonymous("io_uring");
-            f.processes[1].files = (0..1000)
-                .map(|fd| OpenFile {
-                    fd,
-                    kind: kind.clone(),
-                })
-                .collect();
+            f.processes[1].files = (0..1000).map(|fd| OpenFile { fd, kind: kind.clone() }).collect();
         };
         assert_eq!(refused(many), ["file.io-uring"]);
-        assert_eq!(
-            warned(with(FileKind::Unknown {
-                link: "what".into()
-            })),
-            ["file.unknown"]
-        );
+        assert_eq!(warned(with(FileKind::Unknown { link: "what".into() })), ["file.unknown"]);
     }
 }

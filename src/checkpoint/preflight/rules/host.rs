@@ -40,38 +40,24 @@ pub(in super::super) fn judge(facts: &HostFacts) -> Vec<Finding> {
         socket_lists,
         network_lock,
     ];
-    rules
-        .iter()
-        .filter_map(|rule| rule(facts))
-        .chain(freezer(facts))
-        .collect()
+    rules.iter().filter_map(|rule| rule(facts)).chain(freezer(facts)).collect()
 }
 
-fn refuse(
-    code: &'static str,
-    reason: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Option<Finding> {
+fn refuse(code: &'static str, reason: impl Into<String>, remedy: impl Into<String>) -> Option<Finding> {
     Some(Finding::refuse(code, "host", reason, remedy))
 }
 
 fn criu(facts: &HostFacts) -> Option<Finding> {
     match &facts.criu {
-        Tool::Missing => refuse(
-            "criu.missing",
-            "CRIU is not installed.",
-            "Install the package criu, 4.2 or newer.",
-        ),
+        Tool::Missing => refuse("criu.missing", "CRIU is not installed.", "Install the package criu, 4.2 or newer."),
         Tool::Broken(why) => refuse(
             "criu.broken",
             format!("CRIU does not start: {why}."),
             "Install a CRIU that fits this kernel, 4.2 or newer.",
         ),
-        Tool::Version(version) if *version < OLDEST_CRIU => refuse(
-            "criu.old",
-            format!("CRIU {version} is older than {OLDEST_CRIU}."),
-            "Install CRIU 4.2 or newer.",
-        ),
+        Tool::Version(version) if *version < OLDEST_CRIU => {
+            refuse("criu.old", format!("CRIU {version} is older than {OLDEST_CRIU}."), "Install CRIU 4.2 or newer.")
+        }
         Tool::Version(_) => None,
     }
 }
@@ -87,30 +73,20 @@ fn criu_and_kernel(facts: &HostFacts) -> Option<Finding> {
     let (major, minor) = facts.kernel;
     refuse(
         "criu.kernel",
-        format!(
-            "CRIU {version} cannot dump TCP sockets on kernel {major}.{minor}, although `criu check` passes."
-        ),
+        format!("CRIU {version} cannot dump TCP sockets on kernel {major}.{minor}, although `criu check` passes."),
         "Install CRIU 4.2 or newer.",
     )
 }
 
 fn runc(facts: &HostFacts) -> Option<Finding> {
     match &facts.runc {
-        Tool::Missing => refuse(
-            "runc.missing",
-            "runc is not installed.",
-            "Install the package runc.",
-        ),
-        Tool::Broken(why) => refuse(
-            "runc.broken",
-            format!("runc does not start: {why}."),
-            "Repair or reinstall the package runc.",
-        ),
-        Tool::Version(version) if *version < OLDEST_RUNC => refuse(
-            "runc.old",
-            format!("runc {version} is older than {OLDEST_RUNC}."),
-            "Install a newer package runc.",
-        ),
+        Tool::Missing => refuse("runc.missing", "runc is not installed.", "Install the package runc."),
+        Tool::Broken(why) => {
+            refuse("runc.broken", format!("runc does not start: {why}."), "Repair or reinstall the package runc.")
+        }
+        Tool::Version(version) if *version < OLDEST_RUNC => {
+            refuse("runc.old", format!("runc {version} is older than {OLDEST_RUNC}."), "Install a newer package runc.")
+        }
         Tool::Version(_) => None,
     }
 }
@@ -128,11 +104,7 @@ fn interposer(facts: &HostFacts) -> Option<Finding> {
 
 fn capabilities(facts: &HostFacts) -> Option<Finding> {
     let has = |bit: u32| facts.capabilities & (1 << bit) != 0;
-    let lacking: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(bit, _)| !has(*bit))
-        .map(|(_, name)| *name)
-        .collect();
+    let lacking: Vec<&str> = NEEDED.iter().filter(|(bit, _)| !has(*bit)).map(|(_, name)| *name).collect();
     if lacking.is_empty() {
         return None;
     }
@@ -194,27 +166,18 @@ fn socket_lists(facts: &HostFacts) -> Option<Finding> {
     refuse(
         "kernel.diag",
         format!("The kernel cannot list all sockets: {modules} missing."),
-        format!(
-            "Load the modules: modprobe -a {}.",
-            facts.missing_diag.join(" ")
-        ),
+        format!("Load the modules: modprobe -a {}.", facts.missing_diag.join(" ")),
     )
 }
 
 fn network_lock(facts: &HostFacts) -> Option<Finding> {
-    let iptables = facts
-        .network_lock
-        .as_deref()
-        .is_none_or(|method| method == "iptables");
+    let iptables = facts.network_lock.as_deref().is_none_or(|method| method == "iptables");
     if !iptables || facts.missing_iptables.is_empty() {
         return None;
     }
     refuse(
         "criu.network-lock",
-        format!(
-            "CRIU holds packets back by iptables, and {} cannot be found.",
-            facts.missing_iptables.join(", ")
-        ),
+        format!("CRIU holds packets back by iptables, and {} cannot be found.", facts.missing_iptables.join(", ")),
         "Install the package iptables, or write `network-lock nftables` to /etc/criu/runc.conf.",
     )
 }
@@ -241,33 +204,18 @@ mod tests {
         let cases: [(Spoil, &str); 14] = [
             (|f| f.criu = Tool::Missing, "criu.missing"),
             (|f| f.criu = Tool::Broken("vdso".into()), "criu.broken"),
-            (
-                |f| f.criu = Tool::Version(Version::new(3, 15, 0)),
-                "criu.old",
-            ),
+            (|f| f.criu = Tool::Version(Version::new(3, 15, 0)), "criu.old"),
             (|f| f.runc = Tool::Missing, "runc.missing"),
             (|f| f.runc = Tool::Broken("x".into()), "runc.broken"),
-            (
-                |f| f.runc = Tool::Version(Version::new(0, 9, 0)),
-                "runc.old",
-            ),
+            (|f| f.runc = Tool::Version(Version::new(0, 9, 0)), "runc.old"),
             (|f| f.interposer = false, "interposer.missing"),
             (|f| f.capabilities &= !(1 << 21), "host.capabilities"),
             (|f| f.capabilities &= !(1 << 24), "host.resource"),
-            (
-                |f| f.checkpoint_restore = false,
-                "kernel.checkpoint-restore",
-            ),
+            (|f| f.checkpoint_restore = false, "kernel.checkpoint-restore"),
             (|f| f.freezer = false, "kernel.freezer"),
-            (
-                |f| f.tcp_repair_error = Some("Operation not permitted".into()),
-                "kernel.tcp-repair",
-            ),
+            (|f| f.tcp_repair_error = Some("Operation not permitted".into()), "kernel.tcp-repair"),
             (|f| f.missing_diag = vec!["unix_diag".into()], "kernel.diag"),
-            (
-                |f| f.missing_iptables = vec!["iptables-restore".into()],
-                "criu.network-lock",
-            ),
+            (|f| f.missing_iptables = vec!["iptables-restore".into()], "criu.network-lock"),
         ];
         for (spoil, code) in cases {
             assert_eq!(codes(spoil), [code]);
@@ -276,17 +224,12 @@ mod tests {
 
     #[test]
     fn criu_is_judged_together_with_the_kernel() {
-        let pair =
-            |criu: Version, kernel| codes(|f| (f.criu, f.kernel) = (Tool::Version(criu), kernel));
+        let pair = |criu: Version, kernel| codes(|f| (f.criu, f.kernel) = (Tool::Version(criu), kernel));
         assert_eq!(pair(Version::new(4, 1, 1), (6, 16)), ["criu.kernel"]);
         assert_eq!(pair(Version::new(4, 1, 1), (7, 0)), ["criu.kernel"]);
         assert!(pair(Version::new(4, 1, 1), (6, 15)).is_empty());
         assert!(pair(Version::new(4, 2, 0), (7, 0)).is_empty());
-        assert_eq!(
-            pair(Version::new(3, 0, 0), (7, 0)),
-            ["criu.old"],
-            "told once"
-        );
+        assert_eq!(pair(Version::new(3, 0, 0), (7, 0)), ["criu.old"], "told once");
     }
 
     #[test]

@@ -9,15 +9,9 @@ const MUCH_SWAPPED: u64 = 256 << 20;
 
 /// The rules on memory.
 pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {
-    let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 4] =
-        [devices, secret, uprobes, shared];
-    let each = facts
-        .processes
-        .iter()
-        .flat_map(|process| rules.iter().filter_map(|rule| rule(facts, process)));
-    each.chain(huge_pages(facts, context))
-        .chain(swapped(facts))
-        .collect()
+    let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 4] = [devices, secret, uprobes, shared];
+    let each = facts.processes.iter().flat_map(|process| rules.iter().filter_map(|rule| rule(facts, process)));
+    each.chain(huge_pages(facts, context)).chain(swapped(facts)).collect()
 }
 
 fn devices(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
@@ -27,10 +21,7 @@ fn devices(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
     Some(Finding::refuse(
         "memory.device",
         process_subject(facts, process),
-        format!(
-            "The process has devices mapped into its memory: {}.",
-            process.maps.devices.join(", ")
-        ),
+        format!("The process has devices mapped into its memory: {}.", process.maps.devices.join(", ")),
         "Run the program without them, or stop the container for the operation.",
     ))
 }
@@ -66,30 +57,19 @@ fn shared(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
     Some(Finding::refuse(
         "memory.sysv-shared",
         process_subject(facts, process),
-        format!(
-            "The process uses System V shared memory of an IPC namespace that is not its own (--ipc {mode})."
-        ),
+        format!("The process uses System V shared memory of an IPC namespace that is not its own (--ipc {mode})."),
         "Create the container anew with --ipc private.",
     ))
 }
 
 fn huge_pages(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding> {
-    let used = facts
-        .processes
-        .iter()
-        .any(|process| process.maps.huge_pages);
-    let place = if context.purpose == Purpose::Migrate {
-        "the destination"
-    } else {
-        "this host"
-    };
+    let used = facts.processes.iter().any(|process| process.maps.huge_pages);
+    let place = if context.purpose == Purpose::Migrate { "the destination" } else { "this host" };
     used.then(|| {
         Finding::warn(
             "memory.huge-pages",
             &facts.engine.name,
-            format!(
-                "The container uses reserved huge pages, as many of which must be free on {place}."
-            ),
+            format!("The container uses reserved huge pages, as many of which must be free on {place}."),
             "Reserve them beforehand (vm.nr_hugepages).",
         )
     })
@@ -101,10 +81,7 @@ fn swapped(facts: &ContainerFacts) -> Option<Finding> {
         Finding::warn(
             "memory.swapped",
             &facts.engine.name,
-            format!(
-                "{} of the container are swapped out and have to be read back while it is frozen.",
-                size(bytes)
-            ),
+            format!("{} of the container are swapped out and have to be read back while it is frozen.", size(bytes)),
             "Give the host more memory, or expect a longer freeze.",
         )
     })
@@ -117,18 +94,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_back_is_refused() {
-        assert_eq!(
-            refused(|f| f.processes[1].maps.devices = vec!["/dev/nvidia0".into()]),
-            ["memory.device"]
-        );
-        assert_eq!(
-            refused(|f| f.processes[1].maps.secret_memory = true),
-            ["memory.secret"]
-        );
-        assert_eq!(
-            refused(|f| f.processes[1].maps.uprobes = true),
-            ["memory.uprobes"]
-        );
+        assert_eq!(refused(|f| f.processes[1].maps.devices = vec!["/dev/nvidia0".into()]), ["memory.device"]);
+        assert_eq!(refused(|f| f.processes[1].maps.secret_memory = true), ["memory.secret"]);
+        assert_eq!(refused(|f| f.processes[1].maps.uprobes = true), ["memory.uprobes"]);
     }
 
     #[test]
@@ -145,14 +113,8 @@ mod tests {
 
     #[test]
     fn what_takes_longer_or_needs_room_is_told() {
-        assert_eq!(
-            warned(|f| f.processes[1].maps.huge_pages = true),
-            ["memory.huge-pages"]
-        );
-        assert_eq!(
-            warned(|f| f.processes[1].swapped = 1 << 30),
-            ["memory.swapped"]
-        );
+        assert_eq!(warned(|f| f.processes[1].maps.huge_pages = true), ["memory.huge-pages"]);
+        assert_eq!(warned(|f| f.processes[1].swapped = 1 << 30), ["memory.swapped"]);
         assert!(warned(|f| f.processes[1].swapped = 4096).is_empty());
     }
 }

@@ -32,10 +32,7 @@ pub(super) fn container(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Fi
         mounts::judge,
         space::judge,
     ];
-    state
-        .into_iter()
-        .chain(groups.iter().flat_map(|judge| judge(facts, context)))
-        .collect()
+    state.into_iter().chain(groups.iter().flat_map(|judge| judge(facts, context))).collect()
 }
 
 /// How a process is named to people.
@@ -56,29 +53,19 @@ fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 /// `1 connection`, `2 connections`.
 fn count(number: usize, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
-    }
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 #[cfg(test)]
 pub(super) mod testing {
     //! An ordinary container that every rule lets pass, to be spoilt by the tests one way each.
 
-    use super::super::facts::{
-        DeviceNumber, EngineFacts, FileKind, MountFacts, OpenFile, SpaceFacts,
-    };
+    use super::super::facts::{DeviceNumber, EngineFacts, FileKind, MountFacts, OpenFile, SpaceFacts};
     use super::super::{Purpose, Severity};
     use super::*;
 
@@ -96,17 +83,7 @@ pub(super) mod testing {
     }
 
     pub fn process(pid: i32, parent: i32, name: &str) -> ProcessFacts {
-        let kinds = [
-            "pid",
-            "mnt",
-            "net",
-            "user",
-            "ipc",
-            "uts",
-            "cgroup",
-            "time",
-            "pid_for_children",
-        ];
+        let kinds = ["pid", "mnt", "net", "user", "ipc", "uts", "cgroup", "time", "pid_for_children"];
         ProcessFacts {
             pid,
             parent,
@@ -116,10 +93,7 @@ pub(super) mod testing {
             command: vec![format!("/usr/bin/{name}")],
             state: 'S',
             threads: 4,
-            namespaces: kinds
-                .iter()
-                .map(|kind| ((*kind).into(), if *kind == "user" { 1 } else { 5 }))
-                .collect(),
+            namespaces: kinds.iter().map(|kind| ((*kind).into(), if *kind == "user" { 1 } else { 5 })).collect(),
             anonymous: 20 << 20,
             ..ProcessFacts::default()
         }
@@ -127,36 +101,14 @@ pub(super) mod testing {
 
     pub fn facts() -> ContainerFacts {
         let open = |fd, kind| OpenFile { fd, kind };
-        let device = |path: &str, major, minor| FileKind::Device {
-            path: path.into(),
-            block: false,
-            major,
-            minor,
-            on: (0, 6),
-        };
+        let device =
+            |path: &str, major, minor| FileKind::Device { path: path.into(), block: false, major, minor, on: (0, 6) };
         let mut init = process(100, 50, "nginx");
         init.files = vec![
             open(0, device("/dev/null", 1, 3)),
-            open(
-                4,
-                FileKind::Socket {
-                    inode: 7,
-                    protocol: "TCP".into(),
-                },
-            ),
-            open(
-                5,
-                FileKind::Socket {
-                    inode: 8,
-                    protocol: "UNIX-STREAM".into(),
-                },
-            ),
-            open(
-                6,
-                FileKind::Anonymous {
-                    name: "eventpoll".into(),
-                },
-            ),
+            open(4, FileKind::Socket { inode: 7, protocol: "TCP".into() }),
+            open(5, FileKind::Socket { inode: 8, protocol: "UNIX-STREAM".into() }),
+            open(6, FileKind::Anonymous { name: "eventpoll".into() }),
         ];
         ContainerFacts {
             engine: EngineFacts {
@@ -177,12 +129,7 @@ pub(super) mod testing {
                 mount((0, 70), "/dev", "tmpfs"),
                 mount((0, 6), "/dev/pts", "devpts"),
             ],
-            space: SpaceFacts {
-                tmpfs: 4096,
-                layer: Some(1 << 20),
-                layer_partly: false,
-                free: 100 << 30,
-            },
+            space: SpaceFacts { tmpfs: 4096, layer: Some(1 << 20), layer_partly: false, free: 100 << 30 },
             host_user_namespace: 1,
             ..ContainerFacts::default()
         }
@@ -200,30 +147,15 @@ pub(super) mod testing {
     }
 
     pub fn context(host: &HostFacts, purpose: Purpose) -> Context<'_> {
-        Context {
-            host,
-            purpose,
-            group: &[],
-            ghost_limit: 1 << 30,
-            irmap_paths: true,
-        }
+        Context { host, purpose, group: &[], ghost_limit: 1 << 30, irmap_paths: true }
     }
 
-    pub fn container_findings(
-        facts: &ContainerFacts,
-        context: &Context<'_>,
-    ) -> Vec<(&'static str, Severity)> {
-        container(facts, context)
-            .iter()
-            .map(|finding| (finding.code, finding.severity))
-            .collect()
+    pub fn container_findings(facts: &ContainerFacts, context: &Context<'_>) -> Vec<(&'static str, Severity)> {
+        container(facts, context).iter().map(|finding| (finding.code, finding.severity)).collect()
     }
 
     /// Codes and severities of what is found in an ordinary container that was spoilt.
-    pub fn found(
-        purpose: Purpose,
-        spoil: impl FnOnce(&mut ContainerFacts),
-    ) -> Vec<(&'static str, Severity)> {
+    pub fn found(purpose: Purpose, spoil: impl FnOnce(&mut ContainerFacts)) -> Vec<(&'static str, Severity)> {
         let mut facts = facts();
         spoil(&mut facts);
         let host = host_facts();
@@ -232,18 +164,12 @@ pub(super) mod testing {
 
     pub fn refused(spoil: impl FnOnce(&mut ContainerFacts)) -> Vec<&'static str> {
         let found = found(Purpose::Freeze, spoil).into_iter();
-        found
-            .filter(|(_, severity)| *severity == Severity::Refuse)
-            .map(|(code, _)| code)
-            .collect()
+        found.filter(|(_, severity)| *severity == Severity::Refuse).map(|(code, _)| code).collect()
     }
 
     pub fn warned(spoil: impl FnOnce(&mut ContainerFacts)) -> Vec<&'static str> {
         let found = found(Purpose::Freeze, spoil).into_iter();
-        found
-            .filter(|(_, severity)| *severity == Severity::Warn)
-            .map(|(code, _)| code)
-            .collect()
+        found.filter(|(_, severity)| *severity == Severity::Warn).map(|(code, _)| code).collect()
     }
 
     #[test]
@@ -255,13 +181,7 @@ pub(super) mod testing {
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!(
-            (size(17), size(1536), size(5 << 30)),
-            ("17 B".into(), "1.5 KiB".into(), "5.0 GiB".into())
-        );
-        assert_eq!(
-            (count(1, "client"), count(2, "client")),
-            ("1 client".into(), "2 clients".into())
-        );
+        assert_eq!((size(17), size(1536), size(5 << 30)), ("17 B".into(), "1.5 KiB".into(), "5.0 GiB".into()));
+        assert_eq!((count(1, "client"), count(2, "client")), ("1 client".into(), "2 clients".into()));
     }
 }

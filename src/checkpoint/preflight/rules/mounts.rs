@@ -33,16 +33,11 @@ pub(super) fn judge(facts: &ContainerFacts, _: &Context<'_>) -> Vec<Finding> {
 /// Mounts that came into the container otherwise than as one that Docker lists: made inside of it, or lying below
 /// something that was bound into it. runc does not tell CRIU of them.
 fn inside(facts: &ContainerFacts, mount: &MountFacts) -> Option<Finding> {
-    let listed =
-        |given: &&EngineMount| given.destination.trim_end_matches('/') == mount.mount_point;
+    let listed = |given: &&EngineMount| given.destination.trim_end_matches('/') == mount.mount_point;
     if mount.mount_point == "/" || facts.engine.mounts.iter().any(|given| listed(&given)) {
         return None;
     }
-    let below = facts
-        .engine
-        .mounts
-        .iter()
-        .find(|given| is_below(&mount.mount_point, &given.destination));
+    let below = facts.engine.mounts.iter().find(|given| is_below(&mount.mount_point, &given.destination));
     let whole = mount.root == "/";
     let unknown = !MOUNTED_ANEW.contains(&mount.file_system.as_str());
     let (name, at) = (&facts.engine.name, &mount.mount_point);
@@ -71,8 +66,7 @@ fn inside(facts: &ContainerFacts, mount: &MountFacts) -> Option<Finding> {
 }
 
 fn is_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above.trim_end_matches('/'))
-        .is_some_and(|rest| rest.starts_with('/'))
+    path.strip_prefix(above.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn propagation(facts: &ContainerFacts) -> Option<Finding> {
@@ -89,10 +83,7 @@ fn propagation(facts: &ContainerFacts) -> Option<Finding> {
     Some(Finding::warn(
         "mount.propagation",
         &facts.engine.name,
-        format!(
-            "Mounts pass between the host and {}, which the restore does not renew.",
-            shared.join(", ")
-        ),
+        format!("Mounts pass between the host and {}, which the restore does not renew.", shared.join(", ")),
         "Use the propagation rprivate, where the container can do with it.",
     ))
 }
@@ -103,11 +94,7 @@ mod tests {
     use super::*;
 
     fn bind(destination: &str) -> EngineMount {
-        EngineMount {
-            kind: "bind".into(),
-            destination: destination.into(),
-            ..EngineMount::default()
-        }
+        EngineMount { kind: "bind".into(), destination: destination.into(), ..EngineMount::default() }
     }
 
     #[test]
@@ -142,14 +129,8 @@ mod tests {
 
     #[test]
     fn what_was_mounted_inside_is_refused_where_criu_cannot() {
-        assert_eq!(
-            refused(|f| f.mounts.push(mount((7, 0), "/mnt", "ext4"))),
-            ["mount.inside"]
-        );
-        assert_eq!(
-            refused(|f| f.mounts.push(mount((0, 99), "/mnt", "fuse.sshfs"))),
-            ["mount.inside"]
-        );
+        assert_eq!(refused(|f| f.mounts.push(mount((7, 0), "/mnt", "ext4"))), ["mount.inside"]);
+        assert_eq!(refused(|f| f.mounts.push(mount((0, 99), "/mnt", "fuse.sshfs"))), ["mount.inside"]);
         assert!(refused(|f| f.mounts.push(mount((0, 99), "/mnt", "tmpfs"))).is_empty());
     }
 
@@ -157,9 +138,6 @@ mod tests {
     fn propagation_is_told() {
         let mut slave = bind("/data");
         slave.propagation = "rslave".into();
-        assert_eq!(
-            warned(|f| f.engine.mounts = vec![slave]),
-            ["mount.propagation"]
-        );
+        assert_eq!(warned(|f| f.engine.mounts = vec![slave]), ["mount.propagation"]);
     }
 }

@@ -14,10 +14,7 @@ const SEVERAL: [&str; 2] = ["mnt", "net"];
 pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {
     let rules: [fn(&ContainerFacts, &Context<'_>) -> Option<Finding>; 6] =
         [nested, remapped, pid_mode, ipc_mode, uts_mode, network_mode];
-    rules
-        .iter()
-        .filter_map(|rule| rule(facts, context))
-        .collect()
+    rules.iter().filter_map(|rule| rule(facts, context)).collect()
 }
 
 /// Kinds of namespaces that some process of the container has and its first has not.
@@ -25,10 +22,7 @@ fn differing(facts: &ContainerFacts) -> BTreeSet<&str> {
     let Some(init) = facts.init() else {
         return BTreeSet::new();
     };
-    let all = facts
-        .processes
-        .iter()
-        .flat_map(|process| &process.namespaces);
+    let all = facts.processes.iter().flat_map(|process| &process.namespaces);
     all.filter(|(kind, inode)| init.namespaces.get(*kind).is_some_and(|own| own != *inode))
         .map(|(kind, _)| kind.as_str())
         .collect()
@@ -36,10 +30,7 @@ fn differing(facts: &ContainerFacts) -> BTreeSet<&str> {
 
 fn nested(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding> {
     let kinds = differing(facts);
-    let single: Vec<&str> = SINGLE
-        .into_iter()
-        .filter(|kind| kinds.contains(kind))
-        .collect();
+    let single: Vec<&str> = SINGLE.into_iter().filter(|kind| kinds.contains(kind)).collect();
     if !single.is_empty() {
         return Some(Finding::refuse(
             "namespace.nested",
@@ -51,10 +42,7 @@ fn nested(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding> {
             "Freeze what runs inside (Docker in Docker, a browser's sandbox, systemd services) by its own means, or stop the container for the operation.",
         ));
     }
-    let several: Vec<&str> = SEVERAL
-        .into_iter()
-        .filter(|kind| kinds.contains(kind))
-        .collect();
+    let several: Vec<&str> = SEVERAL.into_iter().filter(|kind| kinds.contains(kind)).collect();
     if several.is_empty() {
         return None;
     }
@@ -90,9 +78,7 @@ fn pid_mode(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding> {
     Some(Finding::refuse(
         "namespace.pid-shared",
         &facts.engine.name,
-        format!(
-            "The container shares its process numbers (--pid {mode}), which may be taken at the restore."
-        ),
+        format!("The container shares its process numbers (--pid {mode}), which may be taken at the restore."),
         "Create it anew without --pid.",
     ))
 }
@@ -141,10 +127,7 @@ fn network_mode(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding
     }
     let leader = mode.strip_prefix("container:")?;
     // Docker stores the full id, whatever was typed; people give names and short ids.
-    let along = context
-        .group
-        .iter()
-        .any(|member| !member.is_empty() && leader.starts_with(member.as_str()));
+    let along = context.group.iter().any(|member| !member.is_empty() && leader.starts_with(member.as_str()));
     (!along).then(|| {
         Finding::refuse(
             "network.shared",
@@ -185,30 +168,12 @@ mod tests {
 
     #[test]
     fn shared_namespaces_are_judged() {
-        assert_eq!(
-            refused(|f| f.engine.pid_mode = "host".into()),
-            ["namespace.pid-shared"]
-        );
-        assert_eq!(
-            refused(|f| f.engine.pid_mode = "container:x".into()),
-            ["namespace.pid-shared"]
-        );
-        assert_eq!(
-            refused(|f| f.engine.ipc_mode = "container:x".into()),
-            ["namespace.ipc-shared"]
-        );
-        assert_eq!(
-            warned(|f| f.engine.ipc_mode = "host".into()),
-            ["namespace.ipc-shared"]
-        );
-        assert_eq!(
-            warned(|f| f.engine.uts_mode = "host".into()),
-            ["namespace.uts-shared"]
-        );
-        assert_eq!(
-            refused(|f| f.engine.network_mode = "host".into()),
-            ["network.host"]
-        );
+        assert_eq!(refused(|f| f.engine.pid_mode = "host".into()), ["namespace.pid-shared"]);
+        assert_eq!(refused(|f| f.engine.pid_mode = "container:x".into()), ["namespace.pid-shared"]);
+        assert_eq!(refused(|f| f.engine.ipc_mode = "container:x".into()), ["namespace.ipc-shared"]);
+        assert_eq!(warned(|f| f.engine.ipc_mode = "host".into()), ["namespace.ipc-shared"]);
+        assert_eq!(warned(|f| f.engine.uts_mode = "host".into()), ["namespace.uts-shared"]);
+        assert_eq!(refused(|f| f.engine.network_mode = "host".into()), ["network.host"]);
     }
 
     #[test]
@@ -217,15 +182,9 @@ mod tests {
         facts.engine.network_mode = "container:0011223344".into();
         let host = host_facts();
         let alone = context(&host, Purpose::Freeze);
-        assert_eq!(
-            container_findings(&facts, &alone),
-            [("network.shared", Severity::Refuse)]
-        );
+        assert_eq!(container_findings(&facts, &alone), [("network.shared", Severity::Refuse)]);
         let group = ["00112233".to_owned()];
-        let along = Context {
-            group: &group,
-            ..alone
-        };
+        let along = Context { group: &group, ..alone };
         assert_eq!(container_findings(&facts, &along), []);
     }
 }

@@ -7,18 +7,8 @@ use super::super::{Context, Finding};
 use super::count;
 
 /// Protocols that CRIU dumps, as the kernel names them, without the `v6` or `6` of the newer family.
-const DUMPED: [&str; 10] = [
-    "TCP",
-    "UDP",
-    "UDP-Lite",
-    "UDPLITE",
-    "RAW",
-    "PING",
-    "UNIX",
-    "UNIX-STREAM",
-    "NETLINK",
-    "PACKET",
-];
+const DUMPED: [&str; 10] =
+    ["TCP", "UDP", "UDP-Lite", "UDPLITE", "RAW", "PING", "UNIX", "UNIX-STREAM", "NETLINK", "PACKET"];
 /// Clients named in one finding.
 const NAMED: usize = 5;
 
@@ -42,10 +32,7 @@ fn protocols(facts: &ContainerFacts) -> Vec<Finding> {
             _ => None,
         })
         .collect();
-    used.into_iter()
-        .filter(|protocol| !DUMPED.contains(protocol))
-        .map(|p| protocol(facts, p))
-        .collect()
+    used.into_iter().filter(|protocol| !DUMPED.contains(protocol)).map(|p| protocol(facts, p)).collect()
 }
 
 fn plain(protocol: &str) -> &str {
@@ -72,18 +59,11 @@ fn protocol(facts: &ContainerFacts, protocol: &str) -> Finding {
 
 /// A stream has two ends, and both have to be dumped.
 fn connected_outside(facts: &ContainerFacts) -> Option<Finding> {
-    let streams: Vec<_> = facts
-        .external_unix
-        .iter()
-        .filter(|socket| !socket.datagram)
-        .collect();
+    let streams: Vec<_> = facts.external_unix.iter().filter(|socket| !socket.datagram).collect();
     if streams.is_empty() {
         return None;
     }
-    let names: BTreeSet<&str> = streams
-        .iter()
-        .map(|socket| socket.peer_name.as_deref().unwrap_or("no name"))
-        .collect();
+    let names: BTreeSet<&str> = streams.iter().map(|socket| socket.peer_name.as_deref().unwrap_or("no name")).collect();
     let names = names.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
     Some(Finding::refuse(
         "socket.unix-outside",
@@ -98,35 +78,24 @@ fn connected_outside(facts: &ContainerFacts) -> Option<Finding> {
 
 /// CRIU connects these anew, by name, where there is one.
 fn datagrams_outside(facts: &ContainerFacts) -> Vec<Finding> {
-    let (named, nameless): (Vec<_>, Vec<_>) = facts
-        .external_unix
-        .iter()
-        .filter(|socket| socket.datagram)
-        .partition(|socket| socket.peer_name.is_some());
+    let (named, nameless): (Vec<_>, Vec<_>) =
+        facts.external_unix.iter().filter(|socket| socket.datagram).partition(|socket| socket.peer_name.is_some());
     let mut found = Vec::new();
     if !nameless.is_empty() {
         found.push(Finding::refuse(
             "socket.unix-nameless",
             &facts.engine.name,
-            format!(
-                "{} to somebody outside without a name.",
-                count(nameless.len(), "unix datagram socket leads")
-            ),
+            format!("{} to somebody outside without a name.", count(nameless.len(), "unix datagram socket leads")),
             "Restart the program that made them, or stop the container for the operation.",
         ));
     }
     if !named.is_empty() {
-        let names: BTreeSet<&str> = named
-            .iter()
-            .filter_map(|socket| socket.peer_name.as_deref())
-            .collect();
+        let names: BTreeSet<&str> = named.iter().filter_map(|socket| socket.peer_name.as_deref()).collect();
         let names = names.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
         found.push(Finding::warn(
             "socket.unix-datagram",
             &facts.engine.name,
-            format!(
-                "The container sends to {names} outside of it, and is connected to that name anew."
-            ),
+            format!("The container sends to {names} outside of it, and is connected to that name anew."),
             "Make sure that it is there at the restore.",
         ));
     }
@@ -135,16 +104,15 @@ fn datagrams_outside(facts: &ContainerFacts) -> Vec<Finding> {
 
 /// CRIU fails on a netlink socket that has something to read. Most often somebody reads it a moment later.
 fn unread_netlink(facts: &ContainerFacts) -> Option<Finding> {
-    let unread = facts
-        .netlink
-        .iter()
-        .filter(|socket| socket.unread > 0)
-        .count();
+    let unread = facts.netlink.iter().filter(|socket| socket.unread > 0).count();
     (unread > 0).then(|| {
         Finding::warn(
             "socket.netlink-unread",
             &facts.engine.name,
-            format!("The container has not read what came in on {}, and cannot be dumped until it does.", count(unread, "netlink socket")),
+            format!(
+                "The container has not read what came in on {}, and cannot be dumped until it does.",
+                count(unread, "netlink socket")
+            ),
             "Nothing, if it reads a moment later; else restart the program that does not.",
         )
     })
@@ -190,11 +158,7 @@ fn proxied(facts: &ContainerFacts) -> Vec<Finding> {
 
 /// Merely having Docker's socket mounted is no hindrance; its clients have to bear with an engine that restarts.
 fn engine_socket(facts: &ContainerFacts) -> Option<Finding> {
-    let mounted = facts
-        .engine
-        .mounts
-        .iter()
-        .any(|mount| mount.source.ends_with("/docker.sock"));
+    let mounted = facts.engine.mounts.iter().any(|mount| mount.source.ends_with("/docker.sock"));
     mounted.then(|| {
         Finding::warn(
             "socket.engine",
@@ -215,33 +179,17 @@ mod tests {
 
     fn socket(protocol: &str) -> impl Fn(&mut ContainerFacts) {
         move |f| {
-            let kind = FileKind::Socket {
-                inode: 9,
-                protocol: protocol.into(),
-            };
+            let kind = FileKind::Socket { inode: 9, protocol: protocol.into() };
             f.processes[1].files.push(OpenFile { fd: 9, kind });
         }
     }
 
     #[test]
     fn protocols_are_judged_by_what_criu_dumps() {
-        for protocol in [
-            "TCP",
-            "TCPv6",
-            "UDPv6",
-            "UDPLITEv6",
-            "RAW",
-            "PINGv6",
-            "UNIX",
-            "NETLINK",
-            "PACKET",
-            "",
-        ] {
+        for protocol in ["TCP", "TCPv6", "UDPv6", "UDPLITEv6", "RAW", "PINGv6", "UNIX", "NETLINK", "PACKET", ""] {
             assert!(refused(socket(protocol)).is_empty(), "{protocol}");
         }
-        for protocol in [
-            "SCTP", "SCTPv6", "DCCP", "AF_VSOCK", "ALG", "XDP", "SMC", "TIPC",
-        ] {
+        for protocol in ["SCTP", "SCTPv6", "DCCP", "AF_VSOCK", "ALG", "XDP", "SMC", "TIPC"] {
             assert_eq!(refused(socket(protocol)), ["socket.protocol"], "{protocol}");
         }
         assert_eq!(refused(socket("MPTCP")), ["socket.mptcp"]);
@@ -251,39 +199,20 @@ mod tests {
     #[test]
     fn unix_sockets_that_lead_outside_are_judged_by_kind_and_name() {
         let outside = |datagram, name: Option<&str>| {
-            let socket = ExternalUnix {
-                datagram,
-                peer_name: name.map(str::to_owned),
-                ..ExternalUnix::default()
-            };
+            let socket = ExternalUnix { datagram, peer_name: name.map(str::to_owned), ..ExternalUnix::default() };
             move |f: &mut ContainerFacts| f.external_unix = vec![socket]
         };
-        assert_eq!(
-            refused(outside(false, Some("/run/docker.sock"))),
-            ["socket.unix-outside"]
-        );
+        assert_eq!(refused(outside(false, Some("/run/docker.sock"))), ["socket.unix-outside"]);
         assert_eq!(refused(outside(true, None)), ["socket.unix-nameless"]);
-        assert_eq!(
-            warned(outside(true, Some("/dev/log"))),
-            ["socket.unix-datagram"]
-        );
+        assert_eq!(warned(outside(true, Some("/dev/log"))), ["socket.unix-datagram"]);
     }
 
     #[test]
     fn what_passes_by_itself_is_a_warning() {
-        let netlink = |unread| NetlinkSocket {
-            unread,
-            ..NetlinkSocket::default()
-        };
-        assert_eq!(
-            warned(|f| f.netlink = vec![netlink(0), netlink(8)]),
-            ["socket.netlink-unread"]
-        );
+        let netlink = |unread| NetlinkSocket { unread, ..NetlinkSocket::default() };
+        assert_eq!(warned(|f| f.netlink = vec![netlink(0), netlink(8)]), ["socket.netlink-unread"]);
         assert!(warned(|f| f.netlink = vec![netlink(0)]).is_empty());
-        assert_eq!(
-            warned(|f| f.waiting = vec![WaitingConnections { port: 80, count: 3 }]),
-            ["socket.waiting"]
-        );
+        assert_eq!(warned(|f| f.waiting = vec![WaitingConnections { port: 80, count: 3 }]), ["socket.waiting"]);
     }
 
     #[test]
@@ -293,19 +222,13 @@ mod tests {
             container_port: 80,
             clients: clients.iter().map(|client| (*client).to_owned()).collect(),
         };
-        assert_eq!(
-            warned(|f| f.proxied = vec![port(&["127.0.0.1:5"])]),
-            ["socket.proxied"]
-        );
+        assert_eq!(warned(|f| f.proxied = vec![port(&["127.0.0.1:5"])]), ["socket.proxied"]);
         assert!(warned(|f| f.proxied = vec![port(&[])]).is_empty());
     }
 
     #[test]
     fn the_engines_socket_is_told() {
-        let mount = EngineMount {
-            source: "/var/run/docker.sock".into(),
-            ..EngineMount::default()
-        };
+        let mount = EngineMount { source: "/var/run/docker.sock".into(), ..EngineMount::default() };
         assert_eq!(warned(|f| f.engine.mounts = vec![mount]), ["socket.engine"]);
     }
 }

@@ -8,8 +8,7 @@ use super::process_subject;
 
 /// The rules on processes.
 pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {
-    let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 4] =
-        [traced, zombie, uninterruptible, session];
+    let rules: [fn(&ContainerFacts, &ProcessFacts) -> Option<Finding>; 4] = [traced, zombie, uninterruptible, session];
     let each = facts.processes.iter().flat_map(|process| {
         let ruled = rules.iter().filter_map(move |rule| rule(facts, process));
         ruled.chain(executed(facts, process, context.purpose))
@@ -38,10 +37,7 @@ fn traced(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
     Some(Finding::refuse(
         "process.traced",
         process_subject(facts, process),
-        format!(
-            "The process is traced by process {}, a debugger or strace.",
-            process.tracer
-        ),
+        format!("The process is traced by process {}, a debugger or strace.", process.tracer),
         "End the tracing.",
     ))
 }
@@ -73,8 +69,7 @@ fn uninterruptible(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Fin
 /// CRIU has nobody to make the session anew from when its leader is not in the container. In a nested pid namespace
 /// the number means something else, and that is refused anyway.
 fn session(facts: &ContainerFacts, process: &ProcessFacts) -> Option<Finding> {
-    let own_numbers =
-        facts.init().map(|init| init.namespaces.get("pid")) != Some(process.namespaces.get("pid"));
+    let own_numbers = facts.init().map(|init| init.namespaces.get("pid")) != Some(process.namespaces.get("pid"));
     if process.inner_session != 0 || own_numbers || !descends_from_init(facts, process) {
         return None;
     }
@@ -120,11 +115,7 @@ fn executed(facts: &ContainerFacts, process: &ProcessFacts, purpose: Purpose) ->
 }
 
 fn descends_from_init(facts: &ContainerFacts, process: &ProcessFacts) -> bool {
-    let parents: HashMap<i32, i32> = facts
-        .processes
-        .iter()
-        .map(|other| (other.pid, other.parent))
-        .collect();
+    let parents: HashMap<i32, i32> = facts.processes.iter().map(|other| (other.pid, other.parent)).collect();
     let mut at = process.pid;
     // No tree is deeper than it has members, whatever was read while it changed.
     for _ in 0..=facts.processes.len() {
@@ -148,24 +139,15 @@ mod tests {
     #[test]
     fn states_are_judged() {
         assert_eq!(refused(|f| f.processes[1].tracer = 9), ["process.traced"]);
-        assert_eq!(
-            warned(|f| f.processes[1].state = 'D'),
-            ["process.uninterruptible"]
-        );
+        assert_eq!(warned(|f| f.processes[1].state = 'D'), ["process.uninterruptible"]);
         assert!(refused(|f| (f.processes[1].state, f.processes[1].threads) = ('Z', 1)).is_empty());
-        assert_eq!(
-            refused(|f| (f.processes[1].state, f.processes[1].threads) = ('Z', 2)),
-            ["process.zombie-threads"]
-        );
+        assert_eq!(refused(|f| (f.processes[1].state, f.processes[1].threads) = ('Z', 2)), ["process.zombie-threads"]);
         assert!(refused(|f| f.processes[1].state = 'T').is_empty());
     }
 
     #[test]
     fn a_session_from_outside_is_refused() {
-        assert_eq!(
-            refused(|f| f.processes[1].inner_session = 0),
-            ["process.session"]
-        );
+        assert_eq!(refused(|f| f.processes[1].inner_session = 0), ["process.session"]);
     }
 
     #[test]
@@ -175,10 +157,7 @@ mod tests {
             f.processes.push(process(201, 200, "top"));
         };
         assert_eq!(refused(exec), ["process.exec"]);
-        assert_eq!(
-            found(Purpose::LeaveRunning, exec),
-            [("process.exec", Severity::Warn)]
-        );
+        assert_eq!(found(Purpose::LeaveRunning, exec), [("process.exec", Severity::Warn)]);
     }
 
     #[test]

@@ -14,24 +14,14 @@ const BY_PROCESS: u64 = 256 << 10;
 
 /// The rules on space.
 pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {
-    room(facts)
-        .into_iter()
-        .chain(layer(facts, context))
-        .collect()
+    room(facts).into_iter().chain(layer(facts, context)).collect()
 }
 
 /// Upper bound of what the checkpoint takes. Shared memory counts with every process that has it.
 fn needed(facts: &ContainerFacts) -> u64 {
-    let by_process = facts
-        .processes
-        .iter()
-        .map(|p| p.anonymous + p.shared + p.swapped + BY_PROCESS);
-    let deleted: BTreeMap<_, _> = deleted_files(facts)
-        .map(|file| ((file.device, file.inode), file.bytes))
-        .collect();
-    let parts = by_process
-        .chain(deleted.into_values())
-        .chain([facts.space.tmpfs, facts.space.layer.unwrap_or(0)]);
+    let by_process = facts.processes.iter().map(|p| p.anonymous + p.shared + p.swapped + BY_PROCESS);
+    let deleted: BTreeMap<_, _> = deleted_files(facts).map(|file| ((file.device, file.inode), file.bytes)).collect();
+    let parts = by_process.chain(deleted.into_values()).chain([facts.space.tmpfs, facts.space.layer.unwrap_or(0)]);
     parts.fold(0, u64::saturating_add)
 }
 
@@ -88,26 +78,16 @@ mod tests {
         let with = |free| refused(|f| f.space.free = free);
         assert_eq!(with(64 << 20), ["space.store"]);
         assert!(with(1 << 30).is_empty());
-        assert_eq!(
-            refused(|f| f.processes[1].anonymous = u64::MAX / 2),
-            ["space.store"]
-        );
+        assert_eq!(refused(|f| f.processes[1].anonymous = u64::MAX / 2), ["space.store"]);
     }
 
     #[test]
     fn a_deleted_file_of_two_processes_counts_once() {
-        let file = DeletedFile {
-            bytes: 1 << 20,
-            inode: 7,
-            ..DeletedFile::default()
-        };
+        let file = DeletedFile { bytes: 1 << 20, inode: 7, ..DeletedFile::default() };
         let mut facts = facts();
         let before = needed(&facts);
         for process in &mut facts.processes {
-            process.files.push(OpenFile {
-                fd: 9,
-                kind: FileKind::Deleted(file.clone()),
-            });
+            process.files.push(OpenFile { fd: 9, kind: FileKind::Deleted(file.clone()) });
         }
         assert_eq!(needed(&facts) - before, 1 << 20);
     }
@@ -117,9 +97,6 @@ mod tests {
         let hidden = |f: &mut ContainerFacts| f.space.layer = None;
         assert_eq!(found(Purpose::Migrate, hidden), [("space.layer", Refuse)]);
         assert_eq!(found(Purpose::Freeze, hidden), [("space.layer", Warn)]);
-        assert_eq!(
-            warned(|f| f.space.layer_partly = true),
-            ["space.layer-partly"]
-        );
+        assert_eq!(warned(|f| f.space.layer_partly = true), ["space.layer-partly"]);
     }
 }
