@@ -32,6 +32,7 @@ pub mod retention;
 pub mod staging;
 pub mod verify;
 
+mod ahead;
 mod fsync;
 mod tree;
 #[cfg(test)]
