@@ -75,16 +75,24 @@ fn check(path: &str) -> Result<(), PathFault> {
     }
     let depth = path.split('/').count();
     if depth > MAX_PATH_DEPTH {
-        return Err(PathFault::TooDeep { path: path.into(), depth });
+        return Err(PathFault::TooDeep {
+            path: path.into(),
+            depth,
+        });
     }
     match path.split('/').find(|component| !is_plain(component)) {
-        Some(component) => Err(PathFault::Component { path: path.into(), component: component.into() }),
+        Some(component) => Err(PathFault::Component {
+            path: path.into(),
+            component: component.into(),
+        }),
         None => Ok(()),
     }
 }
 
 fn is_plain(component: &str) -> bool {
-    !matches!(component, "" | "." | "..") && component.len() <= MAX_COMPONENT_BYTES && !component.contains('\0')
+    !matches!(component, "" | "." | "..")
+        && component.len() <= MAX_COMPONENT_BYTES
+        && !component.contains('\0')
 }
 
 impl fmt::Display for RelPath {
@@ -158,11 +166,15 @@ impl FromStr for Digest {
     type Err = DigestFault;
 
     fn from_str(text: &str) -> Result<Self, DigestFault> {
-        let fault = || DigestFault { text: text.chars().take(80).collect() };
+        let fault = || DigestFault {
+            text: text.chars().take(80).collect(),
+        };
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(fault());
         }
-        blake3::Hash::from_hex(text).map(Self::from).map_err(|_| fault())
+        blake3::Hash::from_hex(text)
+            .map(Self::from)
+            .map_err(|_| fault())
     }
 }
 
@@ -174,7 +186,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -197,12 +211,26 @@ mod tests {
 
     #[test]
     fn paths_that_leave_their_directory_are_refused() {
-        for bad in ["", "/", "/etc/passwd", "a//b", "a/", ".", "..", "a/../b", "./a", "a\0b"] {
+        for bad in [
+            "",
+            "/",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            ".",
+            "..",
+            "a/../b",
+            "./a",
+            "a\0b",
+        ] {
             assert!(RelPath::new(bad).is_err(), "{bad:?}");
         }
         assert!(RelPath::new("a/".repeat(MAX_PATH_DEPTH) + "b").is_err());
         assert!(RelPath::new("a".repeat(256)).is_err());
-        assert_eq!(RelPath::new("pre/1/pages-1.img").unwrap().file_name(), "pages-1.img");
+        assert_eq!(
+            RelPath::new("pre/1/pages-1.img").unwrap().file_name(),
+            "pages-1.img"
+        );
     }
 
     #[test]

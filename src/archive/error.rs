@@ -45,7 +45,11 @@ pub enum ArchiveError {
     UnexpectedMember { member: String, offset: u64 },
     /// A member where another was due.
     #[error("member {member:?} at offset {offset} in place of {expected:?}")]
-    OutOfOrder { member: String, offset: u64, expected: String },
+    OutOfOrder {
+        member: String,
+        offset: u64,
+        expected: String,
+    },
     /// The same member again.
     #[error("member {member:?} at offset {offset} is there a second time")]
     DuplicateMember { member: String, offset: u64 },
@@ -57,13 +61,25 @@ pub enum ArchiveError {
     MissingMember { member: String },
     /// A file that is longer or shorter than announced.
     #[error("{member:?} has {found} bytes instead of {expected}")]
-    Length { member: String, expected: u64, found: u64 },
+    Length {
+        member: String,
+        expected: u64,
+        found: u64,
+    },
     /// A file with other contents than announced.
     #[error("{member:?} has digest {found} instead of {expected}")]
-    Digest { member: String, expected: Digest, found: Digest },
+    Digest {
+        member: String,
+        expected: Digest,
+        found: Digest,
+    },
     /// A member whose metadata cannot be.
     #[error("member {member:?} at offset {offset}: {fault}")]
-    Member { member: String, offset: u64, fault: &'static str },
+    Member {
+        member: String,
+        offset: u64,
+        fault: &'static str,
+    },
     /// A directory that should be empty is not.
     #[error("{path:?} is not empty")]
     NotEmpty { path: PathBuf },
@@ -79,6 +95,10 @@ impl ArchiveError {
     /// An error about a file of ours, for `map_err`.
     pub(crate) fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::File { operation, path, source }
+        move |source| Self::File {
+            operation,
+            path,
+            source,
+        }
     }
 }

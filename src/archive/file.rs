@@ -62,11 +62,16 @@ impl Copy<'_> {
         let mut buffer = vec![0; CHUNK];
         let mut done = 0;
         loop {
-            if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            if self
+                .cancel
+                .is_some_and(|cancel| cancel.load(Ordering::Relaxed))
+            {
                 return Err(ArchiveError::Cancelled);
             }
             // One byte more than is due shows a file that is too long.
-            let want = (self.entry.length - done).saturating_add(1).min(CHUNK as u64) as usize;
+            let want = (self.entry.length - done)
+                .saturating_add(1)
+                .min(CHUNK as u64) as usize;
             let count = match fill(input, &mut buffer[..want]) {
                 Ok(count) => count,
                 Err(error) => return Err(in_fault(error)),
@@ -87,10 +92,18 @@ impl Copy<'_> {
     fn check(&self, found: u64, digest: Digest) -> Result<(), ArchiveError> {
         let member = || self.entry.path.to_string();
         if found != self.entry.length {
-            return Err(ArchiveError::Length { member: member(), expected: self.entry.length, found });
+            return Err(ArchiveError::Length {
+                member: member(),
+                expected: self.entry.length,
+                found,
+            });
         }
         if digest != self.entry.blake3 {
-            return Err(ArchiveError::Digest { member: member(), expected: self.entry.blake3, found: digest });
+            return Err(ArchiveError::Digest {
+                member: member(),
+                expected: self.entry.blake3,
+                found: digest,
+            });
         }
         Ok(())
     }

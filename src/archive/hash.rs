@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{
+    ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+};
 
 use super::Progress;
 use super::entry::Digest;
@@ -60,7 +62,11 @@ pub fn all_cores() -> NonZeroUsize {
 /// Digests of `jobs`, in their order, by `threads` threads. `progress` is told the bytes done since its last call.
 ///
 /// Memory is bounded by the number of threads and 32 bytes a segment (8 MiB) of files that really are that long.
-pub fn hash_files(jobs: &[HashJob], threads: NonZeroUsize, progress: Progress<'_>) -> Vec<Result<Digest, HashFault>> {
+pub fn hash_files(
+    jobs: &[HashJob],
+    threads: NonZeroUsize,
+    progress: Progress<'_>,
+) -> Vec<Result<Digest, HashFault>> {
     let slots: Vec<Slot> = jobs.iter().map(Slot::new).collect();
     let queue: Vec<(usize, u64)> = slots
         .iter()
@@ -85,8 +91,13 @@ pub fn hash_files(jobs: &[HashJob], threads: NonZeroUsize, progress: Progress<'_
 
 /// The digest of one file that must have `length` bytes.
 pub fn hash_file(path: &Path, length: u64) -> Result<Digest, HashFault> {
-    let job = HashJob { path: path.to_owned(), length };
-    hash_files(&[job], all_cores(), &|_| ()).pop().unwrap_or(Err(HashFault::Missing))
+    let job = HashJob {
+        path: path.to_owned(),
+        length,
+    };
+    hash_files(&[job], all_cores(), &|_| ())
+        .pop()
+        .unwrap_or(Err(HashFault::Missing))
 }
 
 /// One file on its way.
@@ -113,7 +124,14 @@ impl<'a> Slot<'a> {
             Ok(()) => (job.length.div_ceil(SEGMENT).max(1), None),
             Err(fault) => (0, Some(Err(fault))),
         };
-        Self { job, segments, state: Mutex::new(State { result, ..State::default() }) }
+        Self {
+            job,
+            segments,
+            state: Mutex::new(State {
+                result,
+                ..State::default()
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -124,13 +142,17 @@ impl<'a> Slot<'a> {
         if self.lock().result.is_some() {
             return;
         }
-        let outcome = self.file().and_then(|file| self.read_segment(&file, segment, buffer, progress));
+        let outcome = self
+            .file()
+            .and_then(|file| self.read_segment(&file, segment, buffer, progress));
         let mut state = self.lock();
         match outcome {
             Ok(Hashed::Whole(digest)) => state.result = Some(Ok(digest)),
             Ok(Hashed::Part(value)) => {
                 // Only as many as the file has, whose real length was looked at.
-                state.values.resize(self.segments as usize, ChainingValue::default());
+                state
+                    .values
+                    .resize(self.segments as usize, ChainingValue::default());
                 state.values[segment as usize] = value;
                 state.done += 1;
                 if state.done == self.segments {
@@ -177,7 +199,10 @@ impl<'a> Slot<'a> {
             let want = (end - at).min(buffer.len() as u64) as usize;
             let got = read_at(file, &mut buffer[..want], at).map_err(HashFault::Read)?;
             if got == 0 {
-                return Err(HashFault::Length { expected: self.job.length, found: at });
+                return Err(HashFault::Length {
+                    expected: self.job.length,
+                    found: at,
+                });
             }
             hasher.update(&buffer[..got]);
             progress(got as u64);
@@ -190,7 +215,10 @@ impl<'a> Slot<'a> {
     }
 
     fn into_digest(self) -> Result<Digest, HashFault> {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let state = self
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         state.result.unwrap_or(Err(HashFault::Missing))
     }
 }
@@ -206,7 +234,10 @@ fn check(job: &HashJob) -> Result<(), HashFault> {
         return Err(HashFault::NotRegular);
     }
     if metadata.len() != job.length {
-        return Err(HashFault::Length { expected: job.length, found: metadata.len() });
+        return Err(HashFault::Length {
+            expected: job.length,
+            found: metadata.len(),
+        });
     }
     Ok(())
 }
@@ -251,23 +282,41 @@ mod tests {
 
     fn job(dir: &Path, name: &str, bytes: &[u8]) -> HashJob {
         fs::write(dir.join(name), bytes).unwrap();
-        HashJob { path: dir.join(name), length: bytes.len() as u64 }
+        HashJob {
+            path: dir.join(name),
+            length: bytes.len() as u64,
+        }
     }
 
     #[test]
     fn segments_merge_into_the_plain_digest() {
         let dir = tempfile::tempdir().unwrap();
-        let lengths = [0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT, 3 * SEGMENT + 7, 5 * SEGMENT];
+        let lengths = [
+            0,
+            1,
+            SEGMENT - 1,
+            SEGMENT,
+            SEGMENT + 1,
+            2 * SEGMENT,
+            3 * SEGMENT + 7,
+            5 * SEGMENT,
+        ];
         let bytes: Vec<u8> = (0..5 * SEGMENT).map(|i| (i % 251) as u8).collect();
-        let jobs: Vec<_> =
-            lengths.iter().map(|length| job(dir.path(), &length.to_string(), &bytes[..*length as usize])).collect();
+        let jobs: Vec<_> = lengths
+            .iter()
+            .map(|length| job(dir.path(), &length.to_string(), &bytes[..*length as usize]))
+            .collect();
         let seen = AtomicU64::new(0);
         let progress = |n| {
             seen.fetch_add(n, Ordering::Relaxed);
         };
         let digests = hash_files(&jobs, NonZeroUsize::new(3).unwrap(), &progress);
         for (length, digest) in lengths.iter().zip(digests) {
-            assert_eq!(digest.unwrap(), Digest::of(&bytes[..*length as usize]), "{length}");
+            assert_eq!(
+                digest.unwrap(),
+                Digest::of(&bytes[..*length as usize]),
+                "{length}"
+            );
         }
         assert_eq!(seen.into_inner(), lengths.iter().sum::<u64>());
     }
@@ -278,9 +327,15 @@ mod tests {
         let good = job(dir.path(), "good", b"good");
         let mut long = job(dir.path(), "long", b"long");
         long.length = u64::MAX;
-        let missing = HashJob { path: dir.path().join("missing"), length: 1 };
+        let missing = HashJob {
+            path: dir.path().join("missing"),
+            length: 1,
+        };
         std::os::unix::fs::symlink("good", dir.path().join("link")).unwrap();
-        let link = HashJob { path: dir.path().join("link"), length: 4 };
+        let link = HashJob {
+            path: dir.path().join("link"),
+            length: 4,
+        };
         let found = hash_files(&[missing, long, link, good], all_cores(), &|_| ());
         assert!(matches!(found[0], Err(HashFault::Missing)));
         assert!(matches!(found[1], Err(HashFault::Length { found: 4, .. })));

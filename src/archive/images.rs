@@ -30,7 +30,10 @@ pub struct Compression {
 
 impl Default for Compression {
     fn default() -> Self {
-        Self { level: zstd::DEFAULT_COMPRESSION_LEVEL, threads: super::hash::all_cores() }
+        Self {
+            level: zstd::DEFAULT_COMPRESSION_LEVEL,
+            threads: super::hash::all_cores(),
+        }
     }
 }
 
@@ -56,7 +59,8 @@ pub fn pack<W: Write>(
 ) -> Result<W, ArchiveError> {
     let mut tar = TarWriter::new(encoder(out, compression)?);
     for entry in entries {
-        tar.member(&Meta::plain_file(entry.path.as_str()), entry.length).map_err(ArchiveError::Compress)?;
+        tar.member(&Meta::plain_file(entry.path.as_str()), entry.length)
+            .map_err(ArchiveError::Compress)?;
         copy_in(&entry.path.below(dir), entry, &mut tar, watch)?;
     }
     let encoder = tar.finish().map_err(ArchiveError::Compress)?;
@@ -76,20 +80,41 @@ pub fn pack_file<W: Write>(
     encoder.finish().map_err(ArchiveError::Compress)
 }
 
-fn encoder<W: Write>(out: W, compression: Compression) -> Result<zstd::Encoder<'static, W>, ArchiveError> {
+fn encoder<W: Write>(
+    out: W,
+    compression: Compression,
+) -> Result<zstd::Encoder<'static, W>, ArchiveError> {
     let setup = || {
         let mut encoder = zstd::Encoder::new(out, compression.level)?;
         encoder.include_checksum(true)?;
-        encoder.multithread(u32::try_from(compression.threads.get()).unwrap_or(u32::MAX).min(256))?;
+        encoder.multithread(
+            u32::try_from(compression.threads.get())
+                .unwrap_or(u32::MAX)
+                .min(256),
+        )?;
         Ok(encoder)
     };
     setup().map_err(ArchiveError::Compress)
 }
 
-fn copy_in(path: &Path, entry: &FileEntry, out: &mut impl Write, watch: Watch<'_>) -> Result<(), ArchiveError> {
+fn copy_in(
+    path: &Path,
+    entry: &FileEntry,
+    out: &mut impl Write,
+    watch: Watch<'_>,
+) -> Result<(), ArchiveError> {
     let mut input = file::open(path)?;
-    let copy = Copy { entry, progress: watch.progress, cancel: Some(watch.cancel) };
-    copy.run(&mut input, ArchiveError::file("read", path), out, ArchiveError::Compress)
+    let copy = Copy {
+        entry,
+        progress: watch.progress,
+        cancel: Some(watch.cancel),
+    };
+    copy.run(
+        &mut input,
+        ArchiveError::file("read", path),
+        out,
+        ArchiveError::Compress,
+    )
 }
 
 /// Decompresses a tar written by [`pack`], compares every member with `entries`, and writes it below `dest`,
@@ -105,29 +130,50 @@ pub fn unpack<R: Read + Send>(
 ) -> Result<(), ArchiveError> {
     let decoder = decoder(input)?;
     match dest {
-        None => with_prefetch(decoder, |input| unpack_members(input, entries, None, progress)),
+        None => with_prefetch(decoder, |input| {
+            unpack_members(input, entries, None, progress)
+        }),
         Some(dir) => into_fresh_dir(dir, || {
-            with_prefetch(decoder, |input| unpack_members(input, entries, Some(dir), progress))
+            with_prefetch(decoder, |input| {
+                unpack_members(input, entries, Some(dir), progress)
+            })
         }),
     }
 }
 
 /// Copies `entries`, which lie below `from`, to the same places below `dest`, and compares them on the way. `dest` is
 /// treated as by [`unpack`].
-pub fn copy(from: &Path, entries: &[FileEntry], dest: &Path, progress: Progress<'_>) -> Result<(), ArchiveError> {
+pub fn copy(
+    from: &Path,
+    entries: &[FileEntry],
+    dest: &Path,
+    progress: Progress<'_>,
+) -> Result<(), ArchiveError> {
     into_fresh_dir(dest, || {
         entries.iter().try_for_each(|entry| {
             let path = entry.path.below(from);
             let mut input = file::open(&path)?;
-            copy_out(&mut input, entry, Some(&entry.path.below(dest)), ArchiveError::file("read", &path), progress)
+            copy_out(
+                &mut input,
+                entry,
+                Some(&entry.path.below(dest)),
+                ArchiveError::file("read", &path),
+                progress,
+            )
         })
     })
 }
 
 /// Makes `dir` for its owner alone, has `fill` fill it, and removes it when that fails.
-fn into_fresh_dir(dir: &Path, fill: impl FnOnce() -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
+fn into_fresh_dir(
+    dir: &Path,
+    fill: impl FnOnce() -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
     // Not `create_dir_all`: the directory must be fresh, so that nothing in it can be a trap or be mixed in.
-    std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(ArchiveError::file("create directory", dir))?;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(dir)
+        .map_err(ArchiveError::file("create directory", dir))?;
     let outcome = fill();
     if outcome.is_err() {
         // The first error is the one that says what happened.
@@ -144,16 +190,24 @@ fn unpack_members(
 ) -> Result<(), ArchiveError> {
     let mut tar = TarReader::new(input);
     // Whether each listed file has come.
-    let mut pending: HashMap<&[u8], (&FileEntry, bool)> =
-        entries.iter().map(|entry| (entry.path.as_str().as_bytes(), (entry, false))).collect();
+    let mut pending: HashMap<&[u8], (&FileEntry, bool)> = entries
+        .iter()
+        .map(|entry| (entry.path.as_str().as_bytes(), (entry, false)))
+        .collect();
     while let Some(member) = tar.next_member()? {
         let entry = announced(&member, &mut pending)?;
         let path = dest.map(|dir| entry.path.below(dir));
         copy_out(&mut tar, entry, path.as_deref(), damaged(entry), progress)?;
     }
     tar.finish()?;
-    match entries.iter().find(|entry| pending.get(entry.path.as_str().as_bytes()).is_none_or(|(_, seen)| !seen)) {
-        Some(entry) => Err(ArchiveError::MissingMember { member: entry.path.to_string() }),
+    match entries.iter().find(|entry| {
+        pending
+            .get(entry.path.as_str().as_bytes())
+            .is_none_or(|(_, seen)| !seen)
+    }) {
+        Some(entry) => Err(ArchiveError::MissingMember {
+            member: entry.path.to_string(),
+        }),
         None => Ok(()),
     }
 }
@@ -164,16 +218,29 @@ fn announced<'a>(
 ) -> Result<&'a FileEntry, ArchiveError> {
     let (name, offset) = (member.meta.display_path(), member.offset);
     let Some((entry, seen)) = pending.get_mut(member.meta.path.as_slice()) else {
-        return Err(ArchiveError::UnexpectedMember { member: name, offset });
+        return Err(ArchiveError::UnexpectedMember {
+            member: name,
+            offset,
+        });
     };
     if std::mem::replace(seen, true) {
-        return Err(ArchiveError::DuplicateMember { member: name, offset });
+        return Err(ArchiveError::DuplicateMember {
+            member: name,
+            offset,
+        });
     }
     if member.meta.kind != Kind::File || member.segments.is_some() {
-        return Err(ArchiveError::NotRegular { member: name, offset });
+        return Err(ArchiveError::NotRegular {
+            member: name,
+            offset,
+        });
     }
     if member.length != entry.length {
-        return Err(ArchiveError::Length { member: name, expected: entry.length, found: member.length });
+        return Err(ArchiveError::Length {
+            member: name,
+            expected: entry.length,
+            found: member.length,
+        });
     }
     Ok(entry)
 }
@@ -187,8 +254,16 @@ pub fn unpack_file<R: Read + Send>(
     progress: Progress<'_>,
 ) -> Result<(), ArchiveError> {
     let decoder = decoder(input)?;
-    let outcome = with_prefetch(decoder, |input| copy_out(input, entry, dest, damaged(entry), progress));
-    let exists = matches!(&outcome, Err(ArchiveError::File { operation: "create", .. }));
+    let outcome = with_prefetch(decoder, |input| {
+        copy_out(input, entry, dest, damaged(entry), progress)
+    });
+    let exists = matches!(
+        &outcome,
+        Err(ArchiveError::File {
+            operation: "create",
+            ..
+        })
+    );
     if let (Err(_), Some(path), false) = (&outcome, dest, exists) {
         let _ = std::fs::remove_file(path);
     }
@@ -197,12 +272,18 @@ pub fn unpack_file<R: Read + Send>(
 
 /// A reader of decompressed data. zstd's own limit on the window (128 MiB) bounds its memory.
 pub fn decoder<R: Read>(input: R) -> Result<impl Read + use<R>, ArchiveError> {
-    let fault = |source| ArchiveError::Decompress { what: "the stream".into(), source };
+    let fault = |source| ArchiveError::Decompress {
+        what: "the stream".into(),
+        source,
+    };
     zstd::Decoder::new(input).map_err(fault)
 }
 
 fn damaged(entry: &FileEntry) -> impl FnOnce(io::Error) -> ArchiveError {
-    |source| ArchiveError::Decompress { what: entry.path.to_string(), source }
+    |source| ArchiveError::Decompress {
+        what: entry.path.to_string(),
+        source,
+    }
 }
 
 fn copy_out(
@@ -212,7 +293,11 @@ fn copy_out(
     in_fault: impl FnOnce(io::Error) -> ArchiveError,
     progress: Progress<'_>,
 ) -> Result<(), ArchiveError> {
-    let copy = Copy { entry, progress, cancel: None };
+    let copy = Copy {
+        entry,
+        progress,
+        cancel: None,
+    };
     let Some(path) = dest else {
         return copy.run(input, in_fault, &mut io::sink(), ArchiveError::Write);
     };
@@ -226,146 +311,4 @@ fn copy_out(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::archive::entry::{Digest, RelPath};
-    use proptest::collection::{btree_map, vec};
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-    use std::fs;
-    use tempfile::TempDir;
-
-    static GO: AtomicBool = AtomicBool::new(false);
-
-    fn watch(cancel: &AtomicBool) -> Watch<'_> {
-        Watch { progress: &|_| (), cancel }
-    }
-
-    fn directory(files: &BTreeMap<String, Vec<u8>>) -> (TempDir, Vec<FileEntry>) {
-        let dir = tempfile::tempdir().unwrap();
-        let entry = |(path, bytes): (&String, &Vec<u8>)| {
-            let path = RelPath::new(path.as_str()).unwrap();
-            let target = path.below(dir.path());
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::write(target, bytes).unwrap();
-            FileEntry { path, length: bytes.len() as u64, blake3: Digest::of(bytes) }
-        };
-        let entries = files.iter().map(entry).collect();
-        (dir, entries)
-    }
-
-    fn packed(dir: &Path, entries: &[FileEntry]) -> Result<Vec<u8>, ArchiveError> {
-        pack(dir, entries, Vec::new(), Compression::default(), watch(&GO))
-    }
-
-    fn unpacked(bytes: &[u8], entries: &[FileEntry]) -> Result<BTreeMap<String, Vec<u8>>, ArchiveError> {
-        let dir = tempfile::tempdir().unwrap();
-        let dest = dir.path().join("new");
-        let outcome = unpack(bytes, entries, Some(&dest), &|_| ());
-        assert_eq!(outcome.is_ok(), dest.exists(), "a failed unpack left something");
-        outcome.map(|()| {
-            let read = |e: &FileEntry| (e.path.to_string(), fs::read(e.path.below(&dest)).unwrap());
-            entries.iter().map(read).collect()
-        })
-    }
-
-    fn sample() -> (TempDir, Vec<FileEntry>, Vec<u8>) {
-        let files = [("core-1.img", b"core".to_vec()), ("sub/pages-1.img", vec![5; 90_000])];
-        let (dir, entries) = directory(&files.map(|(k, v)| (k.to_owned(), v)).into());
-        let bytes = packed(dir.path(), &entries).unwrap();
-        (dir, entries, bytes)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        #[test]
-        fn directories_survive_the_round_trip(
-            files in btree_map("[a-d]{1,3}(/[e-h]{1,3})?-x", vec(any::<u8>(), 0..5000), 0..6),
-        ) {
-            let (dir, entries) = directory(&files);
-            prop_assert_eq!(unpacked(&packed(dir.path(), &entries).unwrap(), &entries).unwrap(), files);
-        }
-
-        #[test]
-        fn i4_damage_is_never_unpacked(at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<prop::sample::Index>()) {
-            let (_dir, entries, bytes) = sample();
-            let good = unpacked(&bytes, &entries).unwrap();
-            prop_assert!(unpacked(&bytes[..cut.index(bytes.len())], &entries).is_err());
-            let mut flipped = bytes;
-            let at = at.index(flipped.len());
-            flipped[at] ^= 1 << bit;
-            prop_assert!(unpacked(&flipped, &entries).map_or(true, |files| files == good));
-        }
-    }
-
-    #[test]
-    fn i4_a_file_that_differs_from_the_list_is_not_packed() {
-        let (dir, entries, _) = sample();
-        fs::write(entries[0].path.below(dir.path()), b"c0re").unwrap();
-        assert!(matches!(packed(dir.path(), &entries), Err(ArchiveError::Digest { .. })));
-        fs::write(entries[0].path.below(dir.path()), b"longer").unwrap();
-        assert!(matches!(packed(dir.path(), &entries), Err(ArchiveError::Length { found: 5, .. })));
-    }
-
-    #[test]
-    fn members_are_held_against_the_list() {
-        let (_dir, entries, bytes) = sample();
-        let mut longer = entries.clone();
-        longer[0].length += 1;
-        assert!(matches!(unpacked(&bytes, &longer), Err(ArchiveError::Length { .. })));
-        assert!(matches!(unpacked(&bytes, &entries[..1]), Err(ArchiveError::UnexpectedMember { .. })));
-        let mut more = entries.clone();
-        more.push(FileEntry { path: RelPath::new("zz").unwrap(), ..entries[0].clone() });
-        assert!(matches!(unpacked(&bytes, &more), Err(ArchiveError::MissingMember { .. })));
-    }
-
-    #[test]
-    fn duplicates_links_and_strangers_are_refused() {
-        let (_dir, entries, _) = sample();
-        let archive = |members: &[Meta]| {
-            let mut tar = TarWriter::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
-            for meta in members {
-                let data: &[u8] = if meta.kind == Kind::File { b"core" } else { b"" };
-                tar.member(meta, data.len() as u64).unwrap();
-                tar.write_all(data).unwrap();
-            }
-            tar.finish().unwrap().finish().unwrap()
-        };
-        let plain = Meta::plain_file("core-1.img");
-        let twice = archive(&[plain.clone(), plain.clone()]);
-        assert!(matches!(unpacked(&twice, &entries[..1]), Err(ArchiveError::DuplicateMember { offset: 1024, .. })));
-        let link = archive(&[Meta { kind: Kind::Symlink, link: b"/etc/passwd".to_vec(), ..plain.clone() }]);
-        assert!(matches!(unpacked(&link, &entries[..1]), Err(ArchiveError::NotRegular { .. })));
-        let out = archive(&[Meta { path: b"../core-1.img".to_vec(), ..plain }]);
-        assert!(matches!(unpacked(&out, &entries[..1]), Err(ArchiveError::UnexpectedMember { .. })));
-    }
-
-    #[test]
-    fn a_single_file_survives_and_trailing_data_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("rootfs.tar");
-        fs::write(&path, vec![3; 70_000]).unwrap();
-        let entry = FileEntry {
-            path: RelPath::new("rootfs.tar").unwrap(),
-            length: 70_000,
-            blake3: Digest::of(&vec![3; 70_000]),
-        };
-        let bytes = pack_file(&path, &entry, Vec::new(), Compression::default(), watch(&GO)).unwrap();
-        let dest = dir.path().join("out");
-        unpack_file(bytes.as_slice(), &entry, Some(&dest), &|_| ()).unwrap();
-        assert_eq!(fs::read(&dest).unwrap(), vec![3; 70_000]);
-        assert!(unpack_file(bytes.as_slice(), &entry, Some(&dest), &|_| ()).is_err(), "overwrote a file");
-        assert!(dest.exists(), "removed a file that was there before");
-        let doubled = [bytes.as_slice(), bytes.as_slice()].concat();
-        assert!(matches!(unpack_file(doubled.as_slice(), &entry, None, &|_| ()), Err(ArchiveError::Length { .. })));
-    }
-
-    #[test]
-    fn packing_stops_when_asked() {
-        let (dir, entries, _) = sample();
-        let stop = AtomicBool::new(true);
-        let outcome = pack(dir.path(), &entries, Vec::new(), Compression::default(), watch(&stop));
-        assert!(matches!(outcome, Err(ArchiveError::Cancelled)));
-    }
-}
+mod tests;

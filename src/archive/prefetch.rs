@@ -13,7 +13,10 @@ const AHEAD: usize = 4;
 ///
 /// Memory is bounded by [`AHEAD`] buffers. When `consume` returns early, the other thread ends at its next
 /// hand-over.
-pub(super) fn with_prefetch<R: Read + Send, T>(input: R, consume: impl FnOnce(&mut Prefetched) -> T) -> T {
+pub(super) fn with_prefetch<R: Read + Send, T>(
+    input: R,
+    consume: impl FnOnce(&mut Prefetched) -> T,
+) -> T {
     let (sender, receiver) = sync_channel(AHEAD);
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -27,14 +30,21 @@ pub(super) fn with_prefetch<R: Read + Send, T>(input: R, consume: impl FnOnce(&m
             }
         });
         // Owned by this closure, so that the sender fails and the thread ends as soon as `consume` is done.
-        let mut reader = Prefetched { receiver, buffer: Vec::new(), at: 0 };
+        let mut reader = Prefetched {
+            receiver,
+            buffer: Vec::new(),
+            at: 0,
+        };
         consume(&mut reader)
     })
 }
 
 fn next_buffer(input: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut buffer = Vec::with_capacity(BUFFER);
-    input.by_ref().take(BUFFER as u64).read_to_end(&mut buffer)?;
+    input
+        .by_ref()
+        .take(BUFFER as u64)
+        .read_to_end(&mut buffer)?;
     Ok(buffer)
 }
 
@@ -85,7 +95,10 @@ mod tests {
             }
         }
         with_prefetch(Fails, |reader| {
-            assert_eq!(reader.read(&mut [0; 8]).unwrap_err().to_string(), "disk gone");
+            assert_eq!(
+                reader.read(&mut [0; 8]).unwrap_err().to_string(),
+                "disk gone"
+            );
             assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
         });
     }

@@ -16,7 +16,10 @@ pub struct AddressFault {
 
 impl AddressFault {
     fn new(text: &str, kind: &'static str) -> Self {
-        Self { text: text.chars().take(80).collect(), kind }
+        Self {
+            text: text.chars().take(80).collect(),
+            kind,
+        }
     }
 }
 
@@ -60,7 +63,9 @@ impl FromStr for MacAddress {
             let mut bytes = [0; 6];
             let mut parts = text.split(':');
             for byte in &mut bytes {
-                let part = parts.next().filter(|part| part.len() == 2 && !part.starts_with('+'))?;
+                let part = parts
+                    .next()
+                    .filter(|part| part.len() == 2 && !part.starts_with('+'))?;
                 *byte = u8::from_str_radix(part, 16).ok()?;
             }
             parts.next().is_none().then_some(Self(bytes))
@@ -86,7 +91,9 @@ macro_rules! as_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
             }
         }
     };

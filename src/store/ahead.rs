@@ -31,7 +31,10 @@ impl Ahead {
         let mut jobs = Vec::new();
         for (path, node) in tree::list(dir)? {
             if let Node::File(length) = node {
-                jobs.push(HashJob { path: path.below(dir), length });
+                jobs.push(HashJob {
+                    path: path.below(dir),
+                    length,
+                });
             }
         }
         jobs.retain(|job| self.lookup(job).is_none());
@@ -50,10 +53,18 @@ impl Ahead {
     }
 
     /// Digests of `jobs` in their order, hashing only what is not known.
-    pub fn complete(&self, jobs: &[HashJob], progress: Progress<'_>) -> Vec<Result<Digest, HashFault>> {
+    pub fn complete(
+        &self,
+        jobs: &[HashJob],
+        progress: Progress<'_>,
+    ) -> Vec<Result<Digest, HashFault>> {
         let known: Vec<_> = jobs.iter().map(|job| self.lookup(job)).collect();
-        let unknown: Vec<_> =
-            jobs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(job, _)| job.clone()).collect();
+        let unknown: Vec<_> = jobs
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none())
+            .map(|(job, _)| job.clone())
+            .collect();
         let mut hashed = hash_files(&unknown, all_cores(), progress).into_iter();
         let digest = |(job, known): (&HashJob, Option<Digest>)| match known {
             Some(digest) => {
@@ -79,14 +90,26 @@ impl Ahead {
 
 fn stamp(metadata: &Metadata) -> Stamp {
     let mtime = (metadata.mtime(), metadata.mtime_nsec());
-    (metadata.dev(), metadata.ino(), metadata.len(), mtime, (metadata.ctime(), metadata.ctime_nsec()))
+    (
+        metadata.dev(),
+        metadata.ino(),
+        metadata.len(),
+        mtime,
+        (metadata.ctime(), metadata.ctime_nsec()),
+    )
 }
 
 /// The stamp of a file that has not just changed.
 fn settled(path: &Path) -> Option<Stamp> {
     let metadata = path.symlink_metadata().ok()?;
-    let bound = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(TICK)?;
-    let changed = Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    let bound = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()?
+        .checked_sub(TICK)?;
+    let changed = Duration::new(
+        metadata.ctime().try_into().ok()?,
+        metadata.ctime_nsec().try_into().ok()?,
+    );
     (changed < bound).then(|| stamp(&metadata))
 }
 
@@ -99,7 +122,10 @@ mod tests {
     #[test]
     fn i4_a_digest_from_before_is_not_used_for_a_file_that_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let job = |name: &str| HashJob { path: dir.path().join(name), length: 4 };
+        let job = |name: &str| HashJob {
+            path: dir.path().join(name),
+            length: 4,
+        };
         for name in ["same", "rewritten", "replaced"] {
             fs::write(dir.path().join(name), b"four").unwrap();
         }
@@ -109,7 +135,12 @@ mod tests {
         fs::write(dir.path().join("rewritten"), b"FOUR").unwrap();
         fs::write(dir.path().join("new"), b"Four").unwrap();
         fs::rename(dir.path().join("new"), dir.path().join("replaced")).unwrap();
-        let jobs = [job("same"), job("rewritten"), job("replaced"), job("missing")];
+        let jobs = [
+            job("same"),
+            job("rewritten"),
+            job("replaced"),
+            job("missing"),
+        ];
         let seen = AtomicU64::new(0);
         let digests = ahead.complete(&jobs, &|n| _ = seen.fetch_add(n, Ordering::Relaxed));
         assert_eq!(*digests[0].as_ref().unwrap(), Digest::of(b"four"));

@@ -67,7 +67,9 @@ impl Catalog {
     /// The checkpoint with this very id.
     pub fn get(&self, id: &CheckpointId) -> Result<Checkpoint, StoreError> {
         if self.layout.checkpoint(id).symlink_metadata().is_err() {
-            return Err(StoreError::NotFound { reference: id.to_string() });
+            return Err(StoreError::NotFound {
+                reference: id.to_string(),
+            });
         }
         Checkpoint::open(&self.layout, id)
     }
@@ -84,7 +86,9 @@ impl Catalog {
                 Err(reason) => listing.broken.push(Broken { entry, reason }),
             }
         }
-        listing.checkpoints.sort_by(|a, b| (a.manifest().created, a.id()).cmp(&(b.manifest().created, b.id())));
+        listing
+            .checkpoints
+            .sort_by(|a, b| (a.manifest().created, a.id()).cmp(&(b.manifest().created, b.id())));
         Ok(listing)
     }
 
@@ -103,21 +107,37 @@ impl Catalog {
             return Checkpoint::open(&self.layout, &id);
         }
         let found = self.list()?.checkpoints;
-        let named = candidates(&found, |checkpoint| named(checkpoint, reference), |c| is_container(c, reference));
+        let named = candidates(
+            &found,
+            |checkpoint| named(checkpoint, reference),
+            |c| is_container(c, reference),
+        );
         let candidates = match named.is_empty() && reference.len() >= MIN_PREFIX {
             true => candidates(
                 &found,
                 |checkpoint| checkpoint.id().as_str().starts_with(reference),
-                |checkpoint| checkpoint.manifest().container.id.as_str().starts_with(reference),
+                |checkpoint| {
+                    checkpoint
+                        .manifest()
+                        .container
+                        .id
+                        .as_str()
+                        .starts_with(reference)
+                },
             ),
             false => named,
         };
         match candidates.as_slice() {
-            [] => Err(StoreError::NotFound { reference: reference.into() }),
+            [] => Err(StoreError::NotFound {
+                reference: reference.into(),
+            }),
             [only] => Ok((*only).clone()),
             many => Err(StoreError::Ambiguous {
                 reference: reference.into(),
-                candidates: many.iter().map(|checkpoint| checkpoint.id().clone()).collect(),
+                candidates: many
+                    .iter()
+                    .map(|checkpoint| checkpoint.id().clone())
+                    .collect(),
             }),
         }
     }
@@ -126,7 +146,9 @@ impl Catalog {
     pub fn remove(&self, id: &CheckpointId) -> Result<(), StoreError> {
         let path = self.layout.checkpoint(id);
         if path.symlink_metadata().is_err() {
-            return Err(StoreError::NotFound { reference: id.to_string() });
+            return Err(StoreError::NotFound {
+                reference: id.to_string(),
+            });
         }
         let trash = self.layout.trash_of(id, "checkpoint");
         tree::remove(&trash)?;
@@ -177,7 +199,9 @@ impl Catalog {
 
     fn open_entry(&self, entry: &str) -> Result<Checkpoint, StoreError> {
         let path = self.layout.checkpoints().join(entry);
-        let id = entry.parse().map_err(|_| StoreError::NotACheckpoint { path })?;
+        let id = entry
+            .parse()
+            .map_err(|_| StoreError::NotACheckpoint { path })?;
         let checkpoint = Checkpoint::open(&self.layout, &id)?;
         checkpoint.form()?;
         Ok(checkpoint)
@@ -201,7 +225,11 @@ fn candidates(
 }
 
 fn named(checkpoint: &Checkpoint, reference: &str) -> bool {
-    checkpoint.manifest().name.as_ref().is_some_and(|name| name.as_str() == reference)
+    checkpoint
+        .manifest()
+        .name
+        .as_ref()
+        .is_some_and(|name| name.as_str() == reference)
 }
 
 fn is_container(checkpoint: &Checkpoint, reference: &str) -> bool {
@@ -215,10 +243,17 @@ fn names(dir: &std::path::Path) -> Result<BTreeSet<String>, StoreError> {
         // A name that is not text is no checkpoint's; shown as it can be.
         entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
     };
-    entries.map(name).collect::<Result<_, _>>().map_err(StoreError::io("list", dir))
+    entries
+        .map(name)
+        .collect::<Result<_, _>>()
+        .map_err(StoreError::io("list", dir))
 }
 
-fn sweep(dir: &std::path::Path, which: impl Fn(&str) -> bool, swept: &mut Vec<String>) -> Result<(), StoreError> {
+fn sweep(
+    dir: &std::path::Path,
+    which: impl Fn(&str) -> bool,
+    swept: &mut Vec<String>,
+) -> Result<(), StoreError> {
     let entries = fs::read_dir(dir).map_err(StoreError::io("list", dir))?;
     for entry in entries {
         let entry = entry.map_err(StoreError::io("list", dir))?;
@@ -260,7 +295,11 @@ mod tests {
     fn references_are_found_in_every_form() {
         let (_dir, catalog) = catalog();
         let [gold, newer, db] = three(&catalog);
-        let find = |reference: &str| catalog.find(reference).map(|checkpoint| checkpoint.id().clone());
+        let find = |reference: &str| {
+            catalog
+                .find(reference)
+                .map(|checkpoint| checkpoint.id().clone())
+        };
         assert_eq!(find(gold.as_str()).unwrap(), gold);
         assert_eq!(find("gold").unwrap(), gold);
         assert_eq!(find("web").unwrap(), newer);
@@ -285,7 +324,9 @@ mod tests {
             m.container.id = "3".repeat(64).parse().unwrap();
             m.container.name = "other".into();
         });
-        assert!(matches!(catalog.find("web"), Err(StoreError::Ambiguous { candidates, .. }) if candidates.len() == 2));
+        assert!(
+            matches!(catalog.find("web"), Err(StoreError::Ambiguous { candidates, .. }) if candidates.len() == 2)
+        );
     }
 
     #[test]
@@ -328,8 +369,14 @@ mod tests {
         let (_dir, catalog) = catalog();
         let checkpoint = sealed(&catalog);
         catalog.remove(checkpoint.id()).unwrap();
-        assert!(matches!(catalog.remove(checkpoint.id()), Err(StoreError::NotFound { .. })));
-        assert!(matches!(catalog.get(checkpoint.id()), Err(StoreError::NotFound { .. })));
+        assert!(matches!(
+            catalog.remove(checkpoint.id()),
+            Err(StoreError::NotFound { .. })
+        ));
+        assert!(matches!(
+            catalog.get(checkpoint.id()),
+            Err(StoreError::NotFound { .. })
+        ));
         assert_eq!(fs::read_dir(catalog.layout().staging()).unwrap().count(), 0);
     }
 }

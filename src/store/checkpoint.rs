@@ -37,15 +37,27 @@ impl Checkpoint {
         let dir = layout.checkpoint(id);
         let path = dir.join(layout::MANIFEST);
         let json = read_manifest(&path)?;
-        let manifest = Manifest::from_json(&json).map_err(|source| StoreError::Manifest { path, source })?;
+        let manifest =
+            Manifest::from_json(&json).map_err(|source| StoreError::Manifest { path, source })?;
         if manifest.id != *id {
-            return Err(StoreError::WrongId { path: dir, found: manifest.id });
+            return Err(StoreError::WrongId {
+                path: dir,
+                found: manifest.id,
+            });
         }
-        Ok(Self::assemble(layout.clone(), manifest, manifest::digest(&json)))
+        Ok(Self::assemble(
+            layout.clone(),
+            manifest,
+            manifest::digest(&json),
+        ))
     }
 
     pub(super) fn assemble(layout: Layout, manifest: Manifest, manifest_digest: Digest) -> Self {
-        Self { layout, manifest, manifest_digest }
+        Self {
+            layout,
+            manifest,
+            manifest_digest,
+        }
     }
 
     /// Its id.
@@ -94,7 +106,9 @@ impl Checkpoint {
             (true, false) => Ok(Form::Raw),
             (false, true) => Ok(Form::Packed),
             (true, true) => Ok(Form::Both),
-            (false, false) => Err(StoreError::NoImages { id: self.id().clone() }),
+            (false, false) => Err(StoreError::NoImages {
+                id: self.id().clone(),
+            }),
         }
     }
 
@@ -120,7 +134,8 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let packed = self.packed_tar(entry);
                 let file = File::open(&packed).map_err(StoreError::io("open", &packed))?;
-                let decoder = images::decoder(file).map_err(StoreError::archive("decompress", self.id()))?;
+                let decoder =
+                    images::decoder(file).map_err(StoreError::archive("decompress", self.id()))?;
                 Ok(Box::new(Verifying::new(decoder, entry)))
             }
             Err(error) => Err(StoreError::io("open", &raw)(error)),
@@ -129,16 +144,24 @@ impl Checkpoint {
 
     /// Where one of the manifest's tars lies once it is compressed.
     pub(super) fn packed_tar(&self, entry: &FileEntry) -> PathBuf {
-        self.dir().join(format!("{}{}", entry.path, layout::PACKED_SUFFIX))
+        self.dir()
+            .join(format!("{}{}", entry.path, layout::PACKED_SUFFIX))
     }
 }
 
 fn read_manifest(path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut json = Vec::new();
-    let mut read = || File::open(path)?.take(manifest::MAX_BYTES + 1).read_to_end(&mut json);
+    let mut read = || {
+        File::open(path)?
+            .take(manifest::MAX_BYTES + 1)
+            .read_to_end(&mut json)
+    };
     read().map_err(StoreError::io("read", path))?;
     match json.len() as u64 > manifest::MAX_BYTES {
-        true => Err(StoreError::Manifest { path: path.to_owned(), source: ManifestError::TooLong }),
+        true => Err(StoreError::Manifest {
+            path: path.to_owned(),
+            source: ManifestError::TooLong,
+        }),
         false => Ok(json),
     }
 }
@@ -153,11 +176,19 @@ struct Verifying<R> {
 
 impl<R: Read> Verifying<R> {
     fn new(input: R, entry: &FileEntry) -> Self {
-        Self { input, hasher: blake3::Hasher::new(), entry: entry.clone(), done: 0 }
+        Self {
+            input,
+            hasher: blake3::Hasher::new(),
+            entry: entry.clone(),
+            done: 0,
+        }
     }
 
     fn fault(&self, what: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{:?} {what}", self.entry.path.as_str()))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{:?} {what}", self.entry.path.as_str()),
+        )
     }
 }
 
@@ -193,11 +224,21 @@ mod tests {
         let checkpoint = sealed(&catalog);
         let entry = checkpoint.manifest().rootfs.clone().unwrap().base;
         let mut bytes = Vec::new();
-        checkpoint.open_tar(&entry).unwrap().read_to_end(&mut bytes).unwrap();
+        checkpoint
+            .open_tar(&entry)
+            .unwrap()
+            .read_to_end(&mut bytes)
+            .unwrap();
         assert_eq!(bytes, vec![1; 50_000]);
         for damaged in [vec![2; 50_000], vec![1; 49_999], vec![1; 50_001]] {
             fs::write(checkpoint.dir().join(layout::ROOTFS_BASE), damaged).unwrap();
-            assert!(checkpoint.open_tar(&entry).unwrap().read_to_end(&mut bytes).is_err());
+            assert!(
+                checkpoint
+                    .open_tar(&entry)
+                    .unwrap()
+                    .read_to_end(&mut bytes)
+                    .is_err()
+            );
         }
     }
 }

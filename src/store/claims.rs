@@ -68,13 +68,21 @@ pub enum ClaimError {
     WrongContainer { path: PathBuf, found: ContainerId },
     /// There is a claim on the container already.
     #[error("container {container} has a claim for checkpoint {checkpoint}{}", if *taken { ", and it was taken" } else { "" })]
-    Occupied { container: ContainerId, checkpoint: CheckpointId, taken: bool },
+    Occupied {
+        container: ContainerId,
+        checkpoint: CheckpointId,
+        taken: bool,
+    },
 }
 
 impl ClaimError {
     fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { operation, path, source }
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
     }
 }
 
@@ -85,8 +93,19 @@ struct Header {
 
 impl Claim {
     /// Use [`Verified::claim`](super::verify::Verified::claim), which proves that there is something to claim.
-    pub(super) fn new(container: ContainerId, checkpoint: CheckpointId, manifest_digest: String, gate: PathBuf) -> Self {
-        Self { version: VERSION, container, checkpoint, manifest_digest, gate }
+    pub(super) fn new(
+        container: ContainerId,
+        checkpoint: CheckpointId,
+        manifest_digest: String,
+        gate: PathBuf,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            container,
+            checkpoint,
+            manifest_digest,
+            gate,
+        }
     }
 }
 
@@ -112,16 +131,20 @@ impl Claims {
         if let Some(taken) = self.taken(&claim.container)? {
             return Err(occupied(taken, true));
         }
-        let temporary = self.dir.join(format!("{}{TEMPORARY_SUFFIX}", claim.container));
+        let temporary = self
+            .dir
+            .join(format!("{}{TEMPORARY_SUFFIX}", claim.container));
         let written = write(&temporary, claim).and_then(|()| fs::hard_link(&temporary, &path));
         let _ = fs::remove_file(&temporary);
         match written {
             // A link, not a rename: it never replaces a claim, nor one that is being taken this moment.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match read(&path, &claim.container)? {
-                Some(present) if present == *claim => Ok(()),
-                Some(present) => Err(occupied(present, false)),
-                None => Err(ClaimError::io("place", &path)(error)),
-            },
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match read(&path, &claim.container)? {
+                    Some(present) if present == *claim => Ok(()),
+                    Some(present) => Err(occupied(present, false)),
+                    None => Err(ClaimError::io("place", &path)(error)),
+                }
+            }
             other => other.map_err(ClaimError::io("place", &path)),
         }?;
         self.sync()
@@ -157,7 +180,11 @@ impl Claims {
     /// when none was taken.
     pub fn give_back(&self, container: &ContainerId) -> Result<bool, ClaimError> {
         let taken = self.taken_path(container);
-        self.done(fs::rename(&taken, self.path(container)), "give back", &taken)
+        self.done(
+            fs::rename(&taken, self.path(container)),
+            "give back",
+            &taken,
+        )
     }
 
     /// Removes a taken claim, after its restore. False when none was taken.
@@ -176,9 +203,13 @@ impl Claims {
     pub fn list(&self) -> Result<Vec<(ContainerId, bool)>, ClaimError> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(ClaimError::io("list", &self.dir))? {
-            let name = entry.map_err(ClaimError::io("list", &self.dir))?.file_name();
+            let name = entry
+                .map_err(ClaimError::io("list", &self.dir))?
+                .file_name();
             let name = name.to_string_lossy();
-            let (id, taken) = name.strip_suffix(TAKEN_SUFFIX).map_or((&*name, false), |id| (id, true));
+            let (id, taken) = name
+                .strip_suffix(TAKEN_SUFFIX)
+                .map_or((&*name, false), |id| (id, true));
             // Temporary files are no claims.
             found.extend(id.parse().ok().map(|id| (id, taken)));
         }
@@ -194,7 +225,12 @@ impl Claims {
         self.dir.join(format!("{container}{TAKEN_SUFFIX}"))
     }
 
-    fn done(&self, outcome: io::Result<()>, operation: &'static str, path: &Path) -> Result<bool, ClaimError> {
+    fn done(
+        &self,
+        outcome: io::Result<()>,
+        operation: &'static str,
+        path: &Path,
+    ) -> Result<bool, ClaimError> {
         match outcome {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             other => {
@@ -212,11 +248,20 @@ impl Claims {
 }
 
 fn occupied(claim: Claim, taken: bool) -> ClaimError {
-    ClaimError::Occupied { container: claim.container, checkpoint: claim.checkpoint, taken }
+    ClaimError::Occupied {
+        container: claim.container,
+        checkpoint: claim.checkpoint,
+        taken,
+    }
 }
 
 fn write(path: &Path, claim: &Claim) -> io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(&serde_json::to_vec(claim)?)?;
     file.sync_all()
 }
@@ -227,107 +272,34 @@ fn read(path: &Path, container: &ContainerId) -> Result<Option<Claim>, ClaimErro
         other => other.map_err(ClaimError::io("open", path))?,
     };
     let mut json = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut json).map_err(ClaimError::io("read", path))?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut json)
+        .map_err(ClaimError::io("read", path))?;
     if json.len() as u64 > MAX_BYTES {
-        return Err(ClaimError::TooLong { path: path.to_owned() });
+        return Err(ClaimError::TooLong {
+            path: path.to_owned(),
+        });
     }
-    let malformed = |source| ClaimError::Malformed { path: path.to_owned(), source };
+    let malformed = |source| ClaimError::Malformed {
+        path: path.to_owned(),
+        source,
+    };
     let Header { version } = serde_json::from_slice(&json).map_err(malformed)?;
     if version != VERSION {
-        return Err(ClaimError::Version { path: path.to_owned(), found: version });
+        return Err(ClaimError::Version {
+            path: path.to_owned(),
+            found: version,
+        });
     }
     let claim: Claim = serde_json::from_slice(&json).map_err(malformed)?;
     match claim.container == *container {
         true => Ok(Some(claim)),
-        false => Err(ClaimError::WrongContainer { path: path.to_owned(), found: claim.container }),
+        false => Err(ClaimError::WrongContainer {
+            path: path.to_owned(),
+            found: claim.container,
+        }),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Barrier;
-    use std::thread;
-    use tempfile::TempDir;
-
-    fn claims() -> (TempDir, Claims) {
-        let dir = tempfile::tempdir().unwrap();
-        let claims = Claims::new(dir.path());
-        (dir, claims)
-    }
-
-    fn claim(checkpoint: &str) -> Claim {
-        let container = "ab".repeat(32).parse().unwrap();
-        Claim::new(container, checkpoint.parse().unwrap(), "cd".repeat(32), "/run/transship/gate".into())
-    }
-
-    #[test]
-    fn i1_a_claim_is_taken_once() {
-        let (dir, claims) = claims();
-        let claim = claim("0123456789abcdef");
-        let id = claim.container.clone();
-        assert_eq!(claims.take(&id).unwrap(), None);
-        claims.place(&claim).unwrap();
-        claims.place(&claim).unwrap();
-        assert_eq!(claims.list().unwrap(), [(id.clone(), false)]);
-        assert_eq!(claims.take(&id).unwrap(), Some(claim.clone()));
-        assert_eq!(claims.take(&id).unwrap(), None);
-        assert_eq!(claims.taken(&id).unwrap(), Some(claim.clone()));
-        assert_eq!(claims.pending(&id).unwrap(), None);
-        assert!(!claims.withdraw(&id).unwrap());
-        assert!(claims.give_back(&id).unwrap());
-        assert_eq!(claims.take(&id).unwrap(), Some(claim));
-        assert!(claims.finish(&id).unwrap() && !claims.finish(&id).unwrap());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn i1_of_many_takers_one_gets_it() {
-        let (_dir, claims) = claims();
-        let claim = claim("0123456789abcdef");
-        for _ in 0..20 {
-            claims.place(&claim).unwrap();
-            let barrier = Barrier::new(4);
-            let takes = || {
-                barrier.wait();
-                claims.take(&claim.container).unwrap().is_some()
-            };
-            let got: usize = thread::scope(|scope| {
-                let threads: Vec<_> = (0..4).map(|_| scope.spawn(takes)).collect();
-                threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum()
-            });
-            assert_eq!(got, 1);
-            claims.finish(&claim.container).unwrap();
-        }
-    }
-
-    #[test]
-    fn another_claim_is_never_replaced() {
-        let (_dir, claims) = claims();
-        let (first, second) = (claim("0123456789abcdef"), claim("fedcba9876543210"));
-        claims.place(&first).unwrap();
-        assert!(matches!(claims.place(&second), Err(ClaimError::Occupied { taken: false, .. })));
-        claims.take(&first.container).unwrap();
-        assert!(matches!(claims.place(&second), Err(ClaimError::Occupied { taken: true, .. })));
-        assert!(matches!(claims.place(&first), Err(ClaimError::Occupied { taken: true, .. })));
-        assert!(claims.finish(&first.container).unwrap());
-        claims.place(&second).unwrap();
-        assert!(claims.withdraw(&first.container).unwrap());
-    }
-
-    #[test]
-    fn a_claim_that_cannot_be_believed_is_an_error_and_stays_taken() {
-        let (dir, claims) = claims();
-        let good = claim("0123456789abcdef");
-        let id = good.container.clone();
-        let json = serde_json::to_string(&good).unwrap();
-        let other = json.replace(&"ab".repeat(32), &"ef".repeat(32));
-        let long = format!("{}{json}", " ".repeat(70_000));
-        for text in ["", "{", "{\"version\": 2}", &other, &long] {
-            fs::write(dir.path().join(id.as_str()), text).unwrap();
-            assert!(claims.take(&id).is_err(), "{text:.40}");
-            assert!(claims.take(&id).unwrap().is_none());
-            claims.finish(&id).unwrap();
-        }
-    }
-}
+mod tests;

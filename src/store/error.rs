@@ -24,7 +24,9 @@ pub enum StoreError {
     #[error("{path:?} is not a directory")]
     NotADirectory { path: PathBuf },
     /// Part of the store belongs to somebody else.
-    #[error("{path:?} belongs to user {found}, not to user {own}: the store must be its user's alone")]
+    #[error(
+        "{path:?} belongs to user {found}, not to user {own}: the store must be its user's alone"
+    )]
     ForeignOwner { path: PathBuf, found: u32, own: u32 },
     /// Part of the store is open to group or others.
     #[error("{path:?} has mode {mode:04o}: look who was in there, then `chmod 700` it")]
@@ -53,13 +55,19 @@ pub enum StoreError {
     NotFound { reference: String },
     /// Several checkpoints go by that name.
     #[error("{reference:?} could be any of {}", list(candidates))]
-    Ambiguous { reference: String, candidates: Vec<CheckpointId> },
+    Ambiguous {
+        reference: String,
+        candidates: Vec<CheckpointId>,
+    },
     /// The checkpoint has neither images nor their archive.
     #[error("checkpoint {id} has no images")]
     NoImages { id: CheckpointId },
     /// The checkpoint is not what its manifest says.
     #[error("checkpoint {id} is damaged: {}", list(faults))]
-    Damaged { id: CheckpointId, faults: Vec<FileFault> },
+    Damaged {
+        id: CheckpointId,
+        faults: Vec<FileFault>,
+    },
     /// A file could not be hashed while the checkpoint was sealed.
     #[error("cannot hash {path:?}")]
     Hash {
@@ -113,13 +121,24 @@ impl StoreError {
     /// An error of the operating system about `path`, for `map_err`.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { operation, path, source }
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
     }
 
     /// An error of an archive about checkpoint `id`, for `map_err`.
-    pub(crate) fn archive(operation: &'static str, id: &CheckpointId) -> impl FnOnce(ArchiveError) -> Self {
+    pub(crate) fn archive(
+        operation: &'static str,
+        id: &CheckpointId,
+    ) -> impl FnOnce(ArchiveError) -> Self {
         let id = id.clone();
-        move |source| Self::Archive { operation, id, source: Box::new(source) }
+        move |source| Self::Archive {
+            operation,
+            id,
+            source: Box::new(source),
+        }
     }
 
     /// Whether the work ended because it was asked to.
@@ -131,7 +150,12 @@ impl StoreError {
 /// The first few of many, for a message.
 fn list(items: &[impl fmt::Display]) -> String {
     const SHOWN: usize = 8;
-    let mut text = items.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = items
+        .iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
     if let Some(more) = items.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         text.push_str(&format!(" and {more} more"));
     }

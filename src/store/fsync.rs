@@ -23,9 +23,18 @@ pub(super) fn file_system(path: &Path) -> Result<(), StoreError> {
 
 /// Writes `bytes` to `path` so that, whatever happens, the whole file is there or none: a temporary file beside it
 /// is written out and renamed. The directory is not written out.
-pub(super) fn write_atomically(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) fn write_atomically(
+    path: &Path,
+    temporary: &Path,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
     let write = || {
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(temporary, path)

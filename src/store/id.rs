@@ -105,18 +105,26 @@ impl CheckpointId {
     pub fn random() -> io::Result<Self> {
         let mut bytes = [0; CHECKPOINT_ID_DIGITS / 2];
         File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Self(
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ))
     }
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == digits
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     text.len() <= MAX_NAME_BYTES
-        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
         && text.bytes().all(allowed)
 }
 
@@ -127,14 +135,24 @@ mod tests {
 
     #[test]
     fn random_ids_are_valid_and_differ() {
-        let (a, b) = (CheckpointId::random().unwrap(), CheckpointId::random().unwrap());
+        let (a, b) = (
+            CheckpointId::random().unwrap(),
+            CheckpointId::random().unwrap(),
+        );
         assert_eq!(a.as_str().parse(), Ok(a.clone()));
         assert_ne!(a, b);
     }
 
     #[test]
     fn only_the_exact_form_is_taken() {
-        for bad in ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0", "../3456789abcdef", "0123456789abcde\n"] {
+        for bad in [
+            "",
+            "0123456789abcde",
+            "0123456789abcdeF",
+            "0123456789abcdef0",
+            "../3456789abcdef",
+            "0123456789abcde\n",
+        ] {
             assert!(bad.parse::<CheckpointId>().is_err(), "{bad:?}");
         }
         for bad in ["", ".", "..", "-rf", "a/b", "a b", "ä", &"a".repeat(129)] {

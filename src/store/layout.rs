@@ -117,7 +117,11 @@ impl Layout {
 
 /// Makes `path` for its owner alone; `recursive` also makes its parents. One that exists is left as it is.
 pub(super) fn create_dir(path: &Path, recursive: bool) -> Result<(), StoreError> {
-    match DirBuilder::new().recursive(recursive).mode(DIRECTORY_MODE).create(path) {
+    match DirBuilder::new()
+        .recursive(recursive)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+    {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(StoreError::io("create directory", path)(error))
         }
@@ -129,14 +133,23 @@ fn check_owner(path: &Path, metadata: io::Result<Metadata>) -> Result<(), StoreE
     let metadata = metadata.map_err(StoreError::io("look at", path))?;
     let own = nix::unistd::geteuid().as_raw();
     if !metadata.is_dir() {
-        return Err(StoreError::NotADirectory { path: path.to_owned() });
+        return Err(StoreError::NotADirectory {
+            path: path.to_owned(),
+        });
     }
     if metadata.uid() != own {
-        return Err(StoreError::ForeignOwner { path: path.to_owned(), found: metadata.uid(), own });
+        return Err(StoreError::ForeignOwner {
+            path: path.to_owned(),
+            found: metadata.uid(),
+            own,
+        });
     }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(StoreError::OpenToOthers { path: path.to_owned(), mode });
+        return Err(StoreError::OpenToOthers {
+            path: path.to_owned(),
+            mode,
+        });
     }
     Ok(())
 }
@@ -151,7 +164,12 @@ mod tests {
     fn directories_are_made_for_their_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::open(dir.path().join("a/b")).unwrap();
-        for path in [layout.checkpoints(), layout.staging(), layout.claims(), layout.tmp()] {
+        for path in [
+            layout.checkpoints(),
+            layout.staging(),
+            layout.claims(),
+            layout.tmp(),
+        ] {
             assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o700);
         }
         assert_eq!(Layout::open(dir.path().join("a/b")).unwrap(), layout);
@@ -162,7 +180,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o750)).unwrap();
         let refused = Layout::open(dir.path());
-        assert!(matches!(refused, Err(StoreError::OpenToOthers { mode: 0o750, .. })));
+        assert!(matches!(
+            refused,
+            Err(StoreError::OpenToOthers { mode: 0o750, .. })
+        ));
         assert_eq!(dir.path().metadata().unwrap().mode() & 0o777, 0o750);
     }
 
@@ -171,9 +192,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink("/tmp", dir.path().join(CLAIMS)).unwrap();
-        assert!(matches!(Layout::open(dir.path()), Err(StoreError::NotADirectory { .. })));
+        assert!(matches!(
+            Layout::open(dir.path()),
+            Err(StoreError::NotADirectory { .. })
+        ));
         fs::remove_file(dir.path().join(CLAIMS)).unwrap();
         std::os::unix::fs::chown(dir.path(), Some(12345), None).unwrap();
-        assert!(matches!(Layout::open(dir.path()), Err(StoreError::ForeignOwner { found: 12345, .. })));
+        assert!(matches!(
+            Layout::open(dir.path()),
+            Err(StoreError::ForeignOwner { found: 12345, .. })
+        ));
     }
 }

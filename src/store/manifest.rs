@@ -191,7 +191,9 @@ impl ParentLink {
 
     fn is_valid(&self) -> bool {
         // One level up from a directory below `images/` is still below it, or `images/` itself.
-        self.path.file_name() == Self::NAME && self.path.parent().is_some() && self.sibling.parent().is_none()
+        self.path.file_name() == Self::NAME
+            && self.path.parent().is_some()
+            && self.sibling.parent().is_none()
     }
 }
 
@@ -228,13 +230,20 @@ impl Manifest {
 
     /// The tars in the checkpoint's directory.
     pub fn tars(&self) -> impl Iterator<Item = &FileEntry> {
-        self.rootfs.iter().flat_map(|rootfs| std::iter::once(&rootfs.base).chain(&rootfs.delta))
+        self.rootfs
+            .iter()
+            .flat_map(|rootfs| std::iter::once(&rootfs.base).chain(&rootfs.delta))
     }
 
     /// Bytes of all files, uncompressed.
     pub fn total_bytes(&self) -> u64 {
         // Cannot overflow: `check` has seen to it.
-        self.images.iter().chain(&self.extra).chain(self.tars()).map(|entry| entry.length).sum()
+        self.images
+            .iter()
+            .chain(&self.extra)
+            .chain(self.tars())
+            .map(|entry| entry.length)
+            .sum()
     }
 
     fn check(&self) -> Result<(), ManifestError> {
@@ -251,34 +260,60 @@ impl Manifest {
         if self.images.len() + self.extra.len() > MAX_FILES {
             return Err(inconsistent(format!("lists more than {MAX_FILES} files")));
         }
-        check_paths(self.images.iter().map(|entry| &entry.path).chain(self.parents.iter().map(|link| &link.path)))?;
+        check_paths(
+            self.images
+                .iter()
+                .map(|entry| &entry.path)
+                .chain(self.parents.iter().map(|link| &link.path)),
+        )?;
         check_paths(self.extra.iter().map(|entry| &entry.path))?;
-        let mut lengths = self.images.iter().chain(&self.extra).chain(self.tars()).map(|entry| entry.length);
+        let mut lengths = self
+            .images
+            .iter()
+            .chain(&self.extra)
+            .chain(self.tars())
+            .map(|entry| entry.length);
         match lengths.try_fold(0u64, |sum, length| sum.checked_add(length)) {
             Some(_) => Ok(()),
-            None => Err(inconsistent("lists files of more bytes than there can be".into())),
+            None => Err(inconsistent(
+                "lists files of more bytes than there can be".into(),
+            )),
         }
     }
 
     fn check_parents(&self) -> Result<(), ManifestError> {
         match self.parents.iter().find(|link| !link.is_valid()) {
-            Some(link) => Err(inconsistent(format!("lists {:?} as a link to parent images", link.path.as_str()))),
+            Some(link) => Err(inconsistent(format!(
+                "lists {:?} as a link to parent images",
+                link.path.as_str()
+            ))),
             None => Ok(()),
         }
     }
 
     fn check_rootfs(&self) -> Result<(), ManifestError> {
         let expected = [layout::ROOTFS_BASE, layout::ROOTFS_DELTA];
-        match self.tars().zip(expected).find(|(entry, name)| entry.path.as_str() != *name) {
-            Some((entry, name)) => Err(inconsistent(format!("names {:?} instead of {name:?}", entry.path.as_str()))),
+        match self
+            .tars()
+            .zip(expected)
+            .find(|(entry, name)| entry.path.as_str() != *name)
+        {
+            Some((entry, name)) => Err(inconsistent(format!(
+                "names {:?} instead of {name:?}",
+                entry.path.as_str()
+            ))),
             None => Ok(()),
         }
     }
 
     fn check_group(&self) -> Result<(), ManifestError> {
         let members: std::collections::HashSet<_> = self.group.iter().collect();
-        if members.len() != self.group.len() || !(self.group.is_empty() || members.contains(&self.id)) {
-            return Err(inconsistent("is in a group that repeats a member or lacks this checkpoint".into()));
+        if members.len() != self.group.len()
+            || !(self.group.is_empty() || members.contains(&self.id))
+        {
+            return Err(inconsistent(
+                "is in a group that repeats a member or lacks this checkpoint".into(),
+            ));
         }
         Ok(())
     }
@@ -290,10 +325,15 @@ fn check_paths<'a>(paths: impl Iterator<Item = &'a RelPath>) -> Result<(), Manif
     // By component, so that what lies below a path follows right behind it.
     paths.sort_unstable_by(|a, b| a.split('/').cmp(b.split('/')));
     let clash = paths.windows(2).find(|pair| {
-        pair[1].strip_prefix(pair[0]).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        pair[1]
+            .strip_prefix(pair[0])
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     });
     match clash {
-        Some(pair) => Err(inconsistent(format!("lists both {:?} and {:?}", pair[0], pair[1]))),
+        Some(pair) => Err(inconsistent(format!(
+            "lists both {:?} and {:?}",
+            pair[0], pair[1]
+        ))),
         None => Ok(()),
     }
 }
@@ -308,88 +348,4 @@ pub fn digest(json: &[u8]) -> Digest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::testing::{entry, manifest};
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    fn value() -> serde_json::Value {
-        serde_json::to_value(manifest()).unwrap()
-    }
-
-    fn read(value: &serde_json::Value) -> Result<Manifest, ManifestError> {
-        Manifest::from_json(value.to_string().as_bytes())
-    }
-
-    #[test]
-    fn a_manifest_survives_and_unknown_fields_are_passed_over() {
-        let manifest = manifest();
-        assert_eq!(Manifest::from_json(&manifest.to_json().unwrap()).unwrap(), manifest);
-        let mut newer = serde_json::to_value(&manifest).unwrap();
-        newer["later"] = json!({"field": [1, 2]});
-        newer["origin"]["later"] = json!(1);
-        assert_eq!(read(&newer).unwrap(), manifest);
-    }
-
-    #[test]
-    fn the_format_is_looked_at_before_the_rest() {
-        assert!(matches!(Manifest::from_json(b"{\"format\": 7, \"id\": 12}"), Err(ManifestError::Format { found: 7 })));
-        assert!(matches!(Manifest::from_json(b"{\"id\": 12}"), Err(ManifestError::Json(_))));
-    }
-
-    #[test]
-    fn contradictory_lists_are_refused() {
-        let refused = |change: &dyn Fn(&mut Manifest)| {
-            let mut changed = manifest();
-            change(&mut changed);
-            let json = serde_json::to_vec(&changed).unwrap();
-            assert!(matches!(Manifest::from_json(&json), Err(ManifestError::Inconsistent(_))));
-            assert!(changed.to_json().is_err());
-        };
-        refused(&|m| m.images = vec![entry("a", b""), entry("a", b"")]);
-        refused(&|m| m.images = vec![entry("a", b""), entry("a-b", b""), entry("a/b", b"")]);
-        refused(&|m| m.images.iter_mut().for_each(|e| e.length = u64::MAX));
-        refused(&|m| m.rootfs = Some(RootfsEntry { base: entry("images", b""), delta: None }));
-        refused(&|m| m.group = vec!["00000000000000aa".parse().unwrap()]);
-        refused(&|m| m.parents = vec![ParentLink { path: "parent".parse().unwrap(), sibling: "x".parse().unwrap() }]);
-    }
-
-    #[test]
-    fn hostile_paths_and_digests_are_refused() {
-        for path in ["../../etc/passwd", "/etc/passwd", "a//b", "a\u{0}b", ""] {
-            let mut hostile = value();
-            hostile["images"][0]["path"] = json!(path);
-            assert!(matches!(read(&hostile), Err(ManifestError::Json(_))), "{path:?}");
-        }
-        let mut hostile = value();
-        hostile["images"][0]["blake3"] = json!("00");
-        assert!(read(&hostile).is_err());
-        hostile = value();
-        hostile["id"] = json!("../0000000000000");
-        assert!(read(&hostile).is_err());
-    }
-
-    #[test]
-    fn only_criu_s_own_links_are_links_to_parents() {
-        let link = |path: &str, target| ParentLink::new(path.parse().unwrap(), target);
-        assert_eq!(link("final/parent", "../pre-1/").unwrap().target(), "../pre-1");
-        for (path, target) in [
-            ("parent", "../pre"), ("final/parent", "../../etc"), ("final/parent", "/etc"),
-            ("final/other", "../pre"), ("final/parent", ".."), ("final/parent", "../a/b"),
-        ] {
-            assert!(link(path, target).is_none(), "{path} {target}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn cut_or_flipped_manifests_never_panic(at in any::<prop::sample::Index>(), bit in 0u8..8) {
-            let mut bytes = manifest().to_json().unwrap();
-            prop_assert!(Manifest::from_json(&bytes[..at.index(bytes.len() - 2)]).is_err());
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
-            let _ = Manifest::from_json(&bytes);
-        }
-    }
-}
+mod tests;

@@ -34,9 +34,9 @@ pub mod verify;
 
 mod ahead;
 mod fsync;
-mod tree;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
 
 pub use catalog::Catalog;
 pub use checkpoint::Checkpoint;

@@ -34,11 +34,16 @@ impl Checkpoint {
     /// When cancelled (see [`StoreError::is_cancelled`]), out of space or damaged: the raw files are still there then,
     /// and nothing else is. Once all parts are compressed, `cancel` is looked at no more.
     pub fn pack(&self, compression: Compression, watch: Watch<'_>) -> Result<(), StoreError> {
-        let parts: Vec<_> = self.parts().filter(|part| self.raw_path(*part).exists()).collect();
+        let parts: Vec<_> = self
+            .parts()
+            .filter(|part| self.raw_path(*part).exists())
+            .collect();
         let mut packed = Vec::new();
         for part in &parts {
             if let Err(error) = self.pack_part(*part, compression, watch) {
-                packed.iter().for_each(|path: &PathBuf| remove_quietly(path));
+                packed
+                    .iter()
+                    .for_each(|path: &PathBuf| remove_quietly(path));
                 return Err(error);
             }
             packed.push(self.packed_path(*part));
@@ -81,7 +86,12 @@ impl Checkpoint {
         }
     }
 
-    fn pack_part(&self, part: Part<'_>, compression: Compression, watch: Watch<'_>) -> Result<(), StoreError> {
+    fn pack_part(
+        &self,
+        part: Part<'_>,
+        compression: Compression,
+        watch: Watch<'_>,
+    ) -> Result<(), StoreError> {
         let path = self.packed_path(part);
         let mut temporary = path.clone().into_os_string();
         temporary.push(layout::TEMPORARY_SUFFIX);
@@ -108,9 +118,11 @@ impl Checkpoint {
             .mode(0o600)
             .open(temporary)
             .map_err(StoreError::io("create", temporary))?;
-        let out =
-            self.compress_part(part, out, compression, watch).map_err(StoreError::archive("compress", self.id()))?;
-        out.sync_all().map_err(StoreError::io("write out", temporary))?;
+        let out = self
+            .compress_part(part, out, compression, watch)
+            .map_err(StoreError::archive("compress", self.id()))?;
+        out.sync_all()
+            .map_err(StoreError::io("write out", temporary))?;
         fs::rename(temporary, path).map_err(StoreError::io("rename into place", path))
     }
 
@@ -145,8 +157,10 @@ mod tests {
     static GO: AtomicBool = AtomicBool::new(false);
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -155,16 +169,29 @@ mod tests {
     fn packing_keeps_the_contents_and_leaves_nothing_else() {
         let (_dir, catalog) = catalog();
         let checkpoint = sealed(&catalog);
-        let watch = Watch { progress: &|_| (), cancel: &GO };
+        let watch = Watch {
+            progress: &|_| (),
+            cancel: &GO,
+        };
         checkpoint.pack(Compression::default(), watch).unwrap();
         checkpoint.pack(Compression::default(), watch).unwrap();
         assert_eq!(checkpoint.form().unwrap(), Form::Packed);
-        let expected = ["extra", "images.tar.zst", "manifest.json", "rootfs-delta.tar.zst", "rootfs.tar.zst"];
+        let expected = [
+            "extra",
+            "images.tar.zst",
+            "manifest.json",
+            "rootfs-delta.tar.zst",
+            "rootfs.tar.zst",
+        ];
         assert_eq!(names(&checkpoint.dir()), expected);
         assert!(names(&catalog.layout().staging()).is_empty());
         let mut rootfs = Vec::new();
         let entry = checkpoint.manifest().rootfs.clone().unwrap().base;
-        checkpoint.open_tar(&entry).unwrap().read_to_end(&mut rootfs).unwrap();
+        checkpoint
+            .open_tar(&entry)
+            .unwrap()
+            .read_to_end(&mut rootfs)
+            .unwrap();
         assert_eq!(rootfs, vec![1; 50_000]);
     }
 
@@ -179,8 +206,17 @@ mod tests {
                 let sum = done.fetch_add(n, Ordering::Relaxed) + n;
                 cancel.store(sum >= limit, Ordering::Relaxed);
             };
-            let watch = Watch { progress: &progress, cancel: &cancel };
-            assert!(checkpoint.pack(Compression::default(), watch).unwrap_err().is_cancelled(), "{limit}");
+            let watch = Watch {
+                progress: &progress,
+                cancel: &cancel,
+            };
+            assert!(
+                checkpoint
+                    .pack(Compression::default(), watch)
+                    .unwrap_err()
+                    .is_cancelled(),
+                "{limit}"
+            );
             assert_eq!(names(&checkpoint.dir()), before);
             checkpoint.verify(&|_| ()).unwrap();
         }
@@ -192,9 +228,14 @@ mod tests {
         let checkpoint = sealed(&catalog);
         fs::write(checkpoint.dir().join("rootfs-delta.tar"), b"atled").unwrap();
         let before = names(&checkpoint.dir());
-        let watch = Watch { progress: &|_| (), cancel: &GO };
+        let watch = Watch {
+            progress: &|_| (),
+            cancel: &GO,
+        };
         match checkpoint.pack(Compression::default(), watch) {
-            Err(StoreError::Archive { source, .. }) => assert!(matches!(*source, ArchiveError::Digest { .. })),
+            Err(StoreError::Archive { source, .. }) => {
+                assert!(matches!(*source, ArchiveError::Digest { .. }))
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(names(&checkpoint.dir()), before);

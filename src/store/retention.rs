@@ -68,7 +68,12 @@ pub struct Plan {
 /// those with a copy elsewhere, among them the oldest.
 pub fn plan(items: &[Item], policy: &Policy, now: Timestamp) -> Plan {
     let ranks = ranks(items);
-    let mut plan = Plan { bytes: items.iter().fold(0, |sum: u64, item| sum.saturating_add(item.bytes)), ..Plan::default() };
+    let mut plan = Plan {
+        bytes: items
+            .iter()
+            .fold(0, |sum: u64, item| sum.saturating_add(item.bytes)),
+        ..Plan::default()
+    };
     let mut gone = HashSet::new();
     for (item, rank) in items.iter().zip(&ranks) {
         if let Some(reason) = by_age_or_number(item, *rank, policy, now).filter(|_| !item.in_use) {
@@ -76,8 +81,11 @@ pub fn plan(items: &[Item], policy: &Policy, now: Timestamp) -> Plan {
             gone.insert(&item.id);
         }
     }
-    let mut left: Vec<_> =
-        items.iter().zip(&ranks).filter(|(item, _)| !item.in_use && !gone.contains(&item.id)).collect();
+    let mut left: Vec<_> = items
+        .iter()
+        .zip(&ranks)
+        .filter(|(item, _)| !item.in_use && !gone.contains(&item.id))
+        .collect();
     left.sort_by_key(|(item, rank)| (**rank == 0, !item.exported, item.created, &item.id));
     let quota = policy.quota_bytes.unwrap_or(u64::MAX);
     for (item, _) in left {
@@ -94,14 +102,19 @@ pub fn plan(items: &[Item], policy: &Policy, now: Timestamp) -> Plan {
 impl Plan {
     fn remove(&mut self, item: &Item, reason: Reason) {
         self.bytes = self.bytes.saturating_sub(item.bytes);
-        self.removals.push(Removal { id: item.id.clone(), reason });
+        self.removals.push(Removal {
+            id: item.id.clone(),
+            reason,
+        });
     }
 }
 
 /// How many newer ones of the same container there are, for each item.
 fn ranks(items: &[Item]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by(|a, b| (items[*b].created, &items[*b].id).cmp(&(items[*a].created, &items[*a].id)));
+    order.sort_by(|a, b| {
+        (items[*b].created, &items[*b].id).cmp(&(items[*a].created, &items[*a].id))
+    });
     let mut newer: HashMap<&ContainerId, usize> = HashMap::new();
     let mut ranks = vec![0; items.len()];
     for index in order {
@@ -116,12 +129,19 @@ fn by_age_or_number(item: &Item, rank: usize, policy: &Policy, now: Timestamp) -
     if rank == 0 {
         return None;
     }
-    if let Some(keep) = policy.keep_last.map(|keep| keep.max(1)).filter(|keep| rank >= *keep) {
+    if let Some(keep) = policy
+        .keep_last
+        .map(|keep| keep.max(1))
+        .filter(|keep| rank >= *keep)
+    {
         return Some(Reason::Superseded { kept: keep });
     }
     // A checkpoint from the future, after the clock was set back, is not old.
     let age = Duration::try_from(now.duration_since(item.created)).unwrap_or_default();
-    policy.max_age.filter(|most| age > *most).map(|_| Reason::Expired { age })
+    policy
+        .max_age
+        .filter(|most| age > *most)
+        .map(|_| Reason::Expired { age })
 }
 
 #[cfg(test)]
@@ -132,7 +152,14 @@ mod tests {
 
     const NOW: i64 = 10_000;
 
-    fn item(index: usize, container: u8, age: i64, bytes: u64, in_use: bool, exported: bool) -> Item {
+    fn item(
+        index: usize,
+        container: u8,
+        age: i64,
+        bytes: u64,
+        in_use: bool,
+        exported: bool,
+    ) -> Item {
         Item {
             id: format!("{index:016x}").parse().unwrap(),
             container: format!("{container:064x}").parse().unwrap(),
@@ -164,7 +191,10 @@ mod tests {
     }
 
     fn kept<'a>(items: &'a [Item], plan: &Plan) -> Vec<&'a Item> {
-        items.iter().filter(|item| plan.removals.iter().all(|removal| removal.id != item.id)).collect()
+        items
+            .iter()
+            .filter(|item| plan.removals.iter().all(|removal| removal.id != item.id))
+            .collect()
     }
 
     proptest! {
@@ -204,9 +234,20 @@ mod tests {
 
     #[test]
     fn the_quota_takes_old_and_exported_ones_first() {
-        let items = [item(0, 1, 10, 100, false, false), item(1, 1, 50, 100, false, false), item(2, 1, 20, 100, false, true)];
-        let policy = Policy { quota_bytes: Some(100), ..Policy::default() };
-        let order: Vec<_> = plan(&items, &policy, now()).removals.into_iter().map(|removal| removal.id).collect();
+        let items = [
+            item(0, 1, 10, 100, false, false),
+            item(1, 1, 50, 100, false, false),
+            item(2, 1, 20, 100, false, true),
+        ];
+        let policy = Policy {
+            quota_bytes: Some(100),
+            ..Policy::default()
+        };
+        let order: Vec<_> = plan(&items, &policy, now())
+            .removals
+            .into_iter()
+            .map(|removal| removal.id)
+            .collect();
         assert_eq!(order, [items[2].id.clone(), items[1].id.clone()]);
     }
 }

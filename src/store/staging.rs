@@ -44,7 +44,12 @@ impl Staging {
             return Err(StoreError::Exists { id });
         }
         layout::create_dir(&dir, false)?;
-        let staging = Self { layout, id, dir, ahead: Ahead::default() };
+        let staging = Self {
+            layout,
+            id,
+            dir,
+            ahead: Ahead::default(),
+        };
         layout::create_dir(&staging.images(), false)?;
         Ok(staging)
     }
@@ -93,7 +98,10 @@ impl Staging {
     ) -> Result<Checkpoint, StoreError> {
         self.list_into(&mut manifest, progress)?;
         self.check_id(&manifest)?;
-        let json = manifest.to_json().map_err(|source| StoreError::Manifest { path: self.manifest_path(), source })?;
+        let json = manifest.to_json().map_err(|source| StoreError::Manifest {
+            path: self.manifest_path(),
+            source,
+        })?;
         self.commit(&json, manifest, durability)
     }
 
@@ -102,9 +110,16 @@ impl Staging {
     ///
     /// # Errors
     /// When anything is missing, too much, or differs. Nothing is visible then.
-    pub fn adopt(&self, json: &[u8], durability: Durability, progress: Progress<'_>) -> Result<Checkpoint, StoreError> {
-        let manifest =
-            Manifest::from_json(json).map_err(|source| StoreError::Manifest { path: self.manifest_path(), source })?;
+    pub fn adopt(
+        &self,
+        json: &[u8],
+        durability: Durability,
+        progress: Progress<'_>,
+    ) -> Result<Checkpoint, StoreError> {
+        let manifest = Manifest::from_json(json).map_err(|source| StoreError::Manifest {
+            path: self.manifest_path(),
+            source,
+        })?;
         self.check_id(&manifest)?;
         self.check_stray()?;
         verify::contents(&self.dir, &manifest, &self.ahead, progress)?;
@@ -123,7 +138,10 @@ impl Staging {
     fn check_id(&self, manifest: &Manifest) -> Result<(), StoreError> {
         match manifest.id == self.id {
             true => Ok(()),
-            false => Err(StoreError::WrongId { path: self.dir.clone(), found: manifest.id.clone() }),
+            false => Err(StoreError::WrongId {
+                path: self.dir.clone(),
+                found: manifest.id.clone(),
+            }),
         }
     }
 
@@ -134,14 +152,37 @@ impl Staging {
         manifest.rootfs = self.list_rootfs()?;
         let mut entries: Vec<(PathBuf, &mut FileEntry)> = Vec::new();
         let below = |name: &str| self.dir.join(name);
-        entries.extend(manifest.images.iter_mut().map(|entry| (entry.path.below(&below(layout::IMAGES)), entry)));
-        entries.extend(manifest.extra.iter_mut().map(|entry| (entry.path.below(&below(layout::EXTRA)), entry)));
+        entries.extend(
+            manifest
+                .images
+                .iter_mut()
+                .map(|entry| (entry.path.below(&below(layout::IMAGES)), entry)),
+        );
+        entries.extend(
+            manifest
+                .extra
+                .iter_mut()
+                .map(|entry| (entry.path.below(&below(layout::EXTRA)), entry)),
+        );
         if let Some(RootfsEntry { base, delta }) = &mut manifest.rootfs {
-            entries.extend([base].into_iter().chain(delta).map(|entry| (entry.path.below(&self.dir), entry)));
+            entries.extend(
+                [base]
+                    .into_iter()
+                    .chain(delta)
+                    .map(|entry| (entry.path.below(&self.dir), entry)),
+            );
         }
-        let jobs: Vec<_> =
-            entries.iter().map(|(path, entry)| HashJob { path: path.clone(), length: entry.length }).collect();
-        for ((path, entry), digest) in entries.into_iter().zip(self.ahead.complete(&jobs, progress)) {
+        let jobs: Vec<_> = entries
+            .iter()
+            .map(|(path, entry)| HashJob {
+                path: path.clone(),
+                length: entry.length,
+            })
+            .collect();
+        for ((path, entry), digest) in entries
+            .into_iter()
+            .zip(self.ahead.complete(&jobs, progress))
+        {
             entry.blake3 = digest.map_err(|source| StoreError::Hash { path, source })?;
         }
         Ok(())
@@ -151,8 +192,10 @@ impl Staging {
     fn check_stray(&self) -> Result<(), StoreError> {
         let known = |name: &str| {
             let tars = [layout::ROOTFS_BASE, layout::ROOTFS_DELTA];
-            matches!(name, layout::IMAGES | layout::EXTRA | layout::PACKED_IMAGES | layout::MANIFEST)
-                || tars.contains(&name.strip_suffix(layout::PACKED_SUFFIX).unwrap_or(name))
+            matches!(
+                name,
+                layout::IMAGES | layout::EXTRA | layout::PACKED_IMAGES | layout::MANIFEST
+            ) || tars.contains(&name.strip_suffix(layout::PACKED_SUFFIX).unwrap_or(name))
         };
         for entry in fs::read_dir(&self.dir).map_err(StoreError::io("list", &self.dir))? {
             let entry = entry.map_err(StoreError::io("list", &self.dir))?;
@@ -170,7 +213,9 @@ impl Staging {
             match node {
                 Node::File(length) => files.push(unhashed(path, length)),
                 Node::Link(target) => {
-                    let stray = StoreError::StrayFile { path: path.below(&dir) };
+                    let stray = StoreError::StrayFile {
+                        path: path.below(&dir),
+                    };
                     parents.push(ParentLink::new(path, &target).ok_or(stray)?);
                 }
             }
@@ -182,7 +227,9 @@ impl Staging {
         let dir = self.dir.join(layout::EXTRA);
         let file = |(path, node): (RelPath, Node)| match node {
             Node::File(length) => Ok(unhashed(path, length)),
-            Node::Link(_) => Err(StoreError::StrayFile { path: path.below(&dir) }),
+            Node::Link(_) => Err(StoreError::StrayFile {
+                path: path.below(&dir),
+            }),
         };
         tree::list(&dir)?.into_iter().map(file).collect()
     }
@@ -192,7 +239,9 @@ impl Staging {
         let delta = self.list_tar(layout::ROOTFS_DELTA)?;
         match (base, delta) {
             (Some(base), delta) => Ok(Some(RootfsEntry { base, delta })),
-            (None, Some(_)) => Err(StoreError::StrayFile { path: self.dir.join(layout::ROOTFS_DELTA) }),
+            (None, Some(_)) => Err(StoreError::StrayFile {
+                path: self.dir.join(layout::ROOTFS_DELTA),
+            }),
             (None, None) => Ok(None),
         }
     }
@@ -209,8 +258,15 @@ impl Staging {
         }
     }
 
-    fn commit(&self, json: &[u8], manifest: Manifest, durability: Durability) -> Result<Checkpoint, StoreError> {
-        let temporary = self.dir.join(format!("{}{}", layout::MANIFEST, layout::TEMPORARY_SUFFIX));
+    fn commit(
+        &self,
+        json: &[u8],
+        manifest: Manifest,
+        durability: Durability,
+    ) -> Result<Checkpoint, StoreError> {
+        let temporary = self
+            .dir
+            .join(format!("{}{}", layout::MANIFEST, layout::TEMPORARY_SUFFIX));
         fsync::write_atomically(&self.manifest_path(), &temporary, json)?;
         match durability {
             Durability::Immediate => fsync::file_system(&self.dir)?,
@@ -218,13 +274,21 @@ impl Staging {
         }
         // From here on the checkpoint exists.
         fsync::move_new(&self.dir, &self.layout.checkpoint(&self.id))?;
-        Ok(Checkpoint::assemble(self.layout.clone(), manifest, manifest::digest(json)))
+        Ok(Checkpoint::assemble(
+            self.layout.clone(),
+            manifest,
+            manifest::digest(json),
+        ))
     }
 }
 
 /// An entry whose digest is filled in once everything is listed.
 fn unhashed(path: RelPath, length: u64) -> FileEntry {
-    FileEntry { path, length, blake3: Digest::of(b"") }
+    FileEntry {
+        path,
+        length,
+        blake3: Digest::of(b""),
+    }
 }
 
 #[cfg(test)]
@@ -237,8 +301,15 @@ mod tests {
         let (_dir, catalog) = catalog();
         let checkpoint = sealed(&catalog);
         let manifest = checkpoint.manifest();
-        let images: Vec<_> = manifest.images.iter().map(|entry| entry.path.as_str()).collect();
-        assert_eq!(images, ["core-1.img", "final/pages-1.img", "pre/pages-1.img"]);
+        let images: Vec<_> = manifest
+            .images
+            .iter()
+            .map(|entry| entry.path.as_str())
+            .collect();
+        assert_eq!(
+            images,
+            ["core-1.img", "final/pages-1.img", "pre/pages-1.img"]
+        );
         assert_eq!(manifest.images[0].blake3, Digest::of(b"core"));
         assert_eq!(manifest.parents[0].target(), "../pre");
         assert_eq!(manifest.extra.len(), 1);
@@ -258,7 +329,9 @@ mod tests {
         assert!(matches!(refused, Err(StoreError::StrayFile { .. })));
         assert!(catalog.list().unwrap().checkpoints.is_empty());
         fs::remove_file(staging.dir().join("stray")).unwrap();
-        staging.seal(manifest, Durability::Immediate, &|_| ()).unwrap();
+        staging
+            .seal(manifest, Durability::Immediate, &|_| ())
+            .unwrap();
     }
 
     #[test]
@@ -270,8 +343,14 @@ mod tests {
         let refused = staging.seal(manifest.clone(), Durability::Deferred, &|_| ());
         assert!(matches!(refused, Err(StoreError::StrayFile { .. })));
         fs::remove_file(staging.images().join("parent")).unwrap();
-        let other = Manifest { id: CheckpointId::random().unwrap(), ..manifest };
-        assert!(matches!(staging.seal(other, Durability::Deferred, &|_| ()), Err(StoreError::WrongId { .. })));
+        let other = Manifest {
+            id: CheckpointId::random().unwrap(),
+            ..manifest
+        };
+        assert!(matches!(
+            staging.seal(other, Durability::Deferred, &|_| ()),
+            Err(StoreError::WrongId { .. })
+        ));
     }
 
     #[test]
@@ -284,7 +363,10 @@ mod tests {
         fill(staging.dir());
         fs::write(staging.images().join("core-1.img"), b"c0re").unwrap();
         let refused = staging.adopt(&json, Durability::Deferred, &|_| ());
-        assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::Damaged { .. })),
+            "{refused:?}"
+        );
         assert!(destination.list().unwrap().checkpoints.is_empty());
         fs::write(staging.images().join("core-1.img"), b"core").unwrap();
         let adopted = staging.adopt(&json, Durability::Deferred, &|_| ()).unwrap();
@@ -295,9 +377,15 @@ mod tests {
     fn an_id_is_used_once() {
         let (_dir, catalog) = catalog();
         let checkpoint = sealed(&catalog);
-        assert!(matches!(catalog.begin(checkpoint.id()), Err(StoreError::Exists { .. })));
+        assert!(matches!(
+            catalog.begin(checkpoint.id()),
+            Err(StoreError::Exists { .. })
+        ));
         let staging = catalog.begin(&CheckpointId::random().unwrap()).unwrap();
-        assert!(matches!(catalog.begin(staging.id()), Err(StoreError::Exists { .. })));
+        assert!(matches!(
+            catalog.begin(staging.id()),
+            Err(StoreError::Exists { .. })
+        ));
         staging.discard().unwrap();
     }
 }

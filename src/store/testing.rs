@@ -5,14 +5,20 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::manifest::{CgroupVersion, Container, Dump, FORMAT, Interface, Manifest, Network, Origin, RootfsEntry};
+use super::manifest::{
+    CgroupVersion, Container, Dump, FORMAT, Interface, Manifest, Network, Origin, RootfsEntry,
+};
 use super::{Catalog, Checkpoint, CheckpointId, Layout};
 use crate::archive::{Digest, FileEntry, RelPath};
 use crate::store::staging::Durability;
 
 /// The entry of a file with these contents.
 pub fn entry(path: &str, bytes: &[u8]) -> FileEntry {
-    FileEntry { path: RelPath::new(path).unwrap(), length: bytes.len() as u64, blake3: Digest::of(bytes) }
+    FileEntry {
+        path: RelPath::new(path).unwrap(),
+        length: bytes.len() as u64,
+        blake3: Digest::of(bytes),
+    }
 }
 
 /// A manifest with one of everything.
@@ -61,7 +67,10 @@ pub fn manifest() -> Manifest {
         timings: [("freeze".to_owned(), 1500)].into(),
         images: vec![entry("core-1.img", b"core"), entry("pages-1.img", b"pages")],
         parents: Vec::new(),
-        rootfs: Some(RootfsEntry { base: entry("rootfs.tar", b"base"), delta: None }),
+        rootfs: Some(RootfsEntry {
+            base: entry("rootfs.tar", b"base"),
+            delta: None,
+        }),
         extra: vec![entry("conntrack.json", b"[]")],
     }
 }
@@ -98,5 +107,7 @@ pub fn sealed_with(catalog: &Catalog, change: impl FnOnce(&mut Manifest)) -> Che
     change(&mut manifest);
     let staging = catalog.begin(&manifest.id).unwrap();
     fill(staging.dir());
-    staging.seal(manifest, Durability::Deferred, &|_| ()).unwrap()
+    staging
+        .seal(manifest, Durability::Deferred, &|_| ())
+        .unwrap()
 }

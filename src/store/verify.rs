@@ -44,7 +44,12 @@ impl Verified {
     /// The claim that has the next create of `container` restore this checkpoint; `gate` is the socket at which the
     /// interposer asks before it goes on.
     pub fn claim(&self, container: ContainerId, gate: PathBuf) -> Claim {
-        Claim::new(container, self.id.clone(), self.manifest_digest.to_string(), gate)
+        Claim::new(
+            container,
+            self.id.clone(),
+            self.manifest_digest.to_string(),
+            gate,
+        )
     }
 }
 
@@ -82,7 +87,9 @@ impl Checkpoint {
             Form::Raw | Form::Both => images::copy(&self.images_dir(), entries, dir, progress),
         }
         .map_err(StoreError::archive("unpack", self.id()))?;
-        let outcome = check.finish(&Ahead::default(), progress).and_then(|()| link_parents(dir, &manifest.parents));
+        let outcome = check
+            .finish(&Ahead::default(), progress)
+            .and_then(|()| link_parents(dir, &manifest.parents));
         if let Err(error) = outcome {
             // The first error is the one that says what happened.
             let _ = fs::remove_dir_all(dir);
@@ -92,7 +99,11 @@ impl Checkpoint {
     }
 
     fn verified(&self, images: Option<PathBuf>) -> Verified {
-        Verified { id: self.id().clone(), manifest_digest: self.manifest_digest(), images }
+        Verified {
+            id: self.id().clone(),
+            manifest_digest: self.manifest_digest(),
+            images,
+        }
     }
 }
 
@@ -119,7 +130,8 @@ fn open_packed_images(dir: &Path) -> Result<File, StoreError> {
 fn link_parents(dir: &Path, parents: &[ParentLink]) -> Result<(), StoreError> {
     for link in parents {
         let path = link.path.below(dir);
-        std::os::unix::fs::symlink(link.target(), &path).map_err(StoreError::io("create link", &path))?;
+        std::os::unix::fs::symlink(link.target(), &path)
+            .map_err(StoreError::io("create link", &path))?;
     }
     Ok(())
 }
@@ -134,17 +146,33 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(dir: &'a Path, manifest: &'a Manifest) -> Self {
-        Self { dir, manifest, raw: Vec::new(), faults: Vec::new() }
+        Self {
+            dir,
+            manifest,
+            raw: Vec::new(),
+            faults: Vec::new(),
+        }
     }
 
     fn images(&mut self, progress: Progress<'_>) -> Result<(), StoreError> {
         if self.dir.join(layout::IMAGES).is_dir() {
-            return self.tree(layout::IMAGES, &self.manifest.images, &self.manifest.parents);
+            return self.tree(
+                layout::IMAGES,
+                &self.manifest.images,
+                &self.manifest.parents,
+            );
         }
         match self.dir.join(layout::PACKED_IMAGES).is_file() {
-            true => images::unpack(open_packed_images(self.dir)?, &self.manifest.images, None, progress)
-                .map_err(StoreError::archive("verify", &self.manifest.id)),
-            false => Err(StoreError::NoImages { id: self.manifest.id.clone() }),
+            true => images::unpack(
+                open_packed_images(self.dir)?,
+                &self.manifest.images,
+                None,
+                progress,
+            )
+            .map_err(StoreError::archive("verify", &self.manifest.id)),
+            false => Err(StoreError::NoImages {
+                id: self.manifest.id.clone(),
+            }),
         }
     }
 
@@ -155,7 +183,9 @@ impl<'a> Check<'a> {
     fn tars(&mut self, progress: Progress<'_>) -> Result<(), StoreError> {
         for entry in self.manifest.tars() {
             let raw = entry.path.below(self.dir);
-            let packed = self.dir.join(format!("{}{}", entry.path, layout::PACKED_SUFFIX));
+            let packed = self
+                .dir
+                .join(format!("{}{}", entry.path, layout::PACKED_SUFFIX));
             if raw.symlink_metadata().is_err() && packed.is_file() {
                 let file = File::open(&packed).map_err(StoreError::io("open", &packed))?;
                 images::unpack_file(file, entry, None, progress)
@@ -169,35 +199,63 @@ impl<'a> Check<'a> {
 
     /// Holds what lies below the directory `name` against its lists, both ways: CRIU looks for images by name, so
     /// one that is not listed may not lie there either.
-    fn tree(&mut self, name: &str, entries: &[FileEntry], parents: &[ParentLink]) -> Result<(), StoreError> {
+    fn tree(
+        &mut self,
+        name: &str,
+        entries: &[FileEntry],
+        parents: &[ParentLink],
+    ) -> Result<(), StoreError> {
         let dir = self.dir.join(name);
         let mut links: HashMap<_, _> = parents.iter().map(|link| (&link.path, link)).collect();
         let listed: HashMap<_, _> = entries.iter().map(|entry| (&entry.path, entry)).collect();
         for (path, node) in tree::list(&dir)? {
             let damage = match (node, listed.contains_key(&path), links.remove(&path)) {
-                (Node::Link(target), _, Some(link)) if target.trim_end_matches('/') == link.target() => continue,
+                (Node::Link(target), _, Some(link))
+                    if target.trim_end_matches('/') == link.target() =>
+                {
+                    continue;
+                }
                 (_, true, _) => continue,
                 (_, _, Some(_)) => Damage::Link,
                 _ => Damage::Unlisted,
             };
-            self.faults.push(FileFault { file: format!("{name}/{path}"), damage });
+            self.faults.push(FileFault {
+                file: format!("{name}/{path}"),
+                damage,
+            });
         }
         for path in links.into_keys() {
-            self.faults.push(FileFault { file: format!("{name}/{path}"), damage: Damage::Hash(HashFault::Missing) });
+            self.faults.push(FileFault {
+                file: format!("{name}/{path}"),
+                damage: Damage::Hash(HashFault::Missing),
+            });
         }
         for entry in entries {
-            self.file(format!("{name}/{}", entry.path), entry.path.below(&dir), entry);
+            self.file(
+                format!("{name}/{}", entry.path),
+                entry.path.below(&dir),
+                entry,
+            );
         }
         Ok(())
     }
 
     fn file(&mut self, name: String, path: PathBuf, entry: &FileEntry) {
-        self.raw.push((name, HashJob { path, length: entry.length }, entry.blake3));
+        self.raw.push((
+            name,
+            HashJob {
+                path,
+                length: entry.length,
+            },
+            entry.blake3,
+        ));
     }
 
     fn finish(mut self, ahead: &Ahead, progress: Progress<'_>) -> Result<(), StoreError> {
         let jobs: Vec<_> = self.raw.iter().map(|(_, job, _)| job.clone()).collect();
-        for ((file, _, expected), found) in self.raw.into_iter().zip(ahead.complete(&jobs, progress)) {
+        for ((file, _, expected), found) in
+            self.raw.into_iter().zip(ahead.complete(&jobs, progress))
+        {
             let damage = match found {
                 Ok(digest) if digest == expected => continue,
                 Ok(_) => Damage::Digest,
@@ -207,7 +265,10 @@ impl<'a> Check<'a> {
         }
         match self.faults.is_empty() {
             true => Ok(()),
-            false => Err(StoreError::Damaged { id: self.manifest.id.clone(), faults: self.faults }),
+            false => Err(StoreError::Damaged {
+                id: self.manifest.id.clone(),
+                faults: self.faults,
+            }),
         }
     }
 }
@@ -221,15 +282,19 @@ mod tests {
 
     fn faults(checkpoint: &Checkpoint) -> Vec<(String, String)> {
         match checkpoint.verify(&|_| ()) {
-            Err(StoreError::Damaged { faults, .. }) => {
-                faults.into_iter().map(|fault| (fault.file, fault.damage.to_string())).collect()
-            }
+            Err(StoreError::Damaged { faults, .. }) => faults
+                .into_iter()
+                .map(|fault| (fault.file, fault.damage.to_string()))
+                .collect(),
             other => panic!("{other:?}"),
         }
     }
 
     fn pack(checkpoint: &Checkpoint) {
-        let watch = Watch { progress: &|_| (), cancel: &AtomicBool::new(false) };
+        let watch = Watch {
+            progress: &|_| (),
+            cancel: &AtomicBool::new(false),
+        };
         checkpoint.pack(Compression::default(), watch).unwrap();
     }
 
@@ -255,7 +320,10 @@ mod tests {
             ("images/pre/pages-1.img", "has 5 bytes instead of 300000"),
             ("rootfs-delta.tar", "wrong digest"),
         ];
-        assert_eq!(found, expected.map(|(file, damage)| (file.to_owned(), damage.to_owned())));
+        assert_eq!(
+            found,
+            expected.map(|(file, damage)| (file.to_owned(), damage.to_owned()))
+        );
     }
 
     #[test]
@@ -265,7 +333,9 @@ mod tests {
         let total = checkpoint.manifest().total_bytes();
         let seen = || {
             let done = AtomicU64::new(0);
-            checkpoint.verify(&|n| _ = done.fetch_add(n, Ordering::Relaxed)).unwrap();
+            checkpoint
+                .verify(&|n| _ = done.fetch_add(n, Ordering::Relaxed))
+                .unwrap();
             done.into_inner()
         };
         assert_eq!(seen(), total);
@@ -278,11 +348,20 @@ mod tests {
         let (_dir, catalog) = catalog();
         let checkpoint = sealed(&catalog);
         pack(&checkpoint);
-        let (good, bad) = (catalog.layout().tmp().join("good"), catalog.layout().tmp().join("bad"));
+        let (good, bad) = (
+            catalog.layout().tmp().join("good"),
+            catalog.layout().tmp().join("bad"),
+        );
         let verified = checkpoint.unpack_to(&good, &|_| ()).unwrap();
         assert_eq!(verified.images(), Some(good.as_path()));
-        assert_eq!(fs::read(good.join("final/parent/pages-1.img")).unwrap(), vec![9; 300_000]);
-        assert!(checkpoint.unpack_to(&good, &|_| ()).is_err(), "unpacked into a directory that was there");
+        assert_eq!(
+            fs::read(good.join("final/parent/pages-1.img")).unwrap(),
+            vec![9; 300_000]
+        );
+        assert!(
+            checkpoint.unpack_to(&good, &|_| ()).is_err(),
+            "unpacked into a directory that was there"
+        );
         assert!(good.exists());
         for file in ["extra/conntrack.json", "rootfs.tar.zst", "images.tar.zst"] {
             let path = checkpoint.dir().join(file);
@@ -303,7 +382,10 @@ mod tests {
         let checkpoint = sealed(&catalog);
         let verified = checkpoint.verify(&|_| ()).unwrap();
         assert_eq!(verified.images(), Some(checkpoint.images_dir().as_path()));
-        let claim = verified.claim(checkpoint.manifest().container.id.clone(), "/run/gate".into());
+        let claim = verified.claim(
+            checkpoint.manifest().container.id.clone(),
+            "/run/gate".into(),
+        );
         let bytes = fs::read(checkpoint.manifest_path()).unwrap();
         assert_eq!(claim.manifest_digest, blake3::hash(&bytes).to_string());
     }

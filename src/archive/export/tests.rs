@@ -5,13 +5,18 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::archive::tar::TarReader;
 use crate::store::checkpoint::Form;
+use crate::store::staging::Durability;
 use crate::store::testing::{catalog, sealed};
 
 static GO: AtomicBool = AtomicBool::new(false);
 
 fn watch() -> Watch<'static> {
-    Watch { progress: &|_| (), cancel: &GO }
+    Watch {
+        progress: &|_| (),
+        cancel: &GO,
+    }
 }
 
 fn exported(checkpoint: &Checkpoint) -> Vec<u8> {
@@ -26,7 +31,12 @@ fn sample() -> (TempDir, Checkpoint, Vec<u8>) {
 }
 
 fn options() -> ImportOptions<'static> {
-    ImportOptions { max_bytes: 1 << 20, durability: Durability::Deferred, read: &|_| (), verified: &|_| () }
+    ImportOptions {
+        max_bytes: 1 << 20,
+        durability: Durability::Deferred,
+        read: &|_| (),
+        verified: &|_| (),
+    }
 }
 
 /// Imports into a new store; looks that an error leaves nothing, and that success brings exactly the original.
@@ -59,7 +69,10 @@ fn raw_and_packed_checkpoints_survive_and_stay_as_they_are() {
     assert_eq!(checkpoint.form().unwrap(), Form::Raw);
     checkpoint.pack(Compression::default(), watch()).unwrap();
     imported(&exported(&checkpoint), &checkpoint).unwrap();
-    assert_eq!(fs::read_dir(dir.path().join("store/tmp")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(dir.path().join("store/tmp")).unwrap().count(),
+        0
+    );
 }
 
 #[test]
@@ -67,7 +80,10 @@ fn a_checkpoint_that_is_there_is_not_replaced() {
     let (_dir, catalog) = catalog();
     let checkpoint = sealed(&catalog);
     let refused = import(exported(&checkpoint).as_slice(), &catalog, options());
-    assert!(matches!(refused, Err(ExportError::Store(StoreError::Exists { .. }))));
+    assert!(matches!(
+        refused,
+        Err(ExportError::Store(StoreError::Exists { .. }))
+    ));
     checkpoint.verify(&|_| ()).unwrap();
 }
 
@@ -87,8 +103,14 @@ fn i4_a_damaged_checkpoint_is_not_exported() {
 fn a_checkpoint_over_the_limit_is_refused_before_anything_is_written() {
     let (_dir, checkpoint, bytes) = sample();
     let (_other, catalog) = catalog();
-    let limited = ImportOptions { max_bytes: checkpoint.manifest().total_bytes() - 1, ..options() };
-    assert!(matches!(import(bytes.as_slice(), &catalog, limited), Err(ExportError::TooLarge { .. })));
+    let limited = ImportOptions {
+        max_bytes: checkpoint.manifest().total_bytes() - 1,
+        ..options()
+    };
+    assert!(matches!(
+        import(bytes.as_slice(), &catalog, limited),
+        Err(ExportError::TooLarge { .. })
+    ));
 }
 
 /// Names and contents.
@@ -108,7 +130,9 @@ fn members(bytes: &[u8]) -> Members {
 
 fn assemble(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut tar = TarWriter::new(Vec::new());
-    members.iter().for_each(|(name, data)| append_bytes(&mut tar, name, data).unwrap());
+    members
+        .iter()
+        .for_each(|(name, data)| append_bytes(&mut tar, name, data).unwrap());
     tar.finish().unwrap()
 }
 
@@ -125,8 +149,14 @@ fn foreign_versions_strangers_and_repetitions_are_refused() {
     };
     let foreign = refused(&|m| m[0].1 = b"{\"format\": 2}".to_vec());
     assert!(matches!(foreign, ExportError::Format { found: 2 }));
-    assert!(matches!(refused(&|m| m[0].1 = b"[]".to_vec()), ExportError::Json { .. }));
-    assert!(matches!(refused(&|m| m[1].1.push(b' ')), ExportError::ManifestDigest { .. }));
+    assert!(matches!(
+        refused(&|m| m[0].1 = b"[]".to_vec()),
+        ExportError::Json { .. }
+    ));
+    assert!(matches!(
+        refused(&|m| m[1].1.push(b' ')),
+        ExportError::ManifestDigest { .. }
+    ));
     for index in 0..good.len() {
         refused(&|m| _ = m.remove(index));
         refused(&|m| m.insert(index, good[index].clone()));
@@ -135,8 +165,14 @@ fn foreign_versions_strangers_and_repetitions_are_refused() {
         refused(&|m| _ = m[index].1.pop());
     }
     let stranger = refused(&|m| m.push(("extra/../../../etc/cron.d/x".into(), b"x".to_vec())));
-    assert!(matches!(stranger, ExportError::Archive(ArchiveError::UnexpectedMember { .. })));
-    assert!(matches!(refused(&|m| m[2].1 = vec![0; 1 << 20]), ExportError::Archive(ArchiveError::Length { .. })));
+    assert!(matches!(
+        stranger,
+        ExportError::Archive(ArchiveError::UnexpectedMember { .. })
+    ));
+    assert!(matches!(
+        refused(&|m| m[2].1 = vec![0; 1 << 20]),
+        ExportError::Archive(ArchiveError::Length { .. })
+    ));
     let trailing = [bytes.as_slice(), b"x"].concat();
     assert!(imported(&trailing, &checkpoint).is_err());
 }

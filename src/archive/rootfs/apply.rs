@@ -10,7 +10,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat, mknodat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat, mknodat,
+    utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
@@ -53,8 +56,14 @@ impl Applier {
         let root = Root::open(dest)?;
         let mut entries = std::fs::read_dir(dest).map_err(ArchiveError::file("list", dest))?;
         match entries.next() {
-            Some(_) => Err(ArchiveError::NotEmpty { path: dest.to_owned() }),
-            None => Ok(Self { root, directories: HashMap::new(), parent: None }),
+            Some(_) => Err(ArchiveError::NotEmpty {
+                path: dest.to_owned(),
+            }),
+            None => Ok(Self {
+                root,
+                directories: HashMap::new(),
+                parent: None,
+            }),
         }
     }
 
@@ -70,11 +79,17 @@ impl Applier {
     pub fn delta(&mut self, input: impl Read) -> Result<(), ArchiveError> {
         let mut tar = TarReader::new(BufReader::with_capacity(CHUNK, input));
         match tar.next_member()? {
-            Some(member) if member.meta.path == DELETED.as_bytes() && member.meta.kind == Kind::File => {
+            Some(member)
+                if member.meta.path == DELETED.as_bytes() && member.meta.kind == Kind::File =>
+            {
                 self.delete(&mut tar, &member)?;
             }
             Some(member) => return Err(fault(&member, "a delta does not start with it")),
-            None => return Err(ArchiveError::MissingMember { member: DELETED.into() }),
+            None => {
+                return Err(ArchiveError::MissingMember {
+                    member: DELETED.into(),
+                });
+            }
         }
         self.members(&mut tar, true)?;
         tar.finish()?;
@@ -83,7 +98,9 @@ impl Applier {
 
     /// Gives all directories what they were captured with.
     pub fn finish(mut self) -> Result<(), ArchiveError> {
-        let mut directories: Vec<_> = std::mem::take(&mut self.directories).into_values().collect();
+        let mut directories: Vec<_> = std::mem::take(&mut self.directories)
+            .into_values()
+            .collect();
         // Deepest first: a directory's mode may shut others out.
         directories.sort_unstable_by(|a, b| b.path.cmp(&a.path));
         for meta in directories {
@@ -93,7 +110,11 @@ impl Applier {
         Ok(())
     }
 
-    fn members<R: Read>(&mut self, tar: &mut TarReader<R>, replace: bool) -> Result<(), ArchiveError> {
+    fn members<R: Read>(
+        &mut self,
+        tar: &mut TarReader<R>,
+        replace: bool,
+    ) -> Result<(), ArchiveError> {
         while let Some(member) = tar.next_member()? {
             if !is_safe(&member.meta.path) {
                 return Err(fault(&member, "its path leads elsewhere"));
@@ -103,7 +124,12 @@ impl Applier {
         Ok(())
     }
 
-    fn member<R: Read>(&mut self, tar: &mut TarReader<R>, member: &Member, replace: bool) -> Result<(), ArchiveError> {
+    fn member<R: Read>(
+        &mut self,
+        tar: &mut TarReader<R>,
+        member: &Member,
+        replace: bool,
+    ) -> Result<(), ArchiveError> {
         let meta = &member.meta;
         if meta.path == ROOT {
             if meta.kind != Kind::Directory {
@@ -122,7 +148,11 @@ impl Applier {
             Kind::File => self.make_file(tar, member, &at)?,
             Kind::HardLink => return self.make_link(member, &at),
             Kind::Directory => {
-                self.check(&at, "create directory", mkdirat(&at.parent, at.name(), Mode::S_IRWXU))?;
+                self.check(
+                    &at,
+                    "create directory",
+                    mkdirat(&at.parent, at.name(), Mode::S_IRWXU),
+                )?;
                 self.directories.insert(meta.path.clone(), meta.clone());
                 return Ok(());
             }
@@ -147,15 +177,23 @@ impl Applier {
         let parent = match &self.parent {
             Some((known, fd)) if known == dir => fd.try_clone(),
             _ => {
-                let fd = self.root.open_below(dir, OFlag::O_PATH | OFlag::O_DIRECTORY);
+                let fd = self
+                    .root
+                    .open_below(dir, OFlag::O_PATH | OFlag::O_DIRECTORY);
                 let fd = fd.map_err(self.root.fault("open directory", dir))?;
                 let copy = fd.try_clone();
                 self.parent = Some((dir.to_vec(), fd));
                 copy
             }
         };
-        let parent = parent.map_err(ArchiveError::file("open directory", &self.root.display(dir)))?;
-        Ok(Place { parent, path: path.to_vec() })
+        let parent = parent.map_err(ArchiveError::file(
+            "open directory",
+            &self.root.display(dir),
+        ))?;
+        Ok(Place {
+            parent,
+            path: path.to_vec(),
+        })
     }
 
     /// Makes way for a member of a delta. True if it is a directory that is there already.
@@ -174,7 +212,11 @@ impl Applier {
 
     /// A directory is removed only when it is empty: what lies in it has to be in the list of deleted paths too.
     fn unlink(&mut self, at: &Place, is_dir: bool) -> Result<(), ArchiveError> {
-        let flag = if is_dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
+        let flag = if is_dir {
+            UnlinkatFlags::RemoveDir
+        } else {
+            UnlinkatFlags::NoRemoveDir
+        };
         self.check(at, "remove", unlinkat(&at.parent, at.name(), flag))?;
         if is_dir {
             self.directories.remove(&at.path);
@@ -184,11 +226,18 @@ impl Applier {
         Ok(())
     }
 
-    fn delete<R: Read>(&mut self, tar: &mut TarReader<R>, member: &Member) -> Result<(), ArchiveError> {
+    fn delete<R: Read>(
+        &mut self,
+        tar: &mut TarReader<R>,
+        member: &Member,
+    ) -> Result<(), ArchiveError> {
         // Fed byte by byte, so that no list is too long; buffered, so that this is no loss.
         let mut path = Vec::new();
         for byte in BufReader::new(tar.by_ref()).bytes() {
-            let byte = byte.map_err(|source| ArchiveError::Decompress { what: DELETED.into(), source })?;
+            let byte = byte.map_err(|source| ArchiveError::Decompress {
+                what: DELETED.into(),
+                source,
+            })?;
             if byte != 0 {
                 path.push(byte);
                 if path.len() > MAX_PATH {
@@ -210,12 +259,25 @@ impl Applier {
 
     fn delete_path(&mut self, path: &[u8]) -> Result<(), ArchiveError> {
         let at = self.locate(path)?;
-        let stat = self.check(&at, "look at", fstatat(&at.parent, at.name(), AtFlags::AT_SYMLINK_NOFOLLOW))?;
-        self.unlink(&at, stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
+        let stat = self.check(
+            &at,
+            "look at",
+            fstatat(&at.parent, at.name(), AtFlags::AT_SYMLINK_NOFOLLOW),
+        )?;
+        self.unlink(
+            &at,
+            stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
+        )
     }
 
-    fn make_file<R: Read>(&self, tar: &mut TarReader<R>, member: &Member, at: &Place) -> Result<(), ArchiveError> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    fn make_file<R: Read>(
+        &self,
+        tar: &mut TarReader<R>,
+        member: &Member,
+        at: &Place,
+    ) -> Result<(), ArchiveError> {
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&at.parent, at.name(), flags, Mode::S_IRUSR | Mode::S_IWUSR);
         let file = File::from(self.check(at, "create", fd)?);
         let written = match &member.segments {
@@ -234,14 +296,28 @@ impl Applier {
             return Err(fault(member, "its link leads elsewhere"));
         }
         let (dir, name) = split(target);
-        let parent = self.root.open_below(dir, OFlag::O_PATH | OFlag::O_DIRECTORY);
+        let parent = self
+            .root
+            .open_below(dir, OFlag::O_PATH | OFlag::O_DIRECTORY);
         let parent = parent.map_err(self.root.fault("open directory", dir))?;
-        let linked = linkat(&parent, OsStr::from_bytes(name), &at.parent, at.name(), AtFlags::empty());
+        let linked = linkat(
+            &parent,
+            OsStr::from_bytes(name),
+            &at.parent,
+            at.name(),
+            AtFlags::empty(),
+        );
         self.check(at, "create hard link", linked)
     }
 
     fn make_node(&self, at: &Place, kind: SFlag, device: u64) -> Result<(), ArchiveError> {
-        let made = mknodat(&at.parent, at.name(), kind, Mode::S_IRUSR | Mode::S_IWUSR, device);
+        let made = mknodat(
+            &at.parent,
+            at.name(),
+            kind,
+            Mode::S_IRUSR | Mode::S_IWUSR,
+            device,
+        );
         self.check(at, "create device or pipe", made)
     }
 
@@ -253,7 +329,13 @@ impl Applier {
             return self.check(at, "set the owner of", Err(Errno::EOVERFLOW));
         };
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
-        let owned = fchownat(&at.parent, at.name(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags);
+        let owned = fchownat(
+            &at.parent,
+            at.name(),
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+            flags,
+        );
         self.check(at, "set the owner of", owned)?;
         if meta.kind != Kind::Symlink {
             let mode = Mode::from_bits_truncate(meta.mode);
@@ -263,16 +345,33 @@ impl Applier {
         }
         if !meta.xattrs.is_empty() {
             let object = self.check(at, "look at", Object::at(&at.parent, at.name().as_bytes()))?;
-            let set = meta.xattrs.iter().try_for_each(|xattr| object.set_xattr(xattr));
-            set.map_err(ArchiveError::file("set extended attributes of", &self.root.display(&at.path)))?;
+            let set = meta
+                .xattrs
+                .iter()
+                .try_for_each(|xattr| object.set_xattr(xattr));
+            set.map_err(ArchiveError::file(
+                "set extended attributes of",
+                &self.root.display(&at.path),
+            ))?;
         }
         let mtime = TimeSpec::new(meta.mtime.seconds, meta.mtime.nanoseconds.into());
         let omit = TimeSpec::UTIME_OMIT;
-        let timed = utimensat(&at.parent, at.name(), &omit, &mtime, UtimensatFlags::NoFollowSymlink);
+        let timed = utimensat(
+            &at.parent,
+            at.name(),
+            &omit,
+            &mtime,
+            UtimensatFlags::NoFollowSymlink,
+        );
         self.check(at, "set the time of", timed)
     }
 
-    fn check<T>(&self, at: &Place, operation: &'static str, outcome: Result<T, Errno>) -> Result<T, ArchiveError> {
+    fn check<T>(
+        &self,
+        at: &Place,
+        operation: &'static str,
+        outcome: Result<T, Errno>,
+    ) -> Result<T, ArchiveError> {
         outcome.map_err(self.root.fault(operation, &at.path))
     }
 }
@@ -290,7 +389,11 @@ impl Place {
 }
 
 fn fault(member: &Member, fault: &'static str) -> ArchiveError {
-    ArchiveError::Member { member: member.meta.display_path(), offset: member.offset, fault }
+    ArchiveError::Member {
+        member: member.meta.display_path(),
+        offset: member.offset,
+        fault,
+    }
 }
 
 /// An id that a file can have; the highest means "leave it as it is".
@@ -298,7 +401,12 @@ fn owner(id: u64) -> Option<u32> {
     u32::try_from(id).ok().filter(|id| *id != u32::MAX)
 }
 
-fn write_segments(input: &mut impl Read, segments: &[(u64, u64)], length: u64, mut file: File) -> io::Result<()> {
+fn write_segments(
+    input: &mut impl Read,
+    segments: &[(u64, u64)],
+    length: u64,
+    mut file: File,
+) -> io::Result<()> {
     for (offset, size) in segments {
         file.seek(SeekFrom::Start(*offset))?;
         copy(input, *size, &mut file)?;

@@ -72,9 +72,16 @@ pub fn capture_delta<W: Write>(
 ) -> Result<(W, Report), ArchiveError> {
     let root = Root::open(upper)?;
     let nodes = walk(&root)?;
+    let (changed, known) = compare(&nodes, snapshot, always);
     let mut pass = Pass::new(&root, out, None);
-    pass.report.deleted = pass.store_deleted(&deleted(&nodes, snapshot))?;
-    for node in changed(&nodes, snapshot, always) {
+    // Usually nothing is gone, and then nothing has to be looked for.
+    let deleted = if known == snapshot.len() {
+        Vec::new()
+    } else {
+        deleted(&nodes, snapshot)
+    };
+    pass.report.deleted = pass.store_deleted(&deleted)?;
+    for node in changed {
         pass.store(node)?;
     }
     pass.finish()
@@ -82,40 +89,60 @@ pub fn capture_delta<W: Write>(
 
 /// Paths that are gone, deepest first. A path where a socket is now counts as gone.
 fn deleted<'a>(nodes: &[Node], snapshot: &'a Snapshot) -> Vec<&'a [u8]> {
-    let present: HashSet<&[u8]> =
-        nodes.iter().filter(|node| kind(&node.stat).is_some()).map(|node| node.path.as_slice()).collect();
-    let mut gone: Vec<_> = snapshot.paths().filter(|path| !present.contains(path)).collect();
+    let present: HashSet<&[u8]> = nodes
+        .iter()
+        .filter(|node| kind(&node.stat).is_some())
+        .map(|node| node.path.as_slice())
+        .collect();
+    let mut gone: Vec<_> = snapshot
+        .paths()
+        .filter(|path| !present.contains(path))
+        .collect();
     // What lies in a directory sorts behind it.
     gone.sort_unstable_by(|a, b| b.cmp(a));
     gone
 }
 
-/// Nodes that have to be stored. Of a file with several names all are stored when one is: each may be a link to any.
-fn changed<'a>(
+/// Nodes that have to be stored, and how many nodes the snapshot knows. Of a file with several names all are stored
+/// when one is: each may be a link to any.
+fn compare<'a>(
     nodes: &'a [Node],
     snapshot: &Snapshot,
     always: &HashSet<(u64, u64)>,
-) -> impl Iterator<Item = &'a Node> {
+) -> (Vec<&'a Node>, usize) {
     let inode = |node: &Node| (node.stat.st_dev, node.stat.st_ino);
-    let is_changed = |node: &Node| {
-        !snapshot.is_unchanged(&node.path, &node.stat) || always.contains(&inode(node))
-    };
+    let (mut changed, mut quiet_links, mut known) = (Vec::new(), Vec::new(), 0);
     let mut linked = HashSet::new();
-    let mut flags = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let flag = is_changed(node);
-        if flag && node.stat.st_nlink > 1 {
-            linked.insert(inode(node));
+    for (index, node) in nodes.iter().enumerate() {
+        let unchanged = snapshot.compare(&node.path, &node.stat);
+        known += usize::from(unchanged.is_some() && kind(&node.stat).is_some());
+        let has_names = node.stat.st_nlink > 1 && kind(&node.stat) != Some(Kind::Directory);
+        if unchanged != Some(true) || always.contains(&inode(node)) {
+            changed.push(index);
+            if has_names {
+                linked.insert(inode(node));
+            }
+        } else if has_names {
+            quiet_links.push(index);
         }
-        flags.push(flag);
     }
-    let pick = move |(node, flag): (&'a Node, bool)| (flag || linked.contains(&inode(node))).then_some(node);
-    nodes.iter().zip(flags).filter_map(pick)
+    changed.extend(
+        quiet_links
+            .into_iter()
+            .filter(|index| linked.contains(&inode(&nodes[*index]))),
+    );
+    // Parents before what lies in them.
+    changed.sort_unstable();
+    (
+        changed.into_iter().map(|index| &nodes[index]).collect(),
+        known,
+    )
 }
 
 /// Whether nothing happened to a file between two looks at it.
 fn same_state(a: &FileStat, b: &FileStat) -> bool {
-    (a.st_ctime, a.st_ctime_nsec, a.st_size, a.st_nlink) == (b.st_ctime, b.st_ctime_nsec, b.st_size, b.st_nlink)
+    (a.st_ctime, a.st_ctime_nsec, a.st_size, a.st_nlink)
+        == (b.st_ctime, b.st_ctime_nsec, b.st_size, b.st_nlink)
 }
 
 /// A pass under way.
@@ -147,7 +174,9 @@ impl<'a, W: Write> Pass<'a, W> {
 
     fn finish(self) -> Result<(W, Report), ArchiveError> {
         let out = self.tar.finish().map_err(ArchiveError::Write)?;
-        let out = out.into_inner().map_err(|error| ArchiveError::Write(error.into_error()))?;
+        let out = out
+            .into_inner()
+            .map_err(|error| ArchiveError::Write(error.into_error()))?;
         Ok((out, self.report))
     }
 
@@ -155,7 +184,11 @@ impl<'a, W: Write> Pass<'a, W> {
         let size = paths.iter().map(|path| path.len() as u64 + 1).sum();
         let mut write = || {
             self.tar.member(&Meta::plain_file(DELETED), size)?;
-            paths.iter().try_for_each(|path| self.tar.write_all(path).and_then(|()| self.tar.write_all(&[0])))
+            paths.iter().try_for_each(|path| {
+                self.tar
+                    .write_all(path)
+                    .and_then(|()| self.tar.write_all(&[0]))
+            })
         };
         write().map_err(ArchiveError::Write)?;
         Ok(paths.len() as u64)
@@ -189,7 +222,9 @@ impl<'a, W: Write> Pass<'a, W> {
     /// Notes in the first pass what a path looks like. False if it must be left to the second: its directory was not
     /// there, or was none, when that was stored, so that it could not be recreated.
     fn note(&mut self, path: &[u8], kind: Kind, object: &Object, now: SystemTime) -> bool {
-        let Some(snapshot) = &mut self.snapshot else { return true };
+        let Some(snapshot) = &mut self.snapshot else {
+            return true;
+        };
         if path != ROOT && !self.directories.contains(split(path).0) {
             return false;
         }
@@ -205,7 +240,12 @@ impl<'a, W: Write> Pass<'a, W> {
         let inode = (stat.st_dev, stat.st_ino);
         match self.names.get(&inode) {
             Some((first, then)) if same_state(stat, then) => {
-                *meta = Meta { kind: Kind::HardLink, link: first.clone(), xattrs: Vec::new(), ..meta.clone() };
+                *meta = Meta {
+                    kind: Kind::HardLink,
+                    link: first.clone(),
+                    xattrs: Vec::new(),
+                    ..meta.clone()
+                };
             }
             other => {
                 // While the container runs the file may have changed since, or its inode number may be another file's by
@@ -220,7 +260,9 @@ impl<'a, W: Write> Pass<'a, W> {
 
     fn meta(&self, path: &[u8], kind: Kind, object: &Object) -> Result<Meta, ArchiveError> {
         let link = match kind {
-            Kind::Symlink => object.link_target().map_err(self.root.fault("read link", path))?,
+            Kind::Symlink => object
+                .link_target()
+                .map_err(self.root.fault("read link", path))?,
             _ => Vec::new(),
         };
         let display = self.root.display(path);
@@ -232,15 +274,20 @@ impl<'a, W: Write> Pass<'a, W> {
             uid: object.stat.st_uid.into(),
             gid: object.stat.st_gid.into(),
             mtime: mtime(&object.stat),
-            xattrs: object.xattrs().map_err(ArchiveError::file("read extended attributes of", &display))?,
+            xattrs: object
+                .xattrs()
+                .map_err(ArchiveError::file("read extended attributes of", &display))?,
         })
     }
 
     fn store_file(&mut self, meta: &Meta, object: &Object) -> Result<(), ArchiveError> {
         let display = self.root.display(&meta.path);
-        let file = object.open_file().map_err(ArchiveError::file("open", &display))?;
+        let file = object
+            .open_file()
+            .map_err(ArchiveError::file("open", &display))?;
         let size = object.stat.st_size as u64;
-        let segments = sparse::segments(&file, &object.stat).map_err(self.root.fault("find the holes of", &meta.path))?;
+        let segments = sparse::segments(&file, &object.stat)
+            .map_err(self.root.fault("find the holes of", &meta.path))?;
         let started = match &segments {
             Some(segments) => self.tar.sparse_file(meta, size, segments),
             None => self.tar.member(meta, size),
@@ -256,13 +303,21 @@ impl<'a, W: Write> Pass<'a, W> {
                 snapshot.unsettle(&meta.path);
                 Ok(())
             }
-            (false, None) => Err(ArchiveError::file("read", &display)(io::ErrorKind::UnexpectedEof.into())),
+            (false, None) => Err(ArchiveError::file("read", &display)(
+                io::ErrorKind::UnexpectedEof.into(),
+            )),
         }
     }
 
     /// Copies a part of a file, filled with zeros where the file has become shorter: the member's length is written
     /// already. False if it had to be filled.
-    fn copy(&mut self, file: &File, path: &Path, offset: u64, length: u64) -> Result<bool, ArchiveError> {
+    fn copy(
+        &mut self,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        length: u64,
+    ) -> Result<bool, ArchiveError> {
         let mut done = 0;
         let mut complete = true;
         while done < length {
@@ -276,7 +331,9 @@ impl<'a, W: Write> Pass<'a, W> {
                 part.fill(0);
                 (count, complete) = (want, false);
             }
-            self.tar.write_all(&self.buffer[..count]).map_err(ArchiveError::Write)?;
+            self.tar
+                .write_all(&self.buffer[..count])
+                .map_err(ArchiveError::Write)?;
             done += count as u64;
         }
         self.report.bytes += length;
@@ -286,7 +343,9 @@ impl<'a, W: Write> Pass<'a, W> {
     fn note_socket(&mut self, path: &[u8]) {
         self.report.sockets += 1;
         if self.report.socket_paths.len() < MAX_NAMED {
-            self.report.socket_paths.push(OsStr::from_bytes(path).into());
+            self.report
+                .socket_paths
+                .push(OsStr::from_bytes(path).into());
         }
     }
 }

@@ -30,7 +30,10 @@ impl Root {
             .custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW)
             .open(path)
             .map_err(ArchiveError::file("open directory", path))?;
-        Ok(Self { fd: fd.into(), path: path.to_owned() })
+        Ok(Self {
+            fd: fd.into(),
+            path: path.to_owned(),
+        })
     }
 
     /// Opens what lies at `below`, without following a link anywhere on the way.
@@ -61,9 +64,17 @@ impl Root {
     }
 
     /// An error about `below`, for `map_err`.
-    pub fn fault(&self, operation: &'static str, below: &[u8]) -> impl FnOnce(Errno) -> ArchiveError {
+    pub fn fault(
+        &self,
+        operation: &'static str,
+        below: &[u8],
+    ) -> impl FnOnce(Errno) -> ArchiveError {
         let path = self.display(below);
-        move |errno| ArchiveError::File { operation, path, source: errno.into() }
+        move |errno| ArchiveError::File {
+            operation,
+            path,
+            source: errno.into(),
+        }
     }
 }
 
@@ -78,7 +89,10 @@ pub(super) fn split(below: &[u8]) -> (&[u8], &[u8]) {
 /// Whether an archive may name this path: relative, normal components only, not too long.
 pub(super) fn is_safe(below: &[u8]) -> bool {
     let plain = |component: &[u8]| !component.is_empty() && component != b"." && component != b"..";
-    below == ROOT || (below.len() <= MAX_PATH && !below.contains(&0) && below.split(|byte| *byte == b'/').all(plain))
+    below == ROOT
+        || (below.len() <= MAX_PATH
+            && !below.contains(&0)
+            && below.split(|byte| *byte == b'/').all(plain))
 }
 
 /// Something held by an `O_PATH` descriptor: it may be looked at, and opened if it is a file.
@@ -91,7 +105,12 @@ impl Object {
     /// Holds `name` in the directory `parent`.
     pub fn at(parent: &impl AsFd, name: &[u8]) -> Result<Self, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::openat(parent, OsStr::from_bytes(name), flags, nix::sys::stat::Mode::empty())?;
+        let fd = nix::fcntl::openat(
+            parent,
+            OsStr::from_bytes(name),
+            flags,
+            nix::sys::stat::Mode::empty(),
+        )?;
         let stat = fstat(&fd)?;
         Ok(Self { fd, stat })
     }
@@ -103,7 +122,10 @@ impl Object {
 
     /// Opens the regular file held, for reading.
     pub fn open_file(&self) -> io::Result<File> {
-        File::options().read(true).custom_flags(nix::libc::O_NOATIME).open(self.magic_path())
+        File::options()
+            .read(true)
+            .custom_flags(nix::libc::O_NOATIME)
+            .open(self.magic_path())
     }
 
     /// The text of the symbolic link held.
@@ -115,14 +137,19 @@ impl Object {
     pub fn xattrs(&self) -> io::Result<Vec<Xattr>> {
         let path = self.magic_path();
         let names = match xattr::list_deref(&path) {
-            Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => return Ok(Vec::new()),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {
+                return Ok(Vec::new());
+            }
             other => other?,
         };
         let mut xattrs = Vec::new();
         for name in names {
             // One that went away since it was listed is none.
             if let Some(value) = xattr::get_deref(&path, &name)? {
-                xattrs.push(Xattr { name: name.into_vec(), value });
+                xattrs.push(Xattr {
+                    name: name.into_vec(),
+                    value,
+                });
             }
         }
         xattrs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -131,7 +158,11 @@ impl Object {
 
     /// Sets one extended attribute.
     pub fn set_xattr(&self, xattr: &Xattr) -> io::Result<()> {
-        xattr::set_deref(self.magic_path(), OsStr::from_bytes(&xattr.name), &xattr.value)
+        xattr::set_deref(
+            self.magic_path(),
+            OsStr::from_bytes(&xattr.name),
+            &xattr.value,
+        )
     }
 
     /// A path that leads to the very object held, whatever lies at its path by now; a link held is not followed.
@@ -161,5 +192,8 @@ fn number(part: u64) -> u32 {
 
 /// A file's modification time.
 pub(super) fn mtime(stat: &FileStat) -> Timestamp {
-    Timestamp { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default() }
+    Timestamp {
+        seconds: stat.st_mtime,
+        nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+    }
 }

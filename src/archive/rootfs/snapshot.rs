@@ -43,7 +43,10 @@ impl Snapshot {
 
     /// Notes what a path looked like at `now`, before it was read.
     pub(super) fn insert(&mut self, path: &[u8], stat: &FileStat, now: SystemTime) {
-        let stamp = Stamp { settled: is_settled(stat, now), ..stamp(stat) };
+        let stamp = Stamp {
+            settled: is_settled(stat, now),
+            ..stamp(stat)
+        };
         self.stamps.insert(path.into(), stamp);
     }
 
@@ -54,9 +57,9 @@ impl Snapshot {
         }
     }
 
-    /// Whether a path was captured and looks the same since.
-    pub(super) fn is_unchanged(&self, path: &[u8], stat: &FileStat) -> bool {
-        self.stamps.get(path).is_some_and(|known| *known == stamp(stat))
+    /// Whether a path looks the same as when it was captured; `None` when it was not.
+    pub(super) fn compare(&self, path: &[u8], stat: &FileStat) -> Option<bool> {
+        self.stamps.get(path).map(|known| *known == stamp(stat))
     }
 
     /// How many paths have to be captured again whatever they look like.

@@ -20,12 +20,20 @@ pub(super) fn segments(file: &File, stat: &FileStat) -> Result<Option<Vec<(u64, 
     let mut segments: Vec<(u64, u64)> = Vec::new();
     let mut at = 0;
     while at < size {
-        let Some(start) = seek(file, at, Whence::SeekData)? else { break };
-        let end = seek(file, start, Whence::SeekHole)?.unwrap_or(size).min(size);
+        let Some(start) = seek(file, at, Whence::SeekData)? else {
+            break;
+        };
+        let end = seek(file, start, Whence::SeekHole)?
+            .unwrap_or(size)
+            .min(size);
         if start >= end {
             break;
         }
-        push(&mut segments, start - start % BLOCK, end.next_multiple_of(BLOCK).min(size));
+        push(
+            &mut segments,
+            start - start % BLOCK,
+            end.next_multiple_of(BLOCK).min(size),
+        );
         at = end;
         // One more may come at the end to give the file its length.
         if segments.len() >= MAX_SPARSE_SEGMENTS {

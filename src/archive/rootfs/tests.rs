@@ -34,9 +34,24 @@ enum Change {
     Time(usize, i32, u32),
 }
 
-const NAMES: [&[u8]; 10] =
-    [b"a", b"b", b"dir", b"dir/a", b"dir/b", b"dir/sub", b"dir/sub/a", b"other", b"other/\xff\n\"", b"a.txt"];
-const XATTRS: [&str; 4] = ["user.comment", "user.a=b%", "trusted.overlay.opaque", "security.test"];
+const NAMES: [&[u8]; 10] = [
+    b"a",
+    b"b",
+    b"dir",
+    b"dir/a",
+    b"dir/b",
+    b"dir/sub",
+    b"dir/sub/a",
+    b"other",
+    b"other/\xff\n\"",
+    b"a.txt",
+];
+const XATTRS: [&str; 4] = [
+    "user.comment",
+    "user.a=b%",
+    "trusted.overlay.opaque",
+    "security.test",
+];
 
 fn changes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Change>> {
     let at = || 0..NAMES.len();
@@ -72,7 +87,10 @@ fn remove(path: &Path) {
 /// Does what can be done; a change that does not fit the tree is passed over.
 fn mutate(root: &Path, change: &Change) {
     let at = |index: &usize| place(root, *index);
-    let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    let is_link = |path: &Path| {
+        path.symlink_metadata()
+            .is_ok_and(|metadata| metadata.is_symlink())
+    };
     match change {
         Change::File(p, bytes) => {
             remove(&at(p));
@@ -104,7 +122,12 @@ fn mutate(root: &Path, change: &Change) {
             let _ = mknod(&at(p), SFlag::S_IFCHR, Mode::empty(), 0);
         }
         Change::Device(p, major, minor) => {
-            let _ = mknod(&at(p), SFlag::S_IFBLK, Mode::S_IRUSR, makedev((*major).into(), (*minor).into()));
+            let _ = mknod(
+                &at(p),
+                SFlag::S_IFBLK,
+                Mode::S_IRUSR,
+                makedev((*major).into(), (*minor).into()),
+            );
         }
         Change::Remove(p) => remove(&at(p)),
         Change::Rename(a, b) => _ = fs::rename(at(a), at(b)),
@@ -155,11 +178,22 @@ fn look(root: &Path) -> BTreeMap<PathBuf, Seen> {
         let metadata = path.symlink_metadata().unwrap();
         let contents = match () {
             () if metadata.is_file() => fs::read(&path).unwrap(),
-            () if metadata.is_symlink() => fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec(),
+            () if metadata.is_symlink() => fs::read_link(&path)
+                .unwrap()
+                .as_os_str()
+                .as_bytes()
+                .to_vec(),
             () => Vec::new(),
         };
         let xattrs = xattr::list(&path).unwrap();
-        let xattrs = xattrs.map(|n| (n.as_bytes().to_vec(), xattr::get(&path, &n).unwrap().unwrap())).collect();
+        let xattrs = xattrs
+            .map(|n| {
+                (
+                    n.as_bytes().to_vec(),
+                    xattr::get(&path, &n).unwrap().unwrap(),
+                )
+            })
+            .collect();
         Seen {
             mode: metadata.mode(),
             owner: (metadata.uid(), metadata.gid()),
@@ -167,10 +201,17 @@ fn look(root: &Path) -> BTreeMap<PathBuf, Seen> {
             rdev: metadata.rdev(),
             contents,
             xattrs,
-            names: found.iter().filter(|other| inode(other) == metadata.ino()).cloned().collect(),
+            names: found
+                .iter()
+                .filter(|other| inode(other) == metadata.ino())
+                .cloned()
+                .collect(),
         }
     };
-    found.iter().map(|below| (below.clone(), seen(below))).collect()
+    found
+        .iter()
+        .map(|below| (below.clone(), seen(below)))
+        .collect()
 }
 
 fn tree(changes: &[Change]) -> (tempfile::TempDir, PathBuf) {
@@ -181,7 +222,11 @@ fn tree(changes: &[Change]) -> (tempfile::TempDir, PathBuf) {
     (dir, upper)
 }
 
-fn applied(dir: &Path, base: &[u8], delta: Option<&[u8]>) -> Result<BTreeMap<PathBuf, Seen>, ArchiveError> {
+fn applied(
+    dir: &Path,
+    base: &[u8],
+    delta: Option<&[u8]>,
+) -> Result<BTreeMap<PathBuf, Seen>, ArchiveError> {
     let dest = dir.join("dest");
     fs::create_dir(&dest).unwrap();
     apply(base, delta, &dest)?;
@@ -266,7 +311,13 @@ fn files_mapped_shared_are_stored_whatever_their_times_say() {
     let (_, snapshot, _) = capture(&upper, Vec::new()).unwrap();
     let metadata = upper.join("mapped").metadata().unwrap();
     let always = HashSet::from([(metadata.dev(), metadata.ino())]);
-    assert_eq!(capture_delta(&upper, Vec::new(), &snapshot, &always).unwrap().1.members, 1);
+    assert_eq!(
+        capture_delta(&upper, Vec::new(), &snapshot, &always)
+            .unwrap()
+            .1
+            .members,
+        1
+    );
 }
 
 #[test]
@@ -277,7 +328,10 @@ fn a_change_in_the_tick_of_its_capture_is_not_lost() {
     assert!(report.unsettled > 0);
     fs::write(upper.join("f"), "2").unwrap();
     let (delta, _) = capture_delta(&upper, Vec::new(), &snapshot, &HashSet::new()).unwrap();
-    assert_eq!(applied(dir.path(), &base, Some(&delta)).unwrap(), look(&upper));
+    assert_eq!(
+        applied(dir.path(), &base, Some(&delta)).unwrap(),
+        look(&upper)
+    );
 }
 
 #[test]
@@ -297,7 +351,10 @@ fn a_tree_that_changes_under_the_first_pass_does_not_fail_it() {
         (last.0, last.1)
     });
     let (delta, _) = capture_delta(&upper, Vec::new(), &snapshot, &HashSet::new()).unwrap();
-    assert_eq!(applied(dir.path(), &base, Some(&delta)).unwrap(), look(&upper));
+    assert_eq!(
+        applied(dir.path(), &base, Some(&delta)).unwrap(),
+        look(&upper)
+    );
 }
 
 #[test]
@@ -305,7 +362,10 @@ fn sockets_are_left_out_and_named() {
     let (dir, upper) = tree(&[]);
     let _socket = std::os::unix::net::UnixListener::bind(upper.join("s")).unwrap();
     let (base, snapshot, report) = capture(&upper, Vec::new()).unwrap();
-    assert_eq!((report.sockets, report.socket_paths), (1, vec![PathBuf::from("s")]));
+    assert_eq!(
+        (report.sockets, report.socket_paths),
+        (1, vec![PathBuf::from("s")])
+    );
     assert_eq!(snapshot.len(), 1);
     assert_eq!(applied(dir.path(), &base, None).unwrap().len(), 1);
 }
@@ -325,9 +385,16 @@ fn holes_stay_holes_and_gnu_tar_reads_the_result() {
     let found = dir.path().join("dest/sparse").metadata().unwrap();
     assert_eq!((found.len(), found.blocks() < 100), (3 << 30, true));
     fs::write(dir.path().join("base.tar"), &base).unwrap();
-    let listed = Command::new("tar").arg("-tvf").arg(dir.path().join("base.tar")).output().unwrap();
+    let listed = Command::new("tar")
+        .arg("-tvf")
+        .arg(dir.path().join("base.tar"))
+        .output()
+        .unwrap();
     let text = String::from_utf8(listed.stdout).unwrap();
-    assert!(listed.status.success() && text.contains(" 3221225472 ") && text.contains(&long), "{text}");
+    assert!(
+        listed.status.success() && text.contains(" 3221225472 ") && text.contains(&long),
+        "{text}"
+    );
 }
 
 fn archive(members: &[Meta]) -> Vec<u8> {
@@ -341,8 +408,16 @@ fn nothing_leads_out_of_the_destination() {
     let outside = tempfile::tempdir().unwrap();
     let target = outside.path().to_str().unwrap();
     let plain = Meta::plain_file;
-    let link = |path: &str, to: &str| Meta { kind: Kind::Symlink, link: to.into(), ..plain(path) };
-    let hard = |path: &str, to: &str| Meta { kind: Kind::HardLink, link: to.into(), ..plain(path) };
+    let link = |path: &str, to: &str| Meta {
+        kind: Kind::Symlink,
+        link: to.into(),
+        ..plain(path)
+    };
+    let hard = |path: &str, to: &str| Meta {
+        kind: Kind::HardLink,
+        link: to.into(),
+        ..plain(path)
+    };
     let inside = link("out", target);
     fs::write(outside.path().join("f"), "").unwrap();
     for members in [
@@ -352,15 +427,27 @@ fn nothing_leads_out_of_the_destination() {
         vec![plain("")],
         vec![plain(".")],
         vec![inside.clone(), plain("out/new")],
-        vec![inside.clone(), Meta { kind: Kind::Directory, ..plain("out/new") }],
+        vec![
+            inside.clone(),
+            Meta {
+                kind: Kind::Directory,
+                ..plain("out/new")
+            },
+        ],
         vec![inside.clone(), hard("h", "out/f")],
         vec![hard("h", "../f")],
         vec![hard("h", "/etc/passwd")],
         vec![plain("twice"), plain("twice")],
-        vec![Meta { uid: u64::from(u32::MAX), ..plain("f") }],
+        vec![Meta {
+            uid: u64::from(u32::MAX),
+            ..plain("f")
+        }],
     ] {
         let dir = tempfile::tempdir().unwrap();
-        assert!(applied(dir.path(), &archive(&members), None).is_err(), "{members:?}");
+        assert!(
+            applied(dir.path(), &archive(&members), None).is_err(),
+            "{members:?}"
+        );
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
     }
 }
@@ -370,25 +457,42 @@ fn a_delta_deletes_nothing_outside_and_only_empty_directories() {
     use std::io::Write;
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("f"), "").unwrap();
-    let directory = |path: &str| Meta { kind: Kind::Directory, ..Meta::plain_file(path) };
-    let link = Meta { kind: Kind::Symlink, link: outside.path().to_str().unwrap().into(), ..Meta::plain_file("out") };
+    let directory = |path: &str| Meta {
+        kind: Kind::Directory,
+        ..Meta::plain_file(path)
+    };
+    let link = Meta {
+        kind: Kind::Symlink,
+        link: outside.path().to_str().unwrap().into(),
+        ..Meta::plain_file("out")
+    };
     let base = archive(&[directory("d"), Meta::plain_file("d/f"), link]);
     for list in ["out/f\0", "../x\0", ".\0", "\0", "d\0", "missing\0", "d/f"] {
         let mut tar = TarWriter::new(Vec::new());
-        tar.member(&Meta::plain_file(DELETED), list.len() as u64).unwrap();
+        tar.member(&Meta::plain_file(DELETED), list.len() as u64)
+            .unwrap();
         tar.write_all(list.as_bytes()).unwrap();
         let delta = tar.finish().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        assert!(applied(dir.path(), &base, Some(&delta)).is_err(), "{list:?}");
+        assert!(
+            applied(dir.path(), &base, Some(&delta)).is_err(),
+            "{list:?}"
+        );
         assert!(outside.path().join("f").exists());
     }
     let dir = tempfile::tempdir().unwrap();
-    assert!(applied(dir.path(), &base, Some(&base)).is_err(), "took a base for a delta");
+    assert!(
+        applied(dir.path(), &base, Some(&base)).is_err(),
+        "took a base for a delta"
+    );
 }
 
 #[test]
 fn the_destination_has_to_be_empty() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("x"), "").unwrap();
-    assert!(matches!(Applier::new(dir.path()), Err(ArchiveError::NotEmpty { .. })));
+    assert!(matches!(
+        Applier::new(dir.path()),
+        Err(ArchiveError::NotEmpty { .. })
+    ));
 }

@@ -112,7 +112,10 @@ pub(super) fn parse(mut data: &[u8]) -> Result<Records, &'static str> {
     let mut records = Records::default();
     while !data.is_empty() {
         let (record, rest) = split_record(data).ok_or("malformed PAX record")?;
-        let equals = record.iter().position(|b| *b == b'=').ok_or("PAX record without a value")?;
+        let equals = record
+            .iter()
+            .position(|b| *b == b'=')
+            .ok_or("PAX record without a value")?;
         take(&mut records, &record[..equals], &record[equals + 1..])?;
         data = rest;
     }
@@ -131,22 +134,35 @@ fn split_record(data: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn take(records: &mut Records, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     let bytes = || Some(value.to_vec());
-    let count = || number(value).map(Some).ok_or("malformed number in a PAX record");
+    let count = || {
+        number(value)
+            .map(Some)
+            .ok_or("malformed number in a PAX record")
+    };
     match key {
         b"path" => records.path = bytes(),
         b"linkpath" => records.link = bytes(),
         b"size" => records.size = count()?,
         b"uid" => records.uid = count()?,
         b"gid" => records.gid = count()?,
-        b"mtime" => records.mtime = Some(parse_time(value).ok_or("malformed time in a PAX record")?),
+        b"mtime" => {
+            records.mtime = Some(parse_time(value).ok_or("malformed time in a PAX record")?)
+        }
         b"GNU.sparse.name" => records.sparse_path = bytes(),
         b"GNU.sparse.realsize" => records.sparse_length = count()?,
-        b"GNU.sparse.major" if value != b"1" => return Err("sparse file in another format than 1.0"),
-        b"GNU.sparse.minor" if value != b"0" => return Err("sparse file in another format than 1.0"),
+        b"GNU.sparse.major" if value != b"1" => {
+            return Err("sparse file in another format than 1.0");
+        }
+        b"GNU.sparse.minor" if value != b"0" => {
+            return Err("sparse file in another format than 1.0");
+        }
         b"GNU.sparse.major" | b"GNU.sparse.minor" | b"hdrcharset" => {}
         _ => match key.strip_prefix(XATTR) {
             Some(name) if !name.is_empty() => {
-                records.xattrs.push(Xattr { name: xattr_name(name), value: value.to_vec() });
+                records.xattrs.push(Xattr {
+                    name: xattr_name(name),
+                    value: value.to_vec(),
+                });
             }
             _ => return Err("unknown PAX record"),
         },
@@ -191,7 +207,10 @@ mod tests {
         for value in 0..1100 {
             let mut data = Vec::new();
             push(&mut data, b"k", &vec![b'x'; value]);
-            assert_eq!(number(&data[..data.iter().position(|b| *b == b' ').unwrap()]), Some(data.len() as u64));
+            assert_eq!(
+                number(&data[..data.iter().position(|b| *b == b' ').unwrap()]),
+                Some(data.len() as u64)
+            );
         }
     }
 }

@@ -49,7 +49,12 @@ pub struct TarReader<R> {
 impl<R: Read> TarReader<R> {
     /// A stream from `input`.
     pub fn new(input: R) -> Self {
-        Self { input, offset: 0, remaining: 0, padding: 0 }
+        Self {
+            input,
+            offset: 0,
+            remaining: 0,
+            padding: 0,
+        }
     }
 
     /// The next member; `None` at the end marker. What was not read of the last one is skipped.
@@ -65,12 +70,16 @@ impl<R: Read> TarReader<R> {
         let mut records = Records::default();
         if header.entry_type() == EntryType::XHeader {
             records = self.extended_header(&header, offset)?;
-            header = self.header()?.ok_or_else(|| malformed(offset, "extended header without a member"))?;
+            header = self
+                .header()?
+                .ok_or_else(|| malformed(offset, "extended header without a member"))?;
         }
         let kind = kind(&header).map_err(|fault| malformed(offset, fault))?;
         let size = match records.size {
             Some(size) => size,
-            None => header.entry_size().map_err(|_| malformed(offset, "malformed size"))?,
+            None => header
+                .entry_size()
+                .map_err(|_| malformed(offset, "malformed size"))?,
         };
         if size != 0 && kind != Kind::File {
             return Err(malformed(offset, "member with contents that is not a file"));
@@ -82,7 +91,12 @@ impl<R: Read> TarReader<R> {
             None => (size, None),
         };
         let meta = meta(&header, kind, records).map_err(|fault| malformed(offset, fault))?;
-        Ok(Some(Member { offset, meta, length, segments }))
+        Ok(Some(Member {
+            offset,
+            meta,
+            length,
+            segments,
+        }))
     }
 
     /// Reads on to the stream's end, which must hold nothing more than the zeros that fill a tar's last record.
@@ -111,13 +125,22 @@ impl<R: Read> TarReader<R> {
         let mut header = Header::new_old();
         let count = self.fill(header.as_mut_bytes())?;
         if count as u64 != BLOCK {
-            let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends without its end marker");
-            return Err(TarError::Read { offset: self.offset, source });
+            let source = io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive ends without its end marker",
+            );
+            return Err(TarError::Read {
+                offset: self.offset,
+                source,
+            });
         }
         if header.as_bytes().iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        if !header.cksum().is_ok_and(|stored| stored == checksum(&header)) {
+        if !header
+            .cksum()
+            .is_ok_and(|stored| stored == checksum(&header))
+        {
             return Err(malformed(offset, "header with a wrong checksum"));
         }
         if header.as_ustar().is_none() {
@@ -127,7 +150,9 @@ impl<R: Read> TarReader<R> {
     }
 
     fn extended_header(&mut self, header: &Header, offset: u64) -> Result<Records, TarError> {
-        let size = header.entry_size().map_err(|_| malformed(offset, "malformed size"))?;
+        let size = header
+            .entry_size()
+            .map_err(|_| malformed(offset, "malformed size"))?;
         if size > MAX_EXTENDED_HEADER {
             return Err(malformed(offset, "extended header over the limit"));
         }
@@ -139,7 +164,10 @@ impl<R: Read> TarReader<R> {
         self.by_ref()
             .take(size)
             .read_to_end(&mut data)
-            .map_err(|source| TarError::Read { offset: start, source })?;
+            .map_err(|source| TarError::Read {
+                offset: start,
+                source,
+            })?;
         self.skip_rest()?;
         pax::parse(&data).map_err(|fault| malformed(offset, fault))
     }
@@ -159,7 +187,10 @@ impl<R: Read> TarReader<R> {
             if start < end {
                 return Err(fault("sparse file with overlapping segments"));
             }
-            end = start.checked_add(size).filter(|end| *end <= length).ok_or(fault("segment behind the file's end"))?;
+            end = start
+                .checked_add(size)
+                .filter(|end| *end <= length)
+                .ok_or(fault("segment behind the file's end"))?;
             // Cannot overflow: disjoint parts of `length`.
             data += size;
             segments.push((start, size));
@@ -177,7 +208,8 @@ impl<R: Read> TarReader<R> {
         let mut text = Vec::new();
         let mut byte = [0];
         loop {
-            self.read_exact(&mut byte).map_err(|source| TarError::Read { offset, source })?;
+            self.read_exact(&mut byte)
+                .map_err(|source| TarError::Read { offset, source })?;
             match byte[0] {
                 b'\n' if !text.is_empty() => break,
                 digit if digit.is_ascii_digit() && text.len() < 20 => text.push(digit),
@@ -189,13 +221,22 @@ impl<R: Read> TarReader<R> {
 
     fn skip_rest(&mut self) -> Result<(), TarError> {
         let count = u128::from(self.remaining) + u128::from(self.padding);
-        let count = u64::try_from(count).map_err(|_| malformed(self.offset, "member beyond any size"))?;
+        let count =
+            u64::try_from(count).map_err(|_| malformed(self.offset, "member beyond any size"))?;
         (self.remaining, self.padding) = (0, 0);
-        let skipped = io::copy(&mut (&mut self.input).take(count), &mut io::sink())
-            .map_err(|source| TarError::Read { offset: self.offset, source })?;
+        let skipped =
+            io::copy(&mut (&mut self.input).take(count), &mut io::sink()).map_err(|source| {
+                TarError::Read {
+                    offset: self.offset,
+                    source,
+                }
+            })?;
         self.offset += skipped;
         if skipped < count {
-            return Err(TarError::Read { offset: self.offset, source: io::ErrorKind::UnexpectedEof.into() });
+            return Err(TarError::Read {
+                offset: self.offset,
+                source: io::ErrorKind::UnexpectedEof.into(),
+            });
         }
         Ok(())
     }
@@ -211,7 +252,12 @@ impl<R: Read> TarReader<R> {
                     self.offset += more as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(TarError::Read { offset: self.offset, source }),
+                Err(source) => {
+                    return Err(TarError::Read {
+                        offset: self.offset,
+                        source,
+                    });
+                }
             }
         }
         Ok(count)
@@ -226,7 +272,10 @@ impl<R: Read> Read for TarReader<R> {
         }
         let count = self.input.read(&mut buffer[..most])?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within a member"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive ends within a member",
+            ));
         }
         self.remaining -= count as u64;
         self.offset += count as u64;
@@ -241,7 +290,12 @@ fn malformed(offset: u64, fault: &'static str) -> TarError {
 /// The sum of all bytes, the checksum's own eight counted as blanks.
 fn checksum(header: &Header) -> u32 {
     let bytes = header.as_bytes();
-    bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ')
+    bytes[..148]
+        .iter()
+        .chain(&bytes[156..])
+        .map(|byte| u32::from(*byte))
+        .sum::<u32>()
+        + 8 * u32::from(b' ')
 }
 
 fn kind(header: &Header) -> Result<Kind, &'static str> {
@@ -263,7 +317,10 @@ fn kind(header: &Header) -> Result<Kind, &'static str> {
 
 fn meta(header: &Header, kind: Kind, records: Records) -> Result<Meta, &'static str> {
     let fields = header.as_old();
-    let path = records.sparse_path.or(records.path).unwrap_or_else(|| until_nul(&fields.name));
+    let path = records
+        .sparse_path
+        .or(records.path)
+        .unwrap_or_else(|| until_nul(&fields.name));
     let link = records.link.unwrap_or_else(|| until_nul(&fields.linkname));
     if path.contains(&0) || link.contains(&0) {
         return Err("name with a NUL");
@@ -271,8 +328,14 @@ fn meta(header: &Header, kind: Kind, records: Records) -> Result<Meta, &'static 
     let mtime = match records.mtime {
         Some(mtime) => mtime,
         None => {
-            let seconds = header.mtime().ok().and_then(|mtime| i64::try_from(mtime).ok());
-            Timestamp { seconds: seconds.ok_or("malformed time")?, nanoseconds: 0 }
+            let seconds = header
+                .mtime()
+                .ok()
+                .and_then(|mtime| i64::try_from(mtime).ok());
+            Timestamp {
+                seconds: seconds.ok_or("malformed time")?,
+                nanoseconds: 0,
+            }
         }
     };
     Ok(Meta {
@@ -280,13 +343,23 @@ fn meta(header: &Header, kind: Kind, records: Records) -> Result<Meta, &'static 
         kind,
         link,
         mode: header.mode().map_err(|_| "malformed mode")? & 0o7777,
-        uid: records.uid.map_or_else(|| header.uid(), Ok).map_err(|_| "malformed user id")?,
-        gid: records.gid.map_or_else(|| header.gid(), Ok).map_err(|_| "malformed group id")?,
+        uid: records
+            .uid
+            .map_or_else(|| header.uid(), Ok)
+            .map_err(|_| "malformed user id")?,
+        gid: records
+            .gid
+            .map_or_else(|| header.gid(), Ok)
+            .map_err(|_| "malformed group id")?,
         mtime,
         xattrs: records.xattrs,
     })
 }
 
 fn until_nul(field: &[u8]) -> Vec<u8> {
-    field.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+    field
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default()
+        .to_vec()
 }

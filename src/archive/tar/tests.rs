@@ -33,7 +33,11 @@ prop_compose! {
 fn write(members: &[(Meta, Vec<u8>)]) -> Vec<u8> {
     let mut tar = TarWriter::new(Vec::new());
     for (meta, data) in members {
-        let data = if meta.kind == Kind::File { data.as_slice() } else { &[] };
+        let data = if meta.kind == Kind::File {
+            data.as_slice()
+        } else {
+            &[]
+        };
         tar.member(meta, data.len() as u64).unwrap();
         tar.write_all(data).unwrap();
     }
@@ -45,7 +49,8 @@ fn read_all(bytes: &[u8]) -> Result<Vec<(Meta, Vec<u8>)>, TarError> {
     let mut members = Vec::new();
     while let Some(member) = tar.next_member()? {
         let mut data = Vec::new();
-        tar.read_to_end(&mut data).map_err(|source| TarError::Read { offset: 0, source })?;
+        tar.read_to_end(&mut data)
+            .map_err(|source| TarError::Read { offset: 0, source })?;
         members.push((member.meta, data));
     }
     tar.finish()?;
@@ -89,7 +94,16 @@ fn sizes_claimed_by_a_stream_are_not_allocated() {
     header.set_size(1 << 40);
     header.set_cksum();
     let fault = read_all(header.as_bytes()).unwrap_err();
-    assert!(matches!(fault, TarError::Malformed { fault: "extended header over the limit", .. }), "{fault:?}");
+    assert!(
+        matches!(
+            fault,
+            TarError::Malformed {
+                fault: "extended header over the limit",
+                ..
+            }
+        ),
+        "{fault:?}"
+    );
 }
 
 #[test]
@@ -97,7 +111,8 @@ fn a_sparse_file_carries_its_map_and_gnu_tar_agrees() {
     let meta = Meta::plain_file("sparse");
     let contents = [vec![b'a'; 512], vec![b'b'; 1024]].concat();
     let mut tar = TarWriter::new(Vec::new());
-    tar.sparse_file(&meta, 3 << 20, &[(4096, 512), (1 << 20, 1024)]).unwrap();
+    tar.sparse_file(&meta, 3 << 20, &[(4096, 512), (1 << 20, 1024)])
+        .unwrap();
     tar.write_all(&contents).unwrap();
     let bytes = tar.finish().unwrap();
 
@@ -106,13 +121,21 @@ fn a_sparse_file_carries_its_map_and_gnu_tar_agrees() {
     let mut data = Vec::new();
     reader.read_to_end(&mut data).unwrap();
     let segments = [(4096, 512), (1 << 20, 1024), (3 << 20, 0)];
-    assert_eq!((member.length, member.segments.as_deref()), (3 << 20, Some(segments.as_slice())));
+    assert_eq!(
+        (member.length, member.segments.as_deref()),
+        (3 << 20, Some(segments.as_slice()))
+    );
     assert_eq!((member.meta, &data), (meta, &contents));
 
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("a.tar");
     std::fs::write(&archive, &bytes).unwrap();
-    let status = std::process::Command::new("tar").arg("-C").arg(dir.path()).arg("-xf").arg(archive).status();
+    let status = std::process::Command::new("tar")
+        .arg("-C")
+        .arg(dir.path())
+        .arg("-xf")
+        .arg(archive)
+        .status();
     assert!(status.unwrap().success());
     let found = std::fs::read(dir.path().join("sparse")).unwrap();
     let mut expected = vec![0; 3 << 20];
@@ -123,7 +146,13 @@ fn a_sparse_file_carries_its_map_and_gnu_tar_agrees() {
 
 #[test]
 fn a_hostile_sparse_map_is_refused() {
-    for map in ["99999999999\n", "1\n5\n18446744073709551615\n", "2\n10\n5\n12\n1\n", "x", "1\n0\n9\n"] {
+    for map in [
+        "99999999999\n",
+        "1\n5\n18446744073709551615\n",
+        "2\n10\n5\n12\n1\n",
+        "x",
+        "1\n0\n9\n",
+    ] {
         let mut records = Vec::new();
         pax::push(&mut records, b"GNU.sparse.realsize", b"100");
         let mut tar = TarWriter::new(Vec::new());

@@ -23,7 +23,11 @@ pub struct TarWriter<W> {
 impl<W: Write> TarWriter<W> {
     /// A stream into `out`, which should be buffered.
     pub fn new(out: W) -> Self {
-        Self { out, remaining: 0, padding: 0 }
+        Self {
+            out,
+            remaining: 0,
+            padding: 0,
+        }
     }
 
     /// Starts a member whose contents have `size` bytes.
@@ -37,9 +41,17 @@ impl<W: Write> TarWriter<W> {
 
     /// Starts a sparse file of `length` bytes, of which only the data segments (offset, length) follow, in order.
     /// Every segment but one that ends the file has to be made of whole blocks: so GNU tar reads them.
-    pub fn sparse_file(&mut self, meta: &Meta, length: u64, segments: &[(u64, u64)]) -> io::Result<()> {
+    pub fn sparse_file(
+        &mut self,
+        meta: &Meta,
+        length: u64,
+        segments: &[(u64, u64)],
+    ) -> io::Result<()> {
         let mut segments = segments.to_vec();
-        if segments.last().is_none_or(|(offset, size)| offset + size != length) {
+        if segments
+            .last()
+            .is_none_or(|(offset, size)| offset + size != length)
+        {
             // GNU tar takes the file's length from where the last segment ends.
             segments.push((length, 0));
         }
@@ -53,14 +65,29 @@ impl<W: Write> TarWriter<W> {
         pax::push(&mut records, b"GNU.sparse.major", b"1");
         pax::push(&mut records, b"GNU.sparse.minor", b"0");
         pax::push(&mut records, b"GNU.sparse.name", &meta.path);
-        pax::push(&mut records, b"GNU.sparse.realsize", length.to_string().as_bytes());
+        pax::push(
+            &mut records,
+            b"GNU.sparse.realsize",
+            length.to_string().as_bytes(),
+        );
         let data: u64 = segments.iter().map(|(_, length)| length).sum();
         // The name that readers without sparse support fall back to; it must not clobber a real file.
-        self.start(meta, b"GNUSparseFile.0/data", map.len() as u64 + data, records)?;
+        self.start(
+            meta,
+            b"GNUSparseFile.0/data",
+            map.len() as u64 + data,
+            records,
+        )?;
         self.write_all(&map)
     }
 
-    fn start(&mut self, meta: &Meta, path: &[u8], size: u64, mut records: Vec<u8>) -> io::Result<()> {
+    fn start(
+        &mut self,
+        meta: &Meta,
+        path: &[u8],
+        size: u64,
+        mut records: Vec<u8>,
+    ) -> io::Result<()> {
         self.end_member()?;
         let header = header(meta, path, size, &mut records);
         if !records.is_empty() {
@@ -75,7 +102,10 @@ impl<W: Write> TarWriter<W> {
     fn extended_header(&mut self, records: &[u8]) -> io::Result<()> {
         let size = records.len() as u64;
         if size > MAX_EXTENDED_HEADER {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "extended attributes exceed the archive's limit"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "extended attributes exceed the archive's limit",
+            ));
         }
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::XHeader);
@@ -88,7 +118,10 @@ impl<W: Write> TarWriter<W> {
 
     fn end_member(&mut self) -> io::Result<()> {
         if self.remaining != 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "member is shorter than announced"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "member is shorter than announced",
+            ));
         }
         let padding = std::mem::take(&mut self.padding);
         self.zeros(padding)
@@ -111,7 +144,10 @@ impl<W: Write> TarWriter<W> {
 impl<W: Write> Write for TarWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.remaining {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "member is longer than announced"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "member is longer than announced",
+            ));
         }
         let written = self.out.write(bytes)?;
         self.remaining -= written as u64;
@@ -134,13 +170,25 @@ fn header(meta: &Meta, path: &[u8], size: u64, records: &mut Vec<u8>) -> Header 
         ustar.set_device_major(major);
         ustar.set_device_minor(minor);
     }
-    text(header.as_old_mut().name.as_mut_slice(), path, b"path", records);
-    text(header.as_old_mut().linkname.as_mut_slice(), &meta.link, b"linkpath", records);
+    text(
+        header.as_old_mut().name.as_mut_slice(),
+        path,
+        b"path",
+        records,
+    );
+    text(
+        header.as_old_mut().linkname.as_mut_slice(),
+        &meta.link,
+        b"linkpath",
+        records,
+    );
     header.set_size(octal(size, MAX_OCTAL_11, b"size", records));
     header.set_uid(octal(meta.uid, MAX_OCTAL_7, b"uid", records));
     header.set_gid(octal(meta.gid, MAX_OCTAL_7, b"gid", records));
     header.set_mtime(mtime(meta, records));
-    meta.xattrs.iter().for_each(|xattr| pax::push_xattr(records, xattr));
+    meta.xattrs
+        .iter()
+        .for_each(|xattr| pax::push_xattr(records, xattr));
     header.set_cksum();
     header
 }
@@ -176,7 +224,9 @@ fn octal(value: u64, most: u64, key: &[u8], records: &mut Vec<u8>) -> u64 {
 }
 
 fn mtime(meta: &Meta, records: &mut Vec<u8>) -> u64 {
-    let whole = u64::try_from(meta.mtime.seconds).ok().filter(|seconds| *seconds <= MAX_OCTAL_11);
+    let whole = u64::try_from(meta.mtime.seconds)
+        .ok()
+        .filter(|seconds| *seconds <= MAX_OCTAL_11);
     if whole.is_none() || meta.mtime.nanoseconds != 0 {
         pax::push(records, b"mtime", pax::format_time(meta.mtime).as_bytes());
     }
