@@ -68,6 +68,8 @@ with_copies() {
     done
     # Only what was copied is added: the directories above it are the image's own.
     for copy in "${@:2}"; do
+        # What is there by that name, such as one of busybox's links, is replaced: Docker takes no name twice.
+        tar --delete -f "$tar" "./${copy##*:/}" 2>/dev/null || true
         tar -r -f "$tar" --owner=0 --group=0 -C "$stage" "./${copy##*:/}"
     done
     echo "$tar"

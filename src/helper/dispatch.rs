@@ -33,7 +33,10 @@ impl Dispatcher {
     /// The operation goes on when the asker hangs up: an operator's lost terminal is no reason to stop half way.
     pub fn begin(&self, request: Request, peer: String) -> UnboundedReceiver<Message> {
         let (sender, receiver) = unbounded_channel();
-        let context = Context { world: Arc::clone(&self.world), told: Arc::new(Stream { messages: sender.clone(), bytes_told: Mutex::default() }) };
+        let context = Context {
+            world: Arc::clone(&self.world),
+            told: Arc::new(Stream { messages: sender.clone(), bytes_told: Mutex::default() }),
+        };
         let under_way = Arc::clone(&self.under_way);
         under_way.change(|count| *count += 1);
         let thread = std::thread::Builder::new().name("operation".into()).spawn(move || {

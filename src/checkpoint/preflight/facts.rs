@@ -122,6 +122,8 @@ pub struct ProcessFacts {
     pub inner_pid: i32,
     /// 0 where the session's leader is outside of that namespace.
     pub inner_session: i32,
+    /// Whether the session has a terminal whose foreground process group is not the session leader's.
+    pub terminal_taken: bool,
     pub name: String,
     pub command: Vec<String>,
     /// The kernel's letter: R S D Z T t I.

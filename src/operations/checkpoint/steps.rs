@@ -15,6 +15,7 @@ use crate::network::{inside, published};
 use crate::operations::holds;
 use crate::restore::gate;
 use crate::restore::prepare::{self, NETWORK_FILE};
+use crate::restore::settle::remove_directory;
 use crate::saga::Step;
 use crate::store::claims::Claim;
 use crate::store::staging::Durability;
@@ -223,6 +224,7 @@ pub fn dump() -> CheckpointStep {
                 Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
                 None => mend::wait_for_dump_to_end(&work_directory(&member.id)),
             }
+            remove_directory(&work_directory(&member.id));
             mend::after_dump(member.pid).or_fail(failed)?;
         }
         Ok(())
@@ -341,6 +343,7 @@ pub fn stop() -> CheckpointStep {
                 failure
                     .remedy(format!("its checkpoint is whole; bring it back with: transship restore {}", member.name))
             })?;
+            remove_directory(&work_directory(&member.id));
             member.took("stop", begun.elapsed());
         }
         Ok(())
@@ -384,6 +387,7 @@ pub fn go_on() -> CheckpointStep {
             if let Some(still) = member.still.take() {
                 still.end(Verdict::Keep).or_fail(|| format!("{} could not go on after its dump", member.name))?;
             }
+            remove_directory(&work_directory(&member.id));
             if let Some(frozen_at) = member.frozen_at {
                 member.took("frozen", jiff::Timestamp::now().duration_since(frozen_at).unsigned_abs());
             }

@@ -121,6 +121,9 @@ pub fn start() -> RestoreStep {
                 other => other?,
             }
         }
+        for target in &mut operation.targets {
+            target.downtime_us = target.container.as_ref().and_then(|container| context.downtimes.take(container));
+        }
         Ok(())
     }
     fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
@@ -148,7 +151,6 @@ fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
         .remedy(format!("docker stop {0}; transship install; transship restore {0}", target.name))
         .needs_person());
     }
-    target.downtime_us = context.downtimes.take(&container);
     Ok(())
 }
 

@@ -39,6 +39,7 @@ fn look(pid: i32) -> io::Result<ProcessFacts> {
         .take(MAX_ARGUMENTS)
         .map(|argument| String::from_utf8_lossy(argument).into_owned())
         .collect();
+    facts.terminal_taken = terminal_taken(&read_text(&format!("/proc/{pid}/stat"))?);
     if facts.state != 'Z' {
         facts.namespaces = namespaces(pid)?;
         facts.files = files(pid)?;
@@ -77,6 +78,15 @@ fn parse_status(pid: i32, text: &str) -> ProcessFacts {
         swapped: bytes("VmSwap"),
         ..ProcessFacts::default()
     }
+}
+
+/// From `/proc/PID/stat` (proc_pid_stat(5)): the session is its sixth field, the terminal's foreground group its eighth.
+fn terminal_taken(stat: &str) -> bool {
+    // The name in the second field may hold anything, closing brackets included.
+    let mut fields = stat.rsplit(") ").next().unwrap_or_default().split_whitespace().skip(3);
+    let mut number = || fields.next().and_then(|field| field.parse::<i32>().ok()).unwrap_or_default();
+    let (session, _terminal, foreground) = (number(), number(), number());
+    foreground > 0 && foreground != session
 }
 
 fn namespaces(pid: i32) -> io::Result<BTreeMap<String, u64>> {

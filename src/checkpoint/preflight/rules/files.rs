@@ -11,6 +11,8 @@ use crate::checkpoint::preflight::look::overlay_watches;
 const DUMPED: [&str; 5] = ["eventfd", "eventpoll", "signalfd", "timerfd", "pidfd"];
 const MEMORY_DEVICES: u32 = 1;
 const TUN: DeviceNumber = (10, 200);
+/// `/dev/tty`, whatever the terminal is.
+const CONTROLLING_TERMINAL: (u32, u32) = (5, 0);
 const AUTOFS: DeviceNumber = (10, 235);
 
 /// The rules on open files.
@@ -38,7 +40,9 @@ fn one(facts: &ContainerFacts, process: &ProcessFacts, file: &OpenFile, context:
             if *block || !is_dumped(*major, *minor) {
                 return Some(device(subject, path));
             }
-            tun(subject.clone(), (*major, *minor)).or_else(|| foreign_terminal(facts, subject, path, terminal))
+            tun(subject.clone(), (*major, *minor))
+                .or_else(|| controlling_terminal(process, subject.clone(), (*major, *minor)))
+                .or_else(|| foreign_terminal(facts, subject, path, terminal))
         }
         FileKind::Unknown { link } => Some(Finding::warn(
             "file.unknown",
@@ -119,6 +123,19 @@ fn tun(subject: String, device: DeviceNumber) -> Option<Finding> {
             subject,
             "The process has a tun or tap interface, which goes with the network namespace and is not restored.",
             "Stop the container for the operation.",
+        )
+    })
+}
+
+/// CRIU dumps `/dev/tty` only while the session leader's own group has the terminal (`tty_verify_ctty`, `criu/tty.c`).
+fn controlling_terminal(process: &ProcessFacts, subject: String, number: (u32, u32)) -> Option<Finding> {
+    let refused = number == CONTROLLING_TERMINAL && process.terminal_taken;
+    refused.then(|| {
+        Finding::refuse(
+            "file.controlling-terminal",
+            subject,
+            "The process has /dev/tty open while a job, or a child of --init, has the terminal, which CRIU cannot dump.",
+            "End the foreground job, or run this program without --init.",
         )
     })
 }
@@ -241,6 +258,15 @@ mod tests {
     #[test]
     fn a_terminal_must_be_the_containers_own() {
         assert_eq!(refused(with(device("/dev/pts/3", 136, 3, (0, 99)))), ["file.terminal"]);
+    }
+
+    #[test]
+    fn the_controlling_terminal_must_be_with_the_session_leader() {
+        let taken = |facts: &mut ContainerFacts| {
+            with(device("/dev/tty", 5, 0, (0, 6)))(facts);
+            facts.processes.iter_mut().for_each(|process| process.terminal_taken = true);
+        };
+        assert_eq!(refused(taken), ["file.controlling-terminal"]);
     }
 
     #[test]
