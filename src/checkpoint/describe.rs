@@ -43,6 +43,8 @@ pub struct Facts<'a> {
     pub frozen_at: jiff::Timestamp,
     /// How long each phase took so far, in microseconds.
     pub timings: &'a BTreeMap<String, u64>,
+    /// Pids, in the container's namespace, of processes that were stopped before it was frozen.
+    pub stopped: &'a [i32],
     /// The images.
     pub images: &'a Path,
 }
@@ -70,7 +72,7 @@ pub fn manifest(container: &Container, facts: &Facts<'_>) -> Result<Manifest, Bo
             tty: container.has_terminal(),
             leave_running: facts.leave_running,
             processes: u32::try_from(processes.len())?,
-            stopped_pids: processes.iter().filter_map(|pid| stopped_inner_pid(*pid)).collect(),
+            stopped_pids: facts.stopped.to_vec(),
             pages_bytes: pages_bytes(facts.images),
         },
         network: facts.surroundings.network.clone(),
@@ -123,7 +125,12 @@ pub fn pages_bytes(images: &Path) -> u64 {
     pages.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
 }
 
-/// The pid inside the namespace, if the process is stopped (and not only seized by CRIU, which traces it).
+/// Pids, inside the namespace of `init`, of processes that are stopped by a signal (job control): they stay so.
+pub fn stopped_processes(init: i32) -> Vec<i32> {
+    super::mend::processes_of(init).into_iter().filter_map(stopped_inner_pid).collect()
+}
+
+/// The pid inside the namespace, if the process is stopped.
 fn stopped_inner_pid(pid: u32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));

@@ -3,6 +3,7 @@
 
 pub mod describe;
 pub mod dump;
+pub mod freezer;
 pub mod mapped;
 pub mod mend;
 pub mod preflight;

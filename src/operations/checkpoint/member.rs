@@ -32,6 +32,8 @@ pub struct Member {
     pub pages_bytes: u64,
     /// When it was frozen.
     pub frozen_at: Option<jiff::Timestamp>,
+    /// Pids, in its own namespace, of processes that were stopped before it was frozen.
+    pub stopped: Vec<i32>,
     /// How long each phase took, in microseconds.
     pub timings: BTreeMap<String, u64>,
     /// Where its checkpoint is being made.
@@ -61,6 +63,7 @@ impl Member {
             queue: None,
             pages_bytes: 0,
             frozen_at: None,
+            stopped: Vec::new(),
             timings: BTreeMap::new(),
             staging: None,
             surroundings: None,

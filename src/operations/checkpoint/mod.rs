@@ -1,9 +1,9 @@
 //! `checkpoint`: freeze containers to disk, or back them up while they run on.
 //!
 //! ```text
-//! freeze:  set-aside  pre-copy  hold  dump  copy  seal  claim*  stop
-//! backup:             pre-copy  hold  dump  copy  go-on  seal*
-//!                               └─ the container stands still ─┘          * commits
+//! freeze:  set-aside  pre-copy  hold  freeze  dump  copy  seal  claim*  stop
+//! backup:             pre-copy  hold  freeze  dump  copy  go-on  seal*
+//!                                     └─ the container stands still ─┘          * commits
 //! ```
 //!
 //! The dump ends with the processes standing still and waiting for a verdict. Until the container's checkpoint
@@ -42,10 +42,10 @@ impl Operation for Checkpoint {
     const KIND: &'static str = "checkpoint";
 
     fn steps(&self) -> Vec<Step<Self, Context>> {
-        use steps::{claim, copy, dump, go_on, hold, pre_copy, seal, set_aside, stop};
+        use steps::{claim, copy, dump, freeze, go_on, hold, pre_copy, seal, set_aside, stop};
         match self.leave_running {
-            true => vec![pre_copy(), hold(), dump(), copy(), go_on(), seal().commits()],
-            false => vec![set_aside(), pre_copy(), hold(), dump(), copy(), seal(), claim().commits(), stop()],
+            true => vec![pre_copy(), hold(), freeze(), dump(), copy(), go_on(), seal().commits()],
+            false => vec![set_aside(), pre_copy(), hold(), freeze(), dump(), copy(), seal(), claim().commits(), stop()],
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Checkpoint, Member};
 use crate::archive::{ArchiveError, rootfs};
 use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
-use crate::checkpoint::{describe, mapped, mend};
+use crate::checkpoint::{describe, freezer, mapped, mend};
 use crate::criu;
 use crate::docker::RestartPolicy;
 use crate::failure::{Failure, OrFail};
@@ -157,7 +157,6 @@ fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
         let ports: Vec<String> = waiting.iter().map(|waiting| waiting.port.to_string()).collect();
         context.told.note(&format!("{} leaves connections to port {} unaccepted", member.name, ports.join(", ")));
     }
-    member.frozen_at = Some(jiff::Timestamp::now());
     let remembered = remember(member)?;
     let tightened = context.holds.with(&member.id, |hold| hold.tighten(remembered.outbound()));
     tightened.transpose().or_fail(failed).map(drop)
@@ -189,6 +188,31 @@ fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure>
 fn network_of(member: &Member) -> Result<NetNs, Failure> {
     NetNs::of_process(member.pid.unsigned_abs())
         .or_fail(|| format!("the network namespace of {} cannot be opened", member.name))
+}
+
+/// The processes stand still from here on.
+pub fn freeze() -> CheckpointStep {
+    fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
+        for member in &mut operation.members {
+            let begun = Instant::now();
+            member.frozen_at = Some(jiff::Timestamp::now());
+            member.stopped = describe::stopped_processes(member.pid);
+            freezer::freeze(member.pid).or_fail(|| format!("{} cannot be frozen", member.name))?;
+            member.took("freeze", begun.elapsed());
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
+        thaw(operation)
+    }
+    Step::new("freeze", run, undo)
+}
+
+fn thaw(operation: &Checkpoint) -> Result<(), Failure> {
+    for member in &operation.members {
+        freezer::thaw(member.pid).or_fail(|| format!("{} cannot be thawed", member.name))?;
+    }
+    Ok(())
 }
 
 /// Memory and processes go to disk; then the processes stand still and wait for the verdict.
@@ -292,6 +316,7 @@ pub fn seal() -> CheckpointStep {
                 frozen_at: member.frozen_at.unwrap_or_else(jiff::Timestamp::now),
                 timings: &member.timings,
                 images: &staging.images(),
+                stopped: &member.stopped,
             };
             let manifest = describe::manifest(&member.container(), &facts);
             let manifest = manifest.map_err(|error| Failure::new(failed()).because(error.as_ref()))?;
@@ -392,6 +417,7 @@ pub fn go_on() -> CheckpointStep {
                 member.took("frozen", jiff::Timestamp::now().duration_since(frozen_at).unsigned_abs());
             }
         }
+        thaw(operation)?;
         release(operation, context)
     }
     Step::new("go-on", run, nothing)
