@@ -10,9 +10,25 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
+/// What can be told before the container stands still.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    origin: Origin,
+    network: Network,
+}
+
+impl Surroundings {
+    /// Looks at the host and at the network of the container whose first process is `init`.
+    pub fn of(engine: &Engine, init: i32) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Ok(Self { origin: origin(engine)?, network: network(init)? })
+    }
+}
+
 /// What the operation knows and the container does not.
 #[derive(Debug)]
 pub struct Facts<'a> {
+    /// What was told before.
+    pub surroundings: &'a Surroundings,
     /// The new checkpoint.
     pub id: &'a CheckpointId,
     /// Its name, where one was given.
@@ -32,11 +48,7 @@ pub struct Facts<'a> {
 }
 
 /// Describes a frozen container, all but the files' digests, which sealing adds.
-pub fn manifest(
-    container: &Container,
-    engine: &Engine,
-    facts: &Facts<'_>,
-) -> Result<Manifest, Box<dyn Error + Send + Sync>> {
+pub fn manifest(container: &Container, facts: &Facts<'_>) -> Result<Manifest, Box<dyn Error + Send + Sync>> {
     let processes = super::mend::processes_of(facts.init);
     Ok(Manifest {
         format: manifest::FORMAT,
@@ -44,7 +56,7 @@ pub fn manifest(
         name: facts.name.cloned(),
         created: facts.frozen_at,
         transship: env!("CARGO_PKG_VERSION").to_owned(),
-        origin: origin(engine)?,
+        origin: facts.surroundings.origin.clone(),
         container: manifest::Container {
             id: container.id().parse::<ContainerId>()?,
             name: container.name().to_owned(),
@@ -61,7 +73,7 @@ pub fn manifest(
             stopped_pids: processes.iter().filter_map(|pid| stopped_inner_pid(*pid)).collect(),
             pages_bytes: pages_bytes(facts.images),
         },
-        network: network(facts.init)?,
+        network: facts.surroundings.network.clone(),
         timings: facts.timings.clone(),
         images: Vec::new(),
         parents: Vec::new(),

@@ -78,6 +78,8 @@ pub struct Dump<'a> {
     pub work: &'a Path,
     /// Paths, inside the container, of what it watches on overlayfs.
     pub watched: &'a [PathBuf],
+    /// Whether CRIU locks the container's network by nftables; by iptables where not.
+    pub nftables: bool,
     /// Whether the processes go on afterwards.
     pub leave_running: bool,
     /// Drop connections that wait in an accept queue: the last resort.
@@ -132,11 +134,12 @@ impl Dump<'_> {
     fn write_criu_config(&self) -> Result<PathBuf, DumpError> {
         let path = self.work.join("criu.conf");
         let script = crate::services::ACTION_SCRIPT;
+        let lock = if self.nftables { "network-lock nftables\n" } else { "" };
         let in_flight = if self.skip_in_flight { "skip-in-flight\n" } else { "" };
         let watched =
             self.watched.iter().filter_map(|path| path.to_str()).filter(|path| !path.contains(char::is_whitespace));
         let watched: String = watched.map(|path| format!("irmap-scan-path {path}\n")).collect();
-        let text = format!("ghost-limit 1073741824\nlink-remap\naction-script {script}\n{in_flight}{watched}");
+        let text = format!("ghost-limit 1073741824\nlink-remap\naction-script {script}\n{in_flight}{lock}{watched}");
         match std::fs::write(&path, text) {
             Ok(()) => Ok(path),
             Err(source) => Err(DumpError::Prepare { path, source }),

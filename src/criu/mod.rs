@@ -5,6 +5,7 @@
 //! this host's CRIU and kernel get on with each other ([`canary`]).
 
 pub mod canary;
+pub mod feature;
 pub mod images;
 pub mod log;
 pub(crate) mod netns;

@@ -151,21 +151,25 @@ impl Hold {
         Ok(())
     }
 
-    /// Takes the rules away and lets every parked packet go, in the order they came.
-    ///
-    /// The rules go first: what comes now passes by, and the parked packets meet the raw table again without them. So a
-    /// packet that comes within these milliseconds can overtake parked ones, which TCP is made for; none is lost.
+    /// Lets every parked packet go, in the order they came, and those that still come; then takes the rules away.
     ///
     /// # Errors
-    /// Where iptables fails the hold stands as before, and `release` may be called again.
+    /// Where iptables fails its rules lead to a queue that lets everything pass, and `release` may be called again.
     pub fn release(&mut self) -> Result<HoldReport> {
-        if self.keeper.is_none() {
-            return Err(Error::AlreadyReleased { queue: self.queue });
-        }
+        self.let_pass()?;
         rules::remove(self.queue, self.placed.as_deref())?;
         let keeper = self.keeper.take().ok_or(Error::AlreadyReleased { queue: self.queue })?;
-        let tally = keeper.release()?;
+        let tally = keeper.close()?;
         Ok(HoldReport { parked: tally.parked, dropped: tally.dropped, held: self.since.elapsed() })
+    }
+
+    /// Ends the waiting at once; [`release`](Self::release) has to follow.
+    ///
+    /// # Errors
+    /// When the keeper is gone, or the hold was released before.
+    pub fn let_pass(&mut self) -> Result<()> {
+        let keeper = self.keeper.as_mut().ok_or(Error::AlreadyReleased { queue: self.queue })?;
+        keeper.let_pass()
     }
 
     /// The number of its queue: what [`readopt`](Self::readopt) and [`sweep`] know it by. To be journalled.
@@ -203,7 +207,7 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
 
 /// After a failed [`Hold::place`]: the failure is reported, not what follows from it.
 fn take_back(queue: u16, keeper: Keeper) {
-    let removed = rules::sweep_one(queue).and_then(|()| keeper.release().map(drop));
+    let removed = rules::sweep_one(queue).and_then(|()| keeper.close().map(drop));
     if let Err(error) = removed {
         tracing::warn!(queue, error = &error as &dyn std::error::Error, "cannot take a failed hold back");
     }

@@ -69,7 +69,7 @@ impl NewConnections {
     /// Those of iptables; what was parked is then lost, and clients try again by themselves.
     pub fn release(self) -> Result<u64> {
         self.namespace.run(|| remove(&[NEW]))?;
-        Ok(self.keeper.release()?.parked)
+        Ok(self.keeper.close()?.parked)
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! The kernel keeps the packets, whole; the thread only hears of each by a short message without payload
 //! (linux/netfilter/nfnetlink_queue.h). To let them go it gives one verdict for all of them, and the kernel puts them back
-//! in the order they came. The verdict is *repeat*, not *accept*: each packet meets the raw table once more, by now without
-//! the rules of the hold, so that rules of the operator's or of Docker's own behind them (which keep strangers from
-//! container addresses and from ports published on loopback) are not skipped.
+//! in the order they came. The verdict is *repeat*, not *accept*: each packet meets the raw table once more, so that rules of
+//! the operator's or of Docker's own behind the hold's (which keep strangers from container addresses and from ports
+//! published on loopback) are not skipped. It carries [`PASS_MARK`], by which the hold's own rules let it by: so packets
+//! go at once, and the rules are taken away afterwards, which takes as long as iptables takes.
 //!
 //! Messages that do not fit the socket's buffer, and packets beyond the bound, make the kernel drop the packet and count
 //! it; the keeper itself never fails for that.
@@ -45,6 +46,14 @@ const FLAG_GSO: u32 = 1 << 2;
 const PACKET_HDR: u16 = 1;
 const VERDICT_HDR: u16 = 2;
 const VERDICT_REPEAT: u32 = 4;
+const MARK: u16 = 3;
+
+/// On packets that are let go, for the rules that led them here; those clear it.
+pub(super) const PASS_MARK: u32 = 0x5453_0001;
+
+/// Orders to the thread.
+const LET_PASS: u8 = 1;
+const CLOSE: u8 = 2;
 
 /// Room for messages that came in faster than the thread reads them: some 10,000.
 const RECEIVE_BUFFER: usize = 8 << 20;
@@ -57,7 +66,7 @@ const QUEUES: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
 /// A queue with somebody listening, and how many packets it took.
 pub(super) struct Keeper {
     pub queue: u16,
-    /// A byte means release, closing it means end; the thread waits for either.
+    /// Orders; closing it means end.
     control: PipeWriter,
     thread: JoinHandle<Result<Tally>>,
 }
@@ -88,7 +97,7 @@ impl Keeper {
             _ => return Err(Error::netlink("bind a netfilter queue")(refusal(&answers))),
         }
         let (end, control) = io::pipe().map_err(Error::netlink("make a pipe"))?;
-        let worker = Worker { queue, channel, end, last: None, kept: 0, releasing: false };
+        let worker = Worker { queue, channel, end, last: None, kept: 0, order: None };
         let thread = std::thread::Builder::new()
             .name(format!("hold-{queue}"))
             .spawn(move || worker.keep())
@@ -96,15 +105,22 @@ impl Keeper {
         Ok(Self { queue, control, thread })
     }
 
-    /// Lets every packet go, in the order they came, and closes the queue once it is empty. No rule may lead to the queue
-    /// any more: packets would go around in circles.
+    /// Lets every packet go, in the order they came, and those that still come.
     ///
     /// # Errors
     /// [`Error::KeeperGone`] when the thread had ended before.
-    pub fn release(mut self) -> Result<Tally> {
+    pub fn let_pass(&mut self) -> Result<()> {
+        self.control.write_all(&[LET_PASS]).map_err(|_| Error::KeeperGone { queue: self.queue })
+    }
+
+    /// Lets every packet go and closes the queue once it is empty. No rule leads to the queue any more.
+    ///
+    /// # Errors
+    /// [`Error::KeeperGone`] when the thread had ended before.
+    pub fn close(mut self) -> Result<Tally> {
         let gone = || Error::KeeperGone { queue: self.queue };
         // A thread that ended on an error says so when it is joined.
-        let told = self.control.write_all(&[1]);
+        let told = self.control.write_all(&[CLOSE]);
         let tally = self.thread.join().map_err(|_| gone())??;
         told.map_err(|_| gone())?;
         Ok(tally)
@@ -122,7 +138,14 @@ struct Worker {
     /// The number of the latest packet; the kernel counts up.
     last: Option<u32>,
     kept: u64,
-    releasing: bool,
+    order: Option<Order>,
+}
+
+/// What the thread was told to do with packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    LetPass,
+    Close,
 }
 
 impl Worker {
@@ -133,27 +156,29 @@ impl Worker {
             if ready.packets {
                 self.listen()?;
             }
-            if ready.control && !self.releasing {
-                if !self.told_to_release() {
+            if ready.control {
+                let Some(order) = self.hear_order() else {
                     return Ok(Tally { parked: self.kept, dropped: 0 });
+                };
+                if self.order.is_none() {
+                    parked = self.kept;
+                    tracing::debug!(queue = self.queue, parked, "letting parked packets go");
                 }
-                self.releasing = true;
-                parked = self.kept;
-                tracing::debug!(queue = self.queue, parked, "letting parked packets go");
+                self.order = Some(order);
             }
-            if self.releasing {
+            if self.order.is_some() {
                 self.let_go()?;
-                if !ready.packets && waiting_and_dropped(self.queue)?.0 == 0 {
-                    return self.close(parked);
-                }
+            }
+            if self.order == Some(Order::Close) && !ready.packets && waiting_and_dropped(self.queue)?.0 == 0 {
+                return self.unbind(parked);
             }
         }
     }
 
-    /// Blocks until a packet or an order comes; once releasing, no longer than [`LINGER`].
+    /// Blocks until a packet or an order comes; once closing, no longer than [`LINGER`].
     fn wait(&self) -> io::Result<Ready> {
-        // The order to release was read; its end of the pipe is closed some time later, which is no news.
-        if self.releasing {
+        // The last order was read; its end of the pipe is closed some time later, which is no news.
+        if self.order == Some(Order::Close) {
             let [packets] = readable([self.channel.as_raw_fd()], Some(LINGER))?;
             return Ok(Ready { packets, control: false });
         }
@@ -161,8 +186,14 @@ impl Worker {
         Ok(Ready { packets, control })
     }
 
-    fn told_to_release(&mut self) -> bool {
-        matches!(io::Read::read(&mut self.end, &mut [0]), Ok(1))
+    /// The order that was given; none where whoever gives orders is gone.
+    fn hear_order(&mut self) -> Option<Order> {
+        let mut order = [0];
+        match io::Read::read(&mut self.end, &mut order) {
+            Ok(1) if order[0] == LET_PASS => Some(Order::LetPass),
+            Ok(1) => Some(Order::Close),
+            _ => None,
+        }
     }
 
     /// Takes note of everything that lies in the socket.
@@ -189,7 +220,7 @@ impl Worker {
     }
 
     /// Unbinding drops what is in the queue, so it comes last.
-    fn close(mut self, parked: u64) -> Result<Tally> {
+    fn unbind(mut self, parked: u64) -> Result<Tally> {
         let (_, dropped) = waiting_and_dropped(self.queue)?;
         let answers = self.channel.transact(0, [message(self.queue, MSG_CONFIG, vec![command(CMD_UNBIND)])])?;
         match answers[..] {
@@ -227,7 +258,8 @@ fn command(command: u8) -> DefaultNla {
 
 fn verdict(queue: u16, last: u32) -> NetfilterMessage {
     let header = [VERDICT_REPEAT.to_be_bytes(), last.to_be_bytes()].concat();
-    message(queue, MSG_VERDICT_BATCH, vec![DefaultNla::new(VERDICT_HDR, header)])
+    let mark = DefaultNla::new(MARK, PASS_MARK.to_be_bytes().to_vec());
+    message(queue, MSG_VERDICT_BATCH, vec![DefaultNla::new(VERDICT_HDR, header), mark])
 }
 
 fn message(queue: u16, message_type: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use super::command;
 use super::error::{Error, Result};
+use super::queue::PASS_MARK;
 use super::spec::{Family, HoldSpec, Protocol, Published, ReplyTuple};
 
 /// All chains begin with this, and nothing else does.
@@ -231,6 +232,7 @@ pub(super) fn render(
     let chain = chain(queue);
     let target = format!("-j NFQUEUE --queue-num {queue}");
     let mut rules = Rules { chain: &chain, target: &target, chains: vec![chain.clone()], text: String::new() };
+    rules.pass();
     rules.addresses(spec, mode, family);
     rules.published(spec, mode, family);
     if mode != Mode::NewOnly {
@@ -258,6 +260,14 @@ struct Rules<'a> {
 const SYN: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
 
 impl Rules<'_> {
+    /// Packets that were let go come by again; they go on behind these chains, without the mark.
+    fn pass(&mut self) {
+        let (chain, mark) = (format!("{}-pass", self.chain), format!("{PASS_MARK:#x}"));
+        push(&mut self.text, format_args!("-A {} -m mark --mark {mark} -g {chain}", self.chain));
+        push(&mut self.text, format_args!("-A {chain} -j MARK --set-xmark 0x0/0xffffffff"));
+        self.chains.push(chain);
+    }
+
     fn addresses(&mut self, spec: &HoldSpec, mode: Mode, family: Family) {
         for address in spec.addresses.iter().filter(|address| Family::of(**address) == family) {
             match mode {

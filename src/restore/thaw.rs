@@ -3,6 +3,7 @@
 use super::prepare;
 use crate::failure::{Failure, OrFail};
 use crate::interposer::{Answer, resume};
+use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
 use crate::network::{neighbours, temporary, tracking};
@@ -14,29 +15,36 @@ use std::sync::Arc;
 /// Puts the container's network in order and lets it run, or leaves it stopped until its group is complete.
 pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result<Answer, Failure> {
     let checkpoint = get(world, claim)?;
-    let network = prepare::network(&checkpoint)?;
-    // I6: addresses, routes and connection tracking first.
-    temporary::remove(waiting.pid.unsigned_abs(), network.addresses())
-        .or_fail(|| "the temporary addresses cannot be taken away".into())?;
     let absent = absent_members(world, &checkpoint, &claim.container);
     if !absent.is_empty() {
         tracing::info!(container = %claim.container, waits_for = absent.len(), "restored; waits for its group");
         return Ok(Answer::Later);
     }
+    let group = group_claims(world, &checkpoint, claim);
+    let network = prepare::network(&owner_of_network(world, &checkpoint)?)?;
+    // I6: connection tracking first; dockerd has set up addresses and routes by now.
     put_tracking_back(&network);
-    let group = group_claims(world, &checkpoint, claim)?;
     for member in &group {
         // The point of no return: from here on this container runs, whoever dies.
         world.claims.commit(&member.container).or_fail(|| "the claim cannot be committed".into())?;
     }
-    lift_hold(world, &group, waiting.pid, &network);
+    announce(world, &group, waiting, &network);
+    let_packets_pass(world, &group);
     for member in group.iter().filter(|member| member.container != claim.container) {
         resume_member(world, member)?;
     }
     note_downtimes(world, &group);
     let stay_stopped = checkpoint.manifest().dump.stopped_pids.clone();
-    settle_later(world, group);
+    settle_later(world, group, waiting.clone(), network);
     Ok(Answer::Go { stay_stopped })
+}
+
+/// The checkpoint that remembers the network: that of the group's first member, or the only one.
+fn owner_of_network(world: &World, checkpoint: &Checkpoint) -> Result<Checkpoint, Failure> {
+    match checkpoint.manifest().group.first() {
+        Some(first) => world.catalog.get(first).or_fail(|| format!("checkpoint {first} cannot be read")),
+        None => Ok(checkpoint.clone()),
+    }
 }
 
 /// Continues a member of a group whose start Docker has seen already.
@@ -57,14 +65,14 @@ fn absent_members(world: &World, checkpoint: &Checkpoint, container: &ContainerI
 }
 
 /// The claims of the whole group, or of the container alone.
-fn group_claims(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> Result<Vec<Claim>, Failure> {
+fn group_claims(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> Vec<Claim> {
     let group = &checkpoint.manifest().group;
     let members = world.claims.all().into_iter().filter(|other| group.contains(&other.checkpoint));
     let mut claims: Vec<Claim> = members.collect();
     if claims.iter().all(|other| other.container != claim.container) {
         claims.push(claim.clone());
     }
-    Ok(claims)
+    claims
 }
 
 fn put_tracking_back(network: &Remembered) {
@@ -76,19 +84,33 @@ fn put_tracking_back(network: &Remembered) {
     }
 }
 
-fn lift_hold(world: &World, group: &[Claim], pid: i32, network: &Remembered) {
+/// The neighbours, and the host itself, learn where the addresses are now, before the parked packets go there.
+fn announce(world: &World, group: &[Claim], member: &Waiting, network: &Remembered) {
     for claim in group {
         drop(world.stand_ins.take(&claim.container));
+    }
+    let netns = NetNs::of_process(member.pid.unsigned_abs());
+    if let Err(error) = netns.and_then(|netns| neighbours::announce(&netns, network.addresses())) {
+        tracing::warn!(%error, "the container's addresses could not be announced to its neighbours");
+    }
+}
+
+fn let_packets_pass(world: &World, group: &[Claim]) {
+    for claim in group {
+        if let Some(Err(error)) = world.holds.with(&claim.container, Hold::let_pass) {
+            tracing::error!(container = %claim.container, %error, "parked packets could not be let go");
+        }
+    }
+}
+
+/// The rules that are no longer needed.
+fn lift_holds(world: &World, group: &[Claim]) {
+    for claim in group {
         let Some(mut hold) = world.holds.take(&claim.container) else { continue };
         match hold.release() {
             Ok(report) => tracing::info!(container = %claim.container, ?report, "hold lifted"),
             Err(error) => tracing::error!(container = %claim.container, %error, "the hold could not be lifted"),
         }
-    }
-    if let Err(error) =
-        NetNs::of_process(pid.unsigned_abs()).and_then(|netns| neighbours::announce(&netns, network.addresses()))
-    {
-        tracing::warn!(%error, "the container's addresses could not be announced to its neighbours");
     }
 }
 
@@ -105,9 +127,13 @@ fn note_downtimes(world: &World, group: &[Claim]) {
 }
 
 /// What nobody waits for: restart policies, directories, bookkeeping.
-fn settle_later(world: &Arc<World>, group: Vec<Claim>) {
+fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network: Remembered) {
     let world = Arc::clone(world);
     let settle = move || {
+        lift_holds(&world, &group);
+        if let Err(error) = temporary::remove(member.pid.unsigned_abs(), network.addresses()) {
+            tracing::warn!(%error, "the temporary addresses could not be taken away");
+        }
         for claim in &group {
             world.waiting.take(&claim.container);
             super::settle::container(&world, claim);

@@ -29,6 +29,9 @@ fn new_connections_alone_are_held_at_first() {
         rules,
         "*raw\n\
          :TRANSSHIP-7 - [0:0]\n\
+         :TRANSSHIP-7-pass - [0:0]\n\
+         -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
+         -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
          -A TRANSSHIP-7 -d 172.30.0.2 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j NFQUEUE --queue-num 7\n\
          -A TRANSSHIP-7 -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080 --tcp-flags FIN,SYN,RST,ACK SYN \
          -j NFQUEUE --queue-num 7\n\
@@ -48,6 +51,9 @@ fn everything_is_held_in_the_end_and_no_jump_is_doubled() {
         rules,
         "*raw\n\
          :TRANSSHIP-7 - [0:0]\n\
+         :TRANSSHIP-7-pass - [0:0]\n\
+         -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
+         -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
          -A TRANSSHIP-7 -s fd30::2 -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP\n\
          -A TRANSSHIP-7 -s fd30::2 -j NFQUEUE --queue-num 7\n\
          -A TRANSSHIP-7 -d fd30::2 -j NFQUEUE --queue-num 7\n\
@@ -62,7 +68,7 @@ fn no_packet_walks_past_a_thousand_replies() {
     let (_, rules) = render(&spec, 7, Mode::All, Family::V4, &[]);
     let longest = |chain: &str| rules.lines().filter(|line| line.starts_with(&format!("-A {chain} "))).count();
     assert_eq!(rules.lines().filter(|line| line.contains("--queue-num 7")).count(), 1000);
-    assert!(longest("TRANSSHIP-7") + longest("TRANSSHIP-7-1") < 100);
+    assert!(longest("TRANSSHIP-7") + longest("TRANSSHIP-7-2") < 100);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One container of a group that is being frozen.
 
 use crate::archive::rootfs::Snapshot;
+use crate::checkpoint::describe::Surroundings;
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
 use crate::store::{CheckpointId, ContainerId};
@@ -33,6 +34,9 @@ pub struct Member {
     pub frozen_at: Option<jiff::Timestamp>,
     /// How long each phase took, in microseconds.
     pub timings: BTreeMap<String, u64>,
+    /// What was told of its surroundings before it stood still.
+    #[serde(skip)]
+    pub surroundings: Option<Surroundings>,
     /// What the first pass over its writable layer has seen; a killed helper's operation is undone and needs none.
     #[serde(skip)]
     pub snapshot: Option<Snapshot>,
@@ -55,6 +59,7 @@ impl Member {
             pages_bytes: 0,
             frozen_at: None,
             timings: BTreeMap::new(),
+            surroundings: None,
             snapshot: None,
             still: None,
         }

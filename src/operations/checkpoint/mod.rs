@@ -30,6 +30,8 @@ pub struct Checkpoint {
     members: Vec<Member>,
     /// Whether the containers run on.
     leave_running: bool,
+    /// Whether CRIU locks networks by nftables.
+    nftables: bool,
     /// The checkpoint's name, where one was given.
     name: Option<CheckpointName>,
 }
@@ -88,7 +90,7 @@ pub fn run(
     }
     let mut checkpoints = Vec::new();
     for members in groups {
-        let operation = Checkpoint { members, leave_running, name: name.clone() };
+        let operation = Checkpoint { members, nftables: false, leave_running, name: name.clone() };
         let world = &context.world;
         let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), peer)?;
         checkpoints.extend(answer["checkpoints"].as_array().cloned().unwrap_or_default());

@@ -4,6 +4,7 @@ use super::{Checkpoint, Member};
 use crate::archive::{ArchiveError, rootfs};
 use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
 use crate::checkpoint::{describe, mapped, mend};
+use crate::criu;
 use crate::docker::RestartPolicy;
 use crate::failure::{Failure, OrFail};
 use crate::network::backlog::wait_accept_queues_empty;
@@ -13,11 +14,11 @@ use crate::network::remembered::Remembered;
 use crate::network::{inside, published};
 use crate::operations::holds;
 use crate::restore::gate;
-use crate::restore::prepare::NETWORK_FILE;
+use crate::restore::prepare::{self, NETWORK_FILE};
 use crate::saga::Step;
 use crate::store::claims::Claim;
 use crate::store::staging::Durability;
-use crate::store::{ContainerId, Staging, StoreError, layout};
+use crate::store::{CheckpointId, ContainerId, Staging, StoreError, layout};
 use crate::world::Context;
 use std::fs::File;
 use std::io::BufWriter;
@@ -55,7 +56,13 @@ fn set_policy(context: &Context, member: &Member, policy: &RestartPolicy) -> Res
 /// The writable layer is copied while the container runs, so that little is left for when it stands still.
 pub fn pre_copy() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        operation.nftables = criu::feature::locks_networks_by_nftables();
+        let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
         for member in &mut operation.members {
+            let surroundings = describe::Surroundings::of(&engine, member.pid);
+            member.surroundings = Some(surroundings.map_err(|error| {
+                Failure::new(format!("{} cannot be described", member.name)).because(error.as_ref())
+            })?);
             let staging = context.catalog.begin(&member.checkpoint).or_fail(|| store_failed(member))?;
             if let Some(upper) = upper_directory(member) {
                 let snapshot = capture_base(&upper, &staging.dir().join(layout::ROOTFS_BASE));
@@ -194,6 +201,7 @@ pub fn dump() -> CheckpointStep {
                 images: &staging.images(),
                 work: &work,
                 watched: &member.watched,
+                nftables: operation.nftables,
                 leave_running,
                 skip_in_flight: false,
             };
@@ -239,8 +247,6 @@ pub fn copy() -> CheckpointStep {
             copy_rootfs(member, context)?;
             if !member.joins_network() {
                 let network = remember(member)?;
-                let closed = context.holds.with(&member.id, |hold| hold.close(network.outbound()));
-                closed.transpose().or_fail(|| format!("packets of {} cannot be held", member.name))?;
                 write_extra(&staging(context, member)?, NETWORK_FILE, &network).or_fail(|| store_failed(member))?;
             }
             member.took("copy", begun.elapsed());
@@ -263,12 +269,13 @@ fn copy_rootfs(member: &Member, context: &Context) -> Result<(), Failure> {
 pub fn seal() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         let group: Vec<_> = operation.members.iter().map(|member| member.checkpoint.clone()).collect();
-        let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
         for member in &mut operation.members {
             let begun = Instant::now();
             let failed = || format!("the checkpoint of {} cannot be sealed", member.name);
             let staging = staging(context, member)?;
+            let surroundings = member.surroundings.as_ref().ok_or_else(|| Failure::new(failed()))?;
             let facts = describe::Facts {
+                surroundings,
                 id: &member.checkpoint,
                 name: operation.name.as_ref(),
                 group: &group,
@@ -278,7 +285,7 @@ pub fn seal() -> CheckpointStep {
                 timings: &member.timings,
                 images: &staging.images(),
             };
-            let manifest = describe::manifest(&member.container(), &engine, &facts);
+            let manifest = describe::manifest(&member.container(), &facts);
             let manifest = manifest.map_err(|error| Failure::new(failed()).because(error.as_ref()))?;
             staging.seal(manifest, Durability::Deferred, &|_| {}).or_fail(failed)?;
             member.took("seal", begun.elapsed());
@@ -335,18 +342,33 @@ pub fn stop() -> CheckpointStep {
     Step::new("stop", run, nothing)
 }
 
+/// While runc, the shim and dockerd see to the end of the container, the hold is closed over what is sent in its name:
+/// nothing is, until it is restored.
 fn stop_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
     let failed = || format!("the processes of {} cannot be ended", member.name);
-    match member.still.take() {
-        Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
-        None => mend::end_silently(&context.docker, &member.id.to_string(), member.pid).or_fail(failed)?,
+    let (still, id, checkpoint) = (member.still.take(), &member.id, &member.checkpoint);
+    std::thread::scope(|threads| {
+        let closing = threads.spawn(|| close_hold(context, id, checkpoint));
+        match still {
+            Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
+            None => mend::end_silently(&context.docker, id.as_str(), member.pid).or_fail(failed)?,
+        }
+        drop(context.parked_inside.take(id));
+        context.docker.wait_until_stopped(id.as_str()).or_fail(failed)?;
+        closing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Does nothing for a container in another's network namespace: it has no hold of its own.
+fn close_hold(context: &Context, id: &ContainerId, checkpoint: &CheckpointId) -> Result<(), Failure> {
+    let failed = || format!("packets of container {id:.12} cannot be held");
+    let checkpoint = context.catalog.get(checkpoint).or_fail(failed)?;
+    let network = prepare::network(&checkpoint)?;
+    let closed = context.holds.with(id, |hold| hold.close(network.outbound()));
+    if closed.transpose().or_fail(failed)?.is_some() {
+        holds::stand_in(context, id, network.addresses());
     }
-    drop(context.parked_inside.take(&member.id));
-    if !member.joins_network() {
-        let addresses = published::from_inspect(&member.inspect).or_fail(failed)?.addresses;
-        holds::stand_in(context, &member.id, &addresses);
-    }
-    context.docker.wait_until_stopped(&member.id.to_string()).or_fail(failed)
+    Ok(())
 }
 
 /// A backup is taken: the containers go on.
