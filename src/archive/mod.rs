@@ -30,3 +30,7 @@ pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// What is copied at once, in bytes.
 const CHUNK: usize = 256 << 10;
+
+/// A file that changed less than this before it was looked at may change again without its time showing it: file
+/// times are as fine as the kernel's tick, at most 10 ms.
+pub(crate) const TICK: std::time::Duration = std::time::Duration::from_millis(50);

@@ -122,7 +122,7 @@ impl StoreError {
         move |source| Self::Archive { operation, id, source: Box::new(source) }
     }
 
-    /// Whether the work ended because it was asked to.
+    /// Whether there is no such checkpoint.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }

@@ -32,6 +32,7 @@ pub mod retention;
 pub mod staging;
 pub mod verify;
 
+mod ahead;
 mod fsync;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -194,7 +194,9 @@ mod tests {
         let before = names(&checkpoint.dir());
         let watch = Watch { progress: &|_| (), cancel: &GO };
         match checkpoint.pack(Compression::default(), watch) {
-            Err(StoreError::Archive { source, .. }) => assert!(matches!(*source, ArchiveError::Digest { .. })),
+            Err(StoreError::Archive { source, .. }) => {
+                assert!(matches!(*source, ArchiveError::Digest { .. }))
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(names(&checkpoint.dir()), before);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::ahead::Ahead;
 use super::checkpoint::Checkpoint;
 use super::error::StoreError;
 use super::fsync;
@@ -11,7 +12,7 @@ use super::layout::{self, Layout};
 use super::manifest::{self, Manifest, ParentLink, RootfsEntry};
 use super::tree::{self, Node};
 use super::verify;
-use crate::archive::hash::{HashJob, all_cores, hash_files};
+use crate::archive::hash::HashJob;
 use crate::archive::{Digest, FileEntry, Progress, RelPath};
 
 /// When a checkpoint's contents reach the disk.
@@ -33,6 +34,7 @@ pub struct Staging {
     layout: Layout,
     id: CheckpointId,
     dir: PathBuf,
+    ahead: Ahead,
 }
 
 impl Staging {
@@ -42,7 +44,7 @@ impl Staging {
             return Err(StoreError::Exists { id });
         }
         layout::create_dir(&dir, false)?;
-        let staging = Self { layout, id, dir };
+        let staging = Self { layout, id, dir, ahead: Ahead::default() };
         layout::create_dir(&staging.images(), false)?;
         Ok(staging)
     }
@@ -50,7 +52,7 @@ impl Staging {
     /// The directory that `create` made, by the same helper or one before it.
     pub(super) fn reopen(layout: Layout, id: CheckpointId) -> Option<Self> {
         let dir = layout.staging_of(&id);
-        dir.is_dir().then_some(Self { layout, id, dir })
+        dir.is_dir().then(|| Self { layout, id, dir, ahead: Ahead::default() })
     }
 
     /// The id it will have.
@@ -74,6 +76,12 @@ impl Staging {
         let path = self.dir.join(layout::EXTRA);
         layout::create_dir(&path, false)?;
         Ok(path)
+    }
+
+    /// Hashes what lies in the directory by now, so that [`Staging::seal`] or [`Staging::adopt`] need not hash it again
+    /// unless it changes. Takes at least 50 ms; to be called while the container still runs. Returns the bytes hashed.
+    pub fn hash_ahead(&self, progress: Progress<'_>) -> Result<u64, StoreError> {
+        self.ahead.hash(&self.dir, progress)
     }
 
     /// Hashes everything in the directory, lists it in `manifest`, and makes the checkpoint visible.
@@ -105,7 +113,7 @@ impl Staging {
             Manifest::from_json(json).map_err(|source| StoreError::Manifest { path: self.manifest_path(), source })?;
         self.check_id(&manifest)?;
         self.check_stray()?;
-        verify::contents(&self.dir, &manifest, progress)?;
+        verify::contents(&self.dir, &manifest, &self.ahead, progress)?;
         self.commit(json, manifest, durability)
     }
 
@@ -139,7 +147,7 @@ impl Staging {
         }
         let jobs: Vec<_> =
             entries.iter().map(|(path, entry)| HashJob { path: path.clone(), length: entry.length }).collect();
-        for ((path, entry), digest) in entries.into_iter().zip(hash_files(&jobs, all_cores(), progress)) {
+        for ((path, entry), digest) in entries.into_iter().zip(self.ahead.complete(&jobs, progress)) {
             entry.blake3 = digest.map_err(|source| StoreError::Hash { path, source })?;
         }
         Ok(())

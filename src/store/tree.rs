@@ -27,7 +27,9 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(RelPath, Node)>, StoreError> {
     while let Some(below) = pending.pop() {
         let path = dir.join(&below);
         let entries = match fs::read_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && below.is_empty() => return Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && below.is_empty() => {
+                return Ok(found);
+            }
             other => other.map_err(StoreError::io("list", &path))?,
         };
         for entry in entries {
@@ -56,7 +58,9 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(RelPath, Node)>, StoreError> {
 
 /// Bytes that `path` and all below it take on disk; 0 for what is gone meanwhile.
 pub(super) fn disk_usage(path: &Path) -> u64 {
-    let Ok(metadata) = path.symlink_metadata() else { return 0 };
+    let Ok(metadata) = path.symlink_metadata() else {
+        return 0;
+    };
     let below: u64 = match metadata.is_dir() {
         true => fs::read_dir(path).into_iter().flatten().flatten().map(|entry| disk_usage(&entry.path())).sum(),
         false => 0,

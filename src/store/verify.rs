@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::ahead::Ahead;
 use super::checkpoint::{Checkpoint, Form};
 use super::claims::Claim;
 use super::error::{Damage, FileFault, StoreError};
@@ -13,7 +14,7 @@ use super::id::{CheckpointId, ContainerId};
 use super::layout;
 use super::manifest::{Manifest, ParentLink};
 use super::tree::{self, Node};
-use crate::archive::hash::{HashFault, HashJob, all_cores, hash_files};
+use crate::archive::hash::{HashFault, HashJob};
 use crate::archive::{Digest, FileEntry, Progress, images};
 
 /// Proof that every file of a checkpoint is what its manifest says.
@@ -56,7 +57,7 @@ impl Checkpoint {
     /// # Errors
     /// [`StoreError::Damaged`] names the files and how each differs; in an archive, the first only.
     pub fn verify(&self, progress: Progress<'_>) -> Result<Verified, StoreError> {
-        contents(&self.dir(), self.manifest(), progress)?;
+        contents(&self.dir(), self.manifest(), &Ahead::default(), progress)?;
         let images = matches!(self.form()?, Form::Raw | Form::Both).then(|| self.images_dir());
         Ok(self.verified(images))
     }
@@ -81,7 +82,7 @@ impl Checkpoint {
             Form::Raw | Form::Both => images::copy(&self.images_dir(), entries, dir, progress),
         }
         .map_err(StoreError::archive("unpack", self.id()))?;
-        let outcome = check.finish(progress).and_then(|()| link_parents(dir, &manifest.parents));
+        let outcome = check.finish(&Ahead::default(), progress).and_then(|()| link_parents(dir, &manifest.parents));
         if let Err(error) = outcome {
             // The first error is the one that says what happened.
             let _ = fs::remove_dir_all(dir);
@@ -95,13 +96,19 @@ impl Checkpoint {
     }
 }
 
-/// Compares everything in `dir`, a checkpoint's or one that is to be, with `manifest`.
-pub(super) fn contents(dir: &Path, manifest: &Manifest, progress: Progress<'_>) -> Result<(), StoreError> {
+/// Compares everything in `dir`, a checkpoint's or one that is to be, with `manifest`. What is known `ahead` is not
+/// hashed again.
+pub(super) fn contents(
+    dir: &Path,
+    manifest: &Manifest,
+    ahead: &Ahead,
+    progress: Progress<'_>,
+) -> Result<(), StoreError> {
     let mut check = Check::new(dir, manifest);
     check.images(progress)?;
     check.extra()?;
     check.tars(progress)?;
-    check.finish(progress)
+    check.finish(ahead, progress)
 }
 
 fn open_packed_images(dir: &Path) -> Result<File, StoreError> {
@@ -168,7 +175,9 @@ impl<'a> Check<'a> {
         let listed: HashMap<_, _> = entries.iter().map(|entry| (&entry.path, entry)).collect();
         for (path, node) in tree::list(&dir)? {
             let damage = match (node, listed.contains_key(&path), links.remove(&path)) {
-                (Node::Link(target), _, Some(link)) if target.trim_end_matches('/') == link.target() => continue,
+                (Node::Link(target), _, Some(link)) if target.trim_end_matches('/') == link.target() => {
+                    continue;
+                }
                 (_, true, _) => continue,
                 (_, _, Some(_)) => Damage::Link,
                 _ => Damage::Unlisted,
@@ -188,9 +197,9 @@ impl<'a> Check<'a> {
         self.raw.push((name, HashJob { path, length: entry.length }, entry.blake3));
     }
 
-    fn finish(mut self, progress: Progress<'_>) -> Result<(), StoreError> {
+    fn finish(mut self, ahead: &Ahead, progress: Progress<'_>) -> Result<(), StoreError> {
         let jobs: Vec<_> = self.raw.iter().map(|(_, job, _)| job.clone()).collect();
-        for ((file, _, expected), found) in self.raw.into_iter().zip(hash_files(&jobs, all_cores(), progress)) {
+        for ((file, _, expected), found) in self.raw.into_iter().zip(ahead.complete(&jobs, progress)) {
             let damage = match found {
                 Ok(digest) if digest == expected => continue,
                 Ok(_) => Damage::Digest,

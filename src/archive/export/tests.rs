@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::archive::tar::TarReader;
 use crate::store::checkpoint::Form;
+use crate::store::staging::Durability;
 use crate::store::testing::{catalog, sealed};
 
 static GO: AtomicBool = AtomicBool::new(false);
@@ -91,8 +93,11 @@ fn a_checkpoint_over_the_limit_is_refused_before_anything_is_written() {
     assert!(matches!(import(bytes.as_slice(), &catalog, limited), Err(ExportError::TooLarge { .. })));
 }
 
+/// Names and contents.
+type Members = Vec<(String, Vec<u8>)>;
+
 /// The members of an export, to be put together differently.
-fn members(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+fn members(bytes: &[u8]) -> Members {
     let mut tar = TarReader::new(bytes);
     let mut members = Vec::new();
     while let Some(member) = tar.next_member().unwrap() {
@@ -115,7 +120,7 @@ fn foreign_versions_strangers_and_repetitions_are_refused() {
     let good = members(&bytes);
     assert_eq!(good.len(), 6);
     imported(&assemble(&good), &checkpoint).unwrap();
-    let refused = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let refused = |change: &dyn Fn(&mut Members)| {
         let mut changed = good.clone();
         change(&mut changed);
         imported(&assemble(&changed), &checkpoint).unwrap_err()

@@ -76,7 +76,9 @@ impl Applier {
                 self.delete(&mut tar, &member)?;
             }
             Some(member) => return Err(fault(&member, "a delta does not start with it")),
-            None => return Err(ArchiveError::MissingMember { member: DELETED.into() }),
+            None => {
+                return Err(ArchiveError::MissingMember { member: DELETED.into() });
+            }
         }
         self.members(&mut tar, true)?;
         tar.finish()?;

@@ -72,9 +72,12 @@ pub fn capture_delta<W: Write>(
 ) -> Result<(W, Report), ArchiveError> {
     let root = Root::open(upper)?;
     let nodes = walk(&root)?;
+    let (changed, known) = compare(&nodes, snapshot, always);
     let mut pass = Pass::new(&root, out, None);
-    pass.report.deleted = pass.store_deleted(&deleted(&nodes, snapshot))?;
-    for node in changed(&nodes, snapshot, always) {
+    // Usually nothing is gone, and then nothing has to be looked for.
+    let deleted = if known == snapshot.len() { Vec::new() } else { deleted(&nodes, snapshot) };
+    pass.report.deleted = pass.store_deleted(&deleted)?;
+    for node in changed {
         pass.store(node)?;
     }
     pass.finish()
@@ -90,21 +93,29 @@ fn deleted<'a>(nodes: &[Node], snapshot: &'a Snapshot) -> Vec<&'a [u8]> {
     gone
 }
 
-/// Nodes that have to be stored. Of a file with several names all are stored when one is: each may be a link to any.
-fn changed<'a>(nodes: &'a [Node], snapshot: &Snapshot, always: &HashSet<(u64, u64)>) -> impl Iterator<Item = &'a Node> {
+/// Nodes that have to be stored, and how many nodes the snapshot knows. Of a file with several names all are stored
+/// when one is: each may be a link to any.
+fn compare<'a>(nodes: &'a [Node], snapshot: &Snapshot, always: &HashSet<(u64, u64)>) -> (Vec<&'a Node>, usize) {
     let inode = |node: &Node| (node.stat.st_dev, node.stat.st_ino);
-    let is_changed = |node: &Node| !snapshot.is_unchanged(&node.path, &node.stat) || always.contains(&inode(node));
+    let (mut changed, mut quiet_links, mut known) = (Vec::new(), Vec::new(), 0);
     let mut linked = HashSet::new();
-    let mut flags = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let flag = is_changed(node);
-        if flag && node.stat.st_nlink > 1 {
-            linked.insert(inode(node));
+    for (index, node) in nodes.iter().enumerate() {
+        let unchanged = snapshot.compare(&node.path, &node.stat);
+        known += usize::from(unchanged.is_some() && kind(&node.stat).is_some());
+        let has_names = node.stat.st_nlink > 1 && kind(&node.stat) != Some(Kind::Directory);
+        if unchanged != Some(true) || always.contains(&inode(node)) {
+            changed.push(index);
+            if has_names {
+                linked.insert(inode(node));
+            }
+        } else if has_names {
+            quiet_links.push(index);
         }
-        flags.push(flag);
     }
-    let pick = move |(node, flag): (&'a Node, bool)| (flag || linked.contains(&inode(node))).then_some(node);
-    nodes.iter().zip(flags).filter_map(pick)
+    changed.extend(quiet_links.into_iter().filter(|index| linked.contains(&inode(&nodes[*index]))));
+    // Parents before what lies in them.
+    changed.sort_unstable();
+    (changed.into_iter().map(|index| &nodes[index]).collect(), known)
 }
 
 /// Whether nothing happened to a file between two looks at it.
@@ -183,7 +194,9 @@ impl<'a, W: Write> Pass<'a, W> {
     /// Notes in the first pass what a path looks like. False if it must be left to the second: its directory was not
     /// there, or was none, when that was stored, so that it could not be recreated.
     fn note(&mut self, path: &[u8], kind: Kind, object: &Object, now: SystemTime) -> bool {
-        let Some(snapshot) = &mut self.snapshot else { return true };
+        let Some(snapshot) = &mut self.snapshot else {
+            return true;
+        };
         if path != ROOT && !self.directories.contains(split(path).0) {
             return false;
         }

@@ -115,7 +115,9 @@ impl Object {
     pub fn xattrs(&self) -> io::Result<Vec<Xattr>> {
         let path = self.magic_path();
         let names = match xattr::list_deref(&path) {
-            Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => return Ok(Vec::new()),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {
+                return Ok(Vec::new());
+            }
             other => other?,
         };
         let mut xattrs = Vec::new();

@@ -1,13 +1,11 @@
 //! What a tree looked like, so that a later pass can tell what changed.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::stat::FileStat;
 
-/// A file that changed less than this before it was looked at may change again without its time showing it: file
-/// times are as fine as the kernel's tick, at most 10 ms.
-const TICK: Duration = Duration::from_millis(50);
+use crate::archive::TICK;
 
 /// What each captured path looked like just before it was read.
 #[derive(Debug, Default)]
@@ -56,9 +54,9 @@ impl Snapshot {
         }
     }
 
-    /// Whether a path was captured and looks the same since.
-    pub(super) fn is_unchanged(&self, path: &[u8], stat: &FileStat) -> bool {
-        self.stamps.get(path).is_some_and(|known| *known == stamp(stat))
+    /// Whether a path looks the same as when it was captured; `None` when it was not.
+    pub(super) fn compare(&self, path: &[u8], stat: &FileStat) -> Option<bool> {
+        self.stamps.get(path).map(|known| *known == stamp(stat))
     }
 
     /// How many paths have to be captured again whatever they look like.

@@ -20,7 +20,9 @@ pub(super) fn segments(file: &File, stat: &FileStat) -> Result<Option<Vec<(u64, 
     let mut segments: Vec<(u64, u64)> = Vec::new();
     let mut at = 0;
     while at < size {
-        let Some(start) = seek(file, at, Whence::SeekData)? else { break };
+        let Some(start) = seek(file, at, Whence::SeekData)? else {
+            break;
+        };
         let end = seek(file, start, Whence::SeekHole)?.unwrap_or(size).min(size);
         if start >= end {
             break;

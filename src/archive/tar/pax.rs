@@ -141,8 +141,12 @@ fn take(records: &mut Records, key: &[u8], value: &[u8]) -> Result<(), &'static 
         b"mtime" => records.mtime = Some(parse_time(value).ok_or("malformed time in a PAX record")?),
         b"GNU.sparse.name" => records.sparse_path = bytes(),
         b"GNU.sparse.realsize" => records.sparse_length = count()?,
-        b"GNU.sparse.major" if value != b"1" => return Err("sparse file in another format than 1.0"),
-        b"GNU.sparse.minor" if value != b"0" => return Err("sparse file in another format than 1.0"),
+        b"GNU.sparse.major" if value != b"1" => {
+            return Err("sparse file in another format than 1.0");
+        }
+        b"GNU.sparse.minor" if value != b"0" => {
+            return Err("sparse file in another format than 1.0");
+        }
         b"GNU.sparse.major" | b"GNU.sparse.minor" | b"hdrcharset" => {}
         _ => match key.strip_prefix(XATTR) {
             Some(name) if !name.is_empty() => {

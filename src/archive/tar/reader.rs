@@ -207,7 +207,9 @@ impl<R: Read> TarReader<R> {
                     self.offset += more as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(TarError::Read { offset: self.offset, source }),
+                Err(source) => {
+                    return Err(TarError::Read { offset: self.offset, source });
+                }
             }
         }
         Ok(count)

@@ -4,7 +4,7 @@ use crate::archive::rootfs::Snapshot;
 use crate::checkpoint::describe::Surroundings;
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
-use crate::store::{CheckpointId, ContainerId};
+use crate::store::{CheckpointId, ContainerId, Staging};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -34,6 +34,9 @@ pub struct Member {
     pub frozen_at: Option<jiff::Timestamp>,
     /// How long each phase took, in microseconds.
     pub timings: BTreeMap<String, u64>,
+    /// Where its checkpoint is being made.
+    #[serde(skip)]
+    pub staging: Option<Staging>,
     /// What was told of its surroundings before it stood still.
     #[serde(skip)]
     pub surroundings: Option<Surroundings>,
@@ -59,6 +62,7 @@ impl Member {
             pages_bytes: 0,
             frozen_at: None,
             timings: BTreeMap::new(),
+            staging: None,
             surroundings: None,
             snapshot: None,
             still: None,

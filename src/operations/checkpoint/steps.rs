@@ -22,6 +22,7 @@ use crate::store::{CheckpointId, ContainerId, Staging, StoreError, layout};
 use crate::world::Context;
 use std::fs::File;
 use std::io::BufWriter;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -68,7 +69,9 @@ pub fn pre_copy() -> CheckpointStep {
                 let snapshot = capture_base(&upper, &staging.dir().join(layout::ROOTFS_BASE));
                 member.snapshot =
                     Some(snapshot.or_fail(|| format!("the writable layer of {} cannot be copied", member.name))?);
+                staging.hash_ahead(&|_| {}).or_fail(|| store_failed(member))?;
             }
+            member.staging = Some(staging);
         }
         Ok(())
     }
@@ -98,8 +101,9 @@ fn upper_directory(member: &Member) -> Option<PathBuf> {
     member.container().upper_directory().map(PathBuf::from)
 }
 
-fn staging(context: &Context, member: &Member) -> Result<Staging, Failure> {
-    context.catalog.staging(&member.checkpoint).ok_or_else(|| Failure::new(store_failed(member)))
+/// The directory that `pre-copy` has made.
+fn staging(member: &Member) -> Result<&Staging, Failure> {
+    member.staging.as_ref().ok_or_else(|| Failure::new(store_failed(member)))
 }
 
 fn make_work_directory(container: &ContainerId) -> std::io::Result<PathBuf> {
@@ -193,12 +197,12 @@ pub fn dump() -> CheckpointStep {
         let leave_running = operation.leave_running;
         for member in &mut operation.members {
             let begun = Instant::now();
-            let staging = staging(context, member)?;
+            let images = staging(member)?.images();
             let work = make_work_directory(&member.id).or_fail(|| store_failed(member))?;
             let dump = Dump {
                 container: member.id.clone(),
                 leader: leader.clone(),
-                images: &staging.images(),
+                images: &images,
                 work: &work,
                 watched: &member.watched,
                 nftables: operation.nftables,
@@ -207,7 +211,7 @@ pub fn dump() -> CheckpointStep {
             };
             let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error))?;
             member.still = Some(still);
-            member.pages_bytes = describe::pages_bytes(&staging.images());
+            member.pages_bytes = describe::pages_bytes(&images);
             member.took("dump", begun.elapsed());
         }
         Ok(())
@@ -241,13 +245,13 @@ fn dump_failed(member: &Member, error: &DumpError) -> Failure {
 
 /// What else has to be as it is now: files, connection tracking, addresses.
 pub fn copy() -> CheckpointStep {
-    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+    fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         for member in &mut operation.members {
             let begun = Instant::now();
-            copy_rootfs(member, context)?;
+            copy_rootfs(member)?;
             if !member.joins_network() {
                 let network = remember(member)?;
-                write_extra(&staging(context, member)?, NETWORK_FILE, &network).or_fail(|| store_failed(member))?;
+                write_extra(staging(member)?, NETWORK_FILE, &network).or_fail(|| store_failed(member))?;
             }
             member.took("copy", begun.elapsed());
         }
@@ -256,23 +260,25 @@ pub fn copy() -> CheckpointStep {
     Step::new("copy", run, nothing)
 }
 
-fn copy_rootfs(member: &Member, context: &Context) -> Result<(), Failure> {
+fn copy_rootfs(member: &Member) -> Result<(), Failure> {
     let (Some(snapshot), Some(upper)) = (&member.snapshot, upper_directory(member)) else { return Ok(()) };
-    let always = mapped::writable_shared_files(member.pid);
-    let delta = staging(context, member)?.dir().join(layout::ROOTFS_DELTA);
     let failed = || format!("the writable layer of {} cannot be copied", member.name);
+    let device = std::fs::metadata(&upper).or_fail(failed)?.dev();
+    // Seen through the overlay a file has the overlay's device and its own inode.
+    let always = mapped::writable_shared_files(member.pid).into_iter().map(|(_, inode)| (device, inode)).collect();
+    let delta = staging(member)?.dir().join(layout::ROOTFS_DELTA);
     let file = create(&delta).or_fail(failed)?;
     rootfs::capture_delta(&upper, file, snapshot, &always).map(drop).or_fail(failed)
 }
 
 /// Digests, manifest, and the rename that makes it a checkpoint.
 pub fn seal() -> CheckpointStep {
-    fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+    fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         let group: Vec<_> = operation.members.iter().map(|member| member.checkpoint.clone()).collect();
         for member in &mut operation.members {
             let begun = Instant::now();
             let failed = || format!("the checkpoint of {} cannot be sealed", member.name);
-            let staging = staging(context, member)?;
+            let staging = staging(member)?;
             let surroundings = member.surroundings.as_ref().ok_or_else(|| Failure::new(failed()))?;
             let facts = describe::Facts {
                 surroundings,
