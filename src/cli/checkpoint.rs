@@ -45,11 +45,14 @@ fn tell_one(checkpoint: &Value) -> String {
         true => "it runs on".to_owned(),
         false => format!("bring it back with: transship restore {}", text(checkpoint, "container")),
     };
+    let frozen = match checkpoint["frozen_us"].as_u64() {
+        Some(frozen) => format!(", stood still for {}", duration(frozen)),
+        None => String::new(),
+    };
     format!(
-        "{}: checkpoint {} ({} of memory, frozen for {}); {end}\n",
+        "{}: checkpoint {} ({} of memory{frozen}); {end}\n",
         text(checkpoint, "container"),
         text(checkpoint, "id"),
         bytes(&checkpoint["pages_bytes"]),
-        duration(checkpoint["frozen_us"].as_u64().unwrap_or_default()),
     )
 }

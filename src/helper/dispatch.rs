@@ -7,7 +7,7 @@ use crate::saga::Progress;
 use crate::world::{Context, Told, World};
 use serde_json::Value;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Starts operations and knows how many are under way.
@@ -33,7 +33,7 @@ impl Dispatcher {
     /// The operation goes on when the asker hangs up: an operator's lost terminal is no reason to stop half way.
     pub fn begin(&self, request: Request, peer: String) -> UnboundedReceiver<Message> {
         let (sender, receiver) = unbounded_channel();
-        let context = Context { world: Arc::clone(&self.world), told: Arc::new(Stream(sender.clone())) };
+        let context = Context { world: Arc::clone(&self.world), told: Arc::new(Stream { messages: sender.clone(), bytes_told: Mutex::default() }) };
         let under_way = Arc::clone(&self.under_way);
         under_way.change(|count| *count += 1);
         let thread = std::thread::Builder::new().name("operation".into()).spawn(move || {
@@ -102,29 +102,40 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
 }
 
 /// Progress as messages to the asker.
-struct Stream(UnboundedSender<Message>);
+struct Stream {
+    messages: UnboundedSender<Message>,
+    bytes_told: Mutex<Option<Instant>>,
+}
+
+/// Bytes are told this often; a person reads no faster, and a step must not wait for its own progress.
+const BYTES_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Progress for Stream {
     fn step(&self, name: &str, number: usize, of: usize) {
-        let _ = self.0.send(Message::Step { name: name.into(), number, of });
+        let _ = self.messages.send(Message::Step { name: name.into(), number, of });
     }
 
     fn step_ended(&self, name: &str, took: Duration) {
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let _ = self.0.send(Message::StepEnded { name: name.into(), microseconds });
+        let _ = self.messages.send(Message::StepEnded { name: name.into(), microseconds });
     }
 
     fn undoing(&self, because: &Failure) {
-        let _ = self.0.send(Message::Undoing { because: because.to_string() });
+        let _ = self.messages.send(Message::Undoing { because: because.to_string() });
     }
 }
 
 impl Told for Stream {
     fn bytes(&self, what: &str, done: u64, total: u64) {
-        let _ = self.0.send(Message::Bytes { what: what.into(), done, total });
+        let mut told = self.bytes_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| told.elapsed() < BYTES_INTERVAL) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let _ = self.messages.send(Message::Bytes { what: what.into(), done, total });
     }
 
     fn note(&self, text: &str) {
-        let _ = self.0.send(Message::Note { text: text.into() });
+        let _ = self.messages.send(Message::Note { text: text.into() });
     }
 }

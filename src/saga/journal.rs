@@ -136,9 +136,11 @@ impl Journal {
     /// Opens the journal at `path`, making it where there is none.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let connection = Connection::open(path).map_err(db("opened"))?;
-        // An entry is on disk before its step begins: FULL makes each commit an fsync.
+        // With a write-ahead log an entry survives the helper's death without an fsync, and that is what most
+        // entries are for: containers that stand still wait for each. What has to survive a loss of power asks
+        // for it (`durably`).
         connection.pragma_update(None, "journal_mode", "WAL").map_err(db("opened"))?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(db("opened"))?;
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("opened"))?;
         connection.execute_batch(SCHEMA).map_err(db("opened"))?;
         Ok(Self { connection: Mutex::new(connection) })
     }
@@ -146,6 +148,7 @@ impl Journal {
     /// Begins an operation; returns its number.
     pub fn begin(&self, kind: &str, subject: &str, asked_by: &str, state: &Value) -> Result<i64, JournalError> {
         let connection = self.lock();
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("written"))?;
         connection
             .execute(
                 "INSERT INTO operations (kind, subject, asked_by, phase, step, state, began) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
@@ -155,7 +158,8 @@ impl Journal {
         Ok(connection.last_insert_rowid())
     }
 
-    /// Records where an operation stands, with its state, in one transaction.
+    /// Records where an operation stands, with its state, in one transaction. The entry that makes it committed is
+    /// on disk when this returns.
     pub fn record(
         &self,
         operation: i64,
@@ -166,6 +170,9 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let (index, step) = at;
         let mut connection = self.lock();
+        if phase == Phase::Committed {
+            durably(&connection)?;
+        }
         let transaction = connection.transaction().map_err(db("written"))?;
         transaction
             .execute(
@@ -181,7 +188,9 @@ impl Journal {
 
     /// Records an operation's end with what it answered.
     pub fn end(&self, operation: i64, phase: Phase, result: &Value) -> Result<(), JournalError> {
-        self.lock()
+        let connection = self.lock();
+        durably(&connection)?;
+        connection
             .execute(
                 "UPDATE operations SET phase = ?2, result = ?3, ended = ?4 WHERE id = ?1",
                 params![operation, phase.as_text(), result.to_string(), now()],
@@ -279,6 +288,11 @@ fn parse_row(row: RawRow) -> Result<OperationRecord, JournalError> {
         began: timestamp(&row.began),
         ended: row.ended.as_deref().map(timestamp),
     })
+}
+
+/// What is written from now on is on disk when its statement returns.
+fn durably(connection: &Connection) -> Result<(), JournalError> {
+    connection.pragma_update(None, "synchronous", "FULL").map_err(db("written"))
 }
 
 fn now() -> String {

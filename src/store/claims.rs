@@ -183,6 +183,13 @@ impl Claims {
         claims.filter_map(|path| self.read_if_there(&path).ok().flatten()).collect()
     }
 
+    /// Containers whose claim was committed and not finished.
+    pub fn committed_containers(&self) -> Vec<ContainerId> {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_suffix(".committed")?.parse().ok()).collect()
+    }
+
     fn move_on(&self, doing: &'static str, from: &Path, to: &Path) -> Result<bool, ClaimError> {
         match fs::rename(from, to) {
             Ok(()) => self.sync().map(|()| true).map_err(io_error(doing, from)),

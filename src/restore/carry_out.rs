@@ -1,0 +1,50 @@
+//! Decisions that a killed helper had made and not carried out: a committed claim means that the container runs.
+
+use crate::interposer::resume;
+use crate::store::ContainerId;
+use crate::store::claims::Claim;
+use crate::world::World;
+
+/// Lets every container go whose claim is committed, with the rest of its group.
+pub fn committed(world: &World) {
+    for container in world.claims.committed_containers() {
+        let Ok(Some(claim)) = world.claims.find(&container) else { continue };
+        for member in with_group(world, &claim) {
+            if let Err(error) = carry_out(world, &member) {
+                tracing::error!(container = %member.container, error, "a committed restore could not be carried out");
+            }
+        }
+    }
+}
+
+/// The claim and those of its group: a group is let go as a whole.
+fn with_group(world: &World, claim: &Claim) -> Vec<Claim> {
+    let group = world.catalog.get(&claim.checkpoint).map(|checkpoint| checkpoint.manifest().group.clone());
+    let group = group.unwrap_or_default();
+    let others = world.claims.all().into_iter().filter(|other| group.contains(&other.checkpoint) && other != claim);
+    std::iter::once(claim.clone()).chain(others).collect()
+}
+
+fn carry_out(world: &World, claim: &Claim) -> Result<(), String> {
+    world.claims.commit(&claim.container).map_err(|error| error.to_string())?;
+    match running(world, &claim.container)? {
+        Some(pid) => resume::processes(pid, &[]).map_err(|error| error.to_string())?,
+        // It was let go and has ended since, or Docker ended it: it may have run, so it is not restored again.
+        None => tracing::warn!(container = %claim.container, checkpoint = %claim.checkpoint,
+            "was let go and does not run any more; its checkpoint is kept"),
+    }
+    if let Some(mut hold) = world.holds.take(&claim.container) {
+        hold.release().map_err(|error| error.to_string())?;
+    }
+    drop(world.stand_ins.take(&claim.container));
+    super::settle::container(world, claim);
+    world.claims.finish(&claim.container).map_err(|error| error.to_string())
+}
+
+fn running(world: &World, container: &ContainerId) -> Result<Option<i32>, String> {
+    match world.docker.container(container.as_str()) {
+        Ok(found) => Ok(found.pid()),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
