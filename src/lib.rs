@@ -1,4 +1,30 @@
 //! transship freezes running Docker containers with CRIU and brings them back with their connections open.
+//!
+//! ```text
+//!                     transship (cli) ── one request, a stream of lines ──┐
+//!                                                                         ▼
+//!   transshipd:  helper ──► operations, each a list of steps (saga: journal, undo)
+//!                               │
+//!       freeze                  │                                  restore
+//!   docker      what runs here  │                    docker start ─► shim ─► interposer (transship-runc)
+//!     ▼                         │                                               │ claim taken
+//!   checkpoint  may it, dump ───┤ network: hold, stand-in                       ▼
+//!     ▼         CRIU asks at ◄──┤ the gate: "does it count?"         gate (restore): digests verified
+//!   archive     files, digests  │                                               ▼
+//!     ▼                         │                                    runc restore, left stopped
+//!   store       manifest ──► claim (the commit) ──────────────────►             ▼
+//!                               │ network: tracking, announce ◄─────  gate: claim committed
+//!                               └──────────────────────────────────►            ▼
+//!                                                                     the container runs
+//! ```
+//!
+//! Rooms in the order of the data flow: [`docker`], [`checkpoint`], [`archive`], [`store`], [`restore`],
+//! [`interposer`]. Beside them: [`network`] (holds, addresses, connection tracking), [`criu`] (its protocol, its log,
+//! the canary), [`services`] (the interposer's place in front of runc). Across them: [`saga`] (steps and journal),
+//! [`operations`] (each verb). At the ends: [`helper`] (the socket, recovery) and [`cli`].
+//!
+//! Who decides when something dies half way: the claim. Where the claim on a group's leader exists, the group is
+//! frozen; where it is committed, the container runs. See `docs/architecture.md`.
 pub mod archive;
 pub mod checkpoint;
 pub mod cli;
