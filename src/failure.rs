@@ -66,6 +66,12 @@ impl Failure {
         Self { outcome: Outcome::Usage, ..Self::new(what) }
     }
 
+    /// The same, as a refusal: nothing was touched.
+    pub fn as_refusal(mut self) -> Self {
+        self.outcome = Outcome::Refused;
+        self
+    }
+
     /// Adds an error and all that caused it.
     pub fn because(mut self, error: &(dyn Error + 'static)) -> Self {
         let mut next = Some(error);

@@ -10,7 +10,7 @@ use crate::saga::{Failpoints, Journal, Progress};
 use crate::settings::Settings;
 use crate::store::claims::Claims;
 use crate::store::{Catalog, CheckpointId, ContainerId, Layout, layout};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,8 @@ pub struct World {
     pub prepared: Table<CheckpointId, Prepared>,
     /// Restored containers that are stopped and wait for `start`, or for the rest of their group.
     pub waiting: Table<ContainerId, Waiting>,
+    /// Containers that an operation is at work on.
+    pub busy: Busy,
     /// How long containers that have just come back were away, in microseconds.
     pub downtimes: Table<ContainerId, u64>,
     /// Checkpoints that are being compressed.
@@ -83,6 +85,7 @@ impl World {
             dumps: Dumps::default(),
             prepared: Table::default(),
             waiting: Table::default(),
+            busy: Busy::default(),
             downtimes: Table::default(),
             packing: Packing::default(),
             settings,
@@ -130,6 +133,36 @@ impl<K: std::hash::Hash + Eq, V: Clone> Table<K, V> {
     /// A copy of a value that stays here.
     pub fn get(&self, key: &K) -> Option<V> {
         self.lock().get(key).cloned()
+    }
+}
+
+/// Admission: one operation at a time for each container.
+#[derive(Debug, Default)]
+pub struct Busy(Mutex<HashSet<String>>);
+
+/// The right to work on some containers, until dropped.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    busy: &'a Busy,
+    names: Vec<String>,
+}
+
+impl Busy {
+    /// Takes the turn on all of `names`, or on none: then it names the one that is taken.
+    pub fn begin(&self, names: Vec<String>) -> Result<Turn<'_>, String> {
+        let mut busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = names.iter().find(|name| busy.contains(*name)) {
+            return Err(taken.clone());
+        }
+        busy.extend(names.iter().cloned());
+        Ok(Turn { busy: self, names })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|name| !self.names.contains(name));
     }
 }
 

@@ -6,6 +6,7 @@ use crate::network::netns::NetNs;
 use crate::store::address::{InterfaceAddress, MacAddress};
 use crate::store::id::{CheckpointId, CheckpointName, ContainerId};
 use crate::store::manifest::{self, CgroupVersion, Dump, Interface, Manifest, Network, Origin};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
@@ -19,8 +20,8 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Looks at the host and at the network of the container whose first process is `init`.
-    pub fn of(engine: &Engine, init: i32) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        Ok(Self { origin: origin(engine)?, network: network(init)? })
+    pub fn of(engine: &Engine, container: &Container, init: i32) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Ok(Self { origin: origin(engine)?, network: network(container.hostname().to_owned(), init)? })
     }
 }
 
@@ -43,8 +44,8 @@ pub struct Facts<'a> {
     pub frozen_at: jiff::Timestamp,
     /// How long each phase took so far, in microseconds.
     pub timings: &'a BTreeMap<String, u64>,
-    /// Pids, in the container's namespace, of processes that were stopped before it was frozen.
-    pub stopped: &'a [i32],
+    /// Processes that were stopped before it was frozen.
+    pub stopped: &'a [Stopped],
     /// The images.
     pub images: &'a Path,
 }
@@ -72,7 +73,7 @@ pub fn manifest(container: &Container, facts: &Facts<'_>) -> Result<Manifest, Bo
             tty: container.has_terminal(),
             leave_running: facts.leave_running,
             processes: u32::try_from(processes.len())?,
-            stopped_pids: facts.stopped.to_vec(),
+            stopped_pids: facts.stopped.iter().map(|process| process.inner).collect(),
             pages_bytes: pages_bytes(facts.images),
         },
         network: facts.surroundings.network.clone(),
@@ -102,7 +103,7 @@ fn origin(engine: &Engine) -> Result<Origin, Box<dyn Error + Send + Sync>> {
     })
 }
 
-fn network(init: i32) -> Result<Network, Box<dyn Error + Send + Sync>> {
+fn network(hostname: String, init: i32) -> Result<Network, Box<dyn Error + Send + Sync>> {
     let interfaces = NetNs::of_process(u32::try_from(init)?)?.interfaces()?;
     let interfaces = interfaces.into_iter().filter(|interface| interface.name != "lo");
     let describe = |interface: crate::network::netns::Interface| Interface {
@@ -114,8 +115,7 @@ fn network(init: i32) -> Result<Network, Box<dyn Error + Send + Sync>> {
             .collect(),
         name: interface.name,
     };
-    let hostname = std::fs::read_to_string(format!("/proc/{init}/root/etc/hostname")).unwrap_or_default();
-    Ok(Network { hostname: hostname.trim().to_owned(), interfaces: interfaces.map(describe).collect() })
+    Ok(Network { hostname, interfaces: interfaces.map(describe).collect() })
 }
 
 /// Bytes of memory in a directory of CRIU's images.
@@ -125,9 +125,21 @@ pub fn pages_bytes(images: &Path) -> u64 {
     pages.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
 }
 
-/// Pids, inside the namespace of `init`, of processes that are stopped by a signal (job control): they stay so.
-pub fn stopped_processes(init: i32) -> Vec<i32> {
-    super::mend::processes_of(init).into_iter().filter_map(stopped_inner_pid).collect()
+/// A process that was stopped by a signal (job control) before the container was frozen: it stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Its pid on the host.
+    pub outer: i32,
+    /// Its pid in the container's namespace.
+    pub inner: i32,
+}
+
+/// The stopped processes in the pid namespace of `init`.
+pub fn stopped_processes(init: i32) -> Vec<Stopped> {
+    let pids = super::mend::processes_of(init).into_iter();
+    let stopped =
+        pids.filter_map(|pid| Some(Stopped { outer: i32::try_from(pid).ok()?, inner: stopped_inner_pid(pid)? }));
+    stopped.collect()
 }
 
 /// The pid inside the namespace, if the process is stopped.

@@ -17,8 +17,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A dump that has not come to its end after this long is given up.
-const LONGEST: Duration = Duration::from_secs(1800);
+/// A dump that has written nothing for this long is given up.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// How long CRIU may take to put everything back, or to end the processes.
+const LONGEST_END: Duration = Duration::from_secs(120);
 
 /// Why a container could not be dumped.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +42,11 @@ pub enum DumpError {
     /// runc or CRIU said no.
     #[error("runc checkpoint ended with {status}: {message}")]
     Failed { status: ExitStatus, message: String, log: Vec<String> },
-    /// It took too long.
-    #[error("runc checkpoint did not end within {} s", LONGEST.as_secs())]
+    /// It does not come along.
+    #[error("runc checkpoint has written nothing for {} s", STALLED.as_secs())]
+    Stalled { log: Vec<String> },
+    /// It does not end.
+    #[error("runc checkpoint did not end within {} s after its dump", LONGEST_END.as_secs())]
     TooLong,
     /// runc ended well without asking: CRIU is older than 3.19 and runs no action scripts for runc.
     #[error("CRIU ended the dump without asking")]
@@ -59,7 +65,7 @@ impl DumpError {
     /// CRIU's last lines, where CRIU said no.
     pub fn log(&self) -> &[String] {
         match self {
-            Self::Failed { log, .. } => log,
+            Self::Failed { log, .. } | Self::Stalled { log } => log,
             _ => &[],
         }
     }
@@ -98,12 +104,31 @@ impl Dump<'_> {
         std::thread::spawn(move || {
             let _ = events.send(Event::Ended(child.wait_with_output()));
         });
-        let first = seen.recv_timeout(LONGEST);
+        let log = self.work.join("dump.log");
+        let first = self.first_event(&seen);
         dumps.forget(&self.container);
         match first {
-            Ok(Event::Asked(verdict)) => Ok(Still { verdict, seen, runc, log: self.work.join("dump.log") }),
-            Ok(Event::Ended(output)) => Err(ended_early(output, &self.work.join("dump.log"))),
-            Err(_) => Err(DumpError::TooLong),
+            Some(Event::Asked(verdict)) => Ok(Still { verdict, seen, runc, log }),
+            Some(Event::Ended(output)) => Err(ended_early(output, &log)),
+            None => Err(DumpError::Stalled { log: criu::log::excerpt(&log).lines }),
+        }
+    }
+
+    /// Waits as long as images or log grow.
+    fn first_event(&self, seen: &Receiver<Event>) -> Option<Event> {
+        let mut written = 0;
+        loop {
+            match seen.recv_timeout(STALLED) {
+                Ok(event) => return Some(event),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = bytes_in(self.images) + bytes_in(self.work);
+                    if now == written {
+                        return None;
+                    }
+                    written = now;
+                }
+            }
         }
     }
 
@@ -145,6 +170,12 @@ impl Dump<'_> {
             Err(source) => Err(DumpError::Prepare { path, source }),
         }
     }
+}
+
+/// Bytes of all files in a directory.
+fn bytes_in(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
 }
 
 fn ended_early(output: std::io::Result<Output>, log: &Path) -> DumpError {
@@ -198,7 +229,7 @@ impl Still {
     pub fn end(self, verdict: Verdict) -> Result<(), DumpError> {
         // Where nobody listens any more, CRIU has died; runc's end tells.
         let _ = self.verdict.send(verdict);
-        match self.seen.recv_timeout(LONGEST) {
+        match self.seen.recv_timeout(LONGEST_END) {
             Ok(Event::Ended(Ok(output))) if output.status.success() || verdict == Verdict::GiveUp => Ok(()),
             Ok(Event::Ended(Ok(output))) => Err(failed(&output, &self.log)),
             Ok(Event::Ended(Err(error))) => Err(DumpError::Run(error)),

@@ -51,6 +51,11 @@ impl Container {
         self.text("/State/Status")
     }
 
+    /// The host name that it was given.
+    pub fn hostname(&self) -> &str {
+        self.text("/Config/Hostname")
+    }
+
     /// Whether its processes run.
     pub fn is_running(&self) -> bool {
         self.status() == "running"

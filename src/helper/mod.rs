@@ -74,7 +74,7 @@ fn start_logging(format: LogFormat) {
 fn serve(settings: &Path) -> Result<(), Failure> {
     let settings = Settings::load(settings)
         .or_fail(|| "the settings cannot be used".into())
-        .map_err(|failure| failure.remedy("correct the file; every setting is described in transship.json(5)"))?;
+        .map_err(|failure| failure.remedy("correct the file; every setting is described in docs/operations.md"))?;
     let _lock = lock().or_fail(|| "another transshipd runs on this host".into())?;
     let world = Arc::new(World::open(settings)?);
     gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;

@@ -1,6 +1,6 @@
 //! What goes over the helper's local socket: HTTP, JSON in, JSON lines out.
 //!
-//! `POST /v1/VERB` with the verb's request as body. The answer is a stream of [`Message`]s, one a line, of which
+//! `POST /v1/operations` with a [`Request`] as body. The answer is a stream of [`Message`]s, one a line, of which
 //! the last is [`Message::Done`] or [`Message::Failed`]. A stream that ends without either means that the
 //! helper died; the journal knows how far it came.
 

@@ -57,7 +57,7 @@ fn ask_for_images(claim: &Claim) -> Result<Images, String> {
         Ok(other) => Err(format!("the helper answered a question for images with {other:?}")),
         Err(error) => Err(format!(
             "it is frozen in checkpoint {} and transshipd does not answer at {} ({error}); start transshipd and try again, \
-             or abandon the frozen state with: transship rm {}",
+             or abandon the frozen state with: transship rm --force {}",
             claim.checkpoint,
             claim.gate.display(),
             claim.checkpoint

@@ -79,7 +79,8 @@ fn chosen(context: &Context, references: &[String]) -> Result<Vec<Container>, Fa
         return Ok(all.into_iter().filter(Container::is_running).collect());
     }
     let find = |reference: &String| {
-        context.docker.container(reference).or_fail(|| format!("there is no container {reference}"))
+        let found = context.docker.container(reference).or_fail(|| format!("there is no container {reference}"));
+        found.map_err(|failure| failure.as_refusal().remedy("see: docker ps"))
     };
     references.iter().map(find).collect()
 }

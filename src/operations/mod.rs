@@ -17,14 +17,18 @@ pub mod status;
 use crate::failure::{Failure, OrFail};
 use crate::store::Checkpoint;
 use crate::store::checkpoint::Form;
-use crate::world::Context;
+use crate::world::{Context, Turn};
 
 /// The checkpoint that an operator means.
 fn find(context: &Context, reference: &str) -> Result<Checkpoint, Failure> {
     let found = context.catalog.find(reference).or_fail(|| format!("no checkpoint {reference}"));
-    found.map_err(|mut failure| {
-        failure.outcome = crate::failure::Outcome::Refused;
-        failure.remedy("see: transship ls")
+    found.map_err(|failure| failure.as_refusal().remedy("see: transship ls"))
+}
+
+/// The right to work on containers; refused while another operation does.
+fn turn(context: &Context, names: Vec<String>) -> Result<Turn<'_>, Failure> {
+    context.busy.begin(names).map_err(|name| {
+        Failure::refused(format!("another operation is at work on {name}")).remedy("wait for it; see: transship status")
     })
 }
 

@@ -11,8 +11,8 @@ pub fn run(context: &Context, references: &[String], force: bool) -> Result<Valu
     let mut found = Vec::new();
     for reference in references {
         let checkpoint = super::find(context, reference)?;
-        let claim = claim_on(context, checkpoint.id());
-        if claim.is_some() && !force {
+        let claims = claims_on(context, checkpoint.id());
+        if !claims.is_empty() && !force {
             let name = &checkpoint.manifest().container.name;
             return Err(Failure::refused(format!(
                 "checkpoint {} is the only copy of {name}, which is frozen",
@@ -20,10 +20,10 @@ pub fn run(context: &Context, references: &[String], force: bool) -> Result<Valu
             ))
             .remedy(format!("bring it back first (transship restore {name}), or abandon it with --force")));
         }
-        found.push((checkpoint, claim));
+        found.push((checkpoint, claims));
     }
-    for (checkpoint, claim) in &found {
-        if let Some(claim) = claim {
+    for (checkpoint, claims) in &found {
+        for claim in claims {
             abandon(context, checkpoint, claim)?;
         }
         remove(context, checkpoint.id())?;
@@ -31,9 +31,9 @@ pub fn run(context: &Context, references: &[String], force: bool) -> Result<Valu
     Ok(json!({ "removed": found.iter().map(|(checkpoint, _)| checkpoint.id()).collect::<Vec<_>>() }))
 }
 
-/// The claim that names a checkpoint.
-pub fn claim_on(context: &Context, id: &CheckpointId) -> Option<Claim> {
-    context.claims.all().into_iter().find(|claim| &claim.checkpoint == id)
+/// The claims that name a checkpoint: of the container that was frozen, and of new ones that are being made from it.
+fn claims_on(context: &Context, id: &CheckpointId) -> Vec<Claim> {
+    context.claims.all().into_iter().filter(|claim| &claim.checkpoint == id).collect()
 }
 
 /// Deletes one checkpoint that nothing claims.
@@ -46,9 +46,7 @@ pub fn remove(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
 fn abandon(context: &Context, checkpoint: &Checkpoint, claim: &Claim) -> Result<(), Failure> {
     let name = &checkpoint.manifest().container.name;
     context.claims.withdraw(&claim.container).or_fail(|| format!("the claim on {name} cannot be withdrawn"))?;
-    if let Some(mut hold) = context.holds.take(&claim.container) {
-        hold.release().or_fail(|| format!("the hold on {name} cannot be lifted"))?;
-    }
+    crate::restore::settle::lift_hold(context, &claim.container);
     crate::restore::settle::container(&context.world, claim);
     Ok(())
 }

@@ -9,20 +9,12 @@ use crate::world::World;
 pub fn committed(world: &World) {
     for container in world.claims.committed_containers() {
         let Ok(Some(claim)) = world.claims.find(&container) else { continue };
-        for member in with_group(world, &claim) {
+        for member in super::group::claims(world, &claim) {
             if let Err(error) = carry_out(world, &member) {
                 tracing::error!(container = %member.container, error, "a committed restore could not be carried out");
             }
         }
     }
-}
-
-/// The claim and those of its group: a group is let go as a whole.
-fn with_group(world: &World, claim: &Claim) -> Vec<Claim> {
-    let group = world.catalog.get(&claim.checkpoint).map(|checkpoint| checkpoint.manifest().group.clone());
-    let group = group.unwrap_or_default();
-    let others = world.claims.all().into_iter().filter(|other| group.contains(&other.checkpoint) && other != claim);
-    std::iter::once(claim.clone()).chain(others).collect()
 }
 
 fn carry_out(world: &World, claim: &Claim) -> Result<(), String> {
@@ -33,10 +25,7 @@ fn carry_out(world: &World, claim: &Claim) -> Result<(), String> {
         None => tracing::warn!(container = %claim.container, checkpoint = %claim.checkpoint,
             "was let go and does not run any more; its checkpoint is kept"),
     }
-    if let Some(mut hold) = world.holds.take(&claim.container) {
-        hold.release().map_err(|error| error.to_string())?;
-    }
-    drop(world.stand_ins.take(&claim.container));
+    super::settle::lift_hold(world, &claim.container);
     super::settle::container(world, claim);
     world.claims.finish(&claim.container).map_err(|error| error.to_string())
 }

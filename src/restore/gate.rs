@@ -143,6 +143,7 @@ fn restored(world: &World, container: &str, pid: i32) -> Result<(), String> {
 fn failed(world: &World, container: &str, reason: &str) -> Result<(), String> {
     let claim = taken(world, container)?;
     tracing::error!(%container, checkpoint = %claim.checkpoint, reason, "could not be restored");
+    super::settle::remove_directory(&work_path(&claim.container));
     world.claims.give_back(&claim.container).map_err(|error| error.to_string())
 }
 

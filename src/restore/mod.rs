@@ -13,6 +13,7 @@
 pub mod carry_out;
 mod criu_config;
 pub mod gate;
+mod group;
 pub mod prepare;
 pub mod settle;
 mod thaw;

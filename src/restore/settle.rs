@@ -1,6 +1,7 @@
 //! What is left to do when a restored container runs.
 
 use crate::docker::Container;
+use crate::store::ContainerId;
 use crate::store::claims::Claim;
 use crate::world::World;
 
@@ -21,6 +22,16 @@ fn give_restart_policy_back(world: &World, claim: &Claim) -> Result<(), Box<dyn 
         world.docker.set_restart_policy(&claim.container.to_string(), &before)?;
     }
     Ok(())
+}
+
+/// Ends a container's hold: it runs, or nobody waits for it any more.
+pub fn lift_hold(world: &World, container: &ContainerId) {
+    drop(world.stand_ins.take(container));
+    let Some(mut hold) = world.holds.take(container) else { return };
+    match hold.release() {
+        Ok(report) => tracing::info!(%container, ?report, "hold lifted"),
+        Err(error) => tracing::error!(%container, %error, "the hold could not be lifted"),
+    }
 }
 
 /// Removes a directory that may be gone already.

@@ -1,6 +1,6 @@
 //! The moment a restored container runs again.
 
-use super::prepare;
+use super::{group, prepare};
 use crate::failure::{Failure, OrFail};
 use crate::interposer::{Answer, resume};
 use crate::network::hold::Hold;
@@ -10,18 +10,23 @@ use crate::network::{neighbours, temporary, tracking};
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, ContainerId};
 use crate::world::{Waiting, World};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Puts the container's network in order and lets it run, or leaves it stopped until its group is complete.
 pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result<Answer, Failure> {
     let checkpoint = get(world, claim)?;
-    let absent = absent_members(world, &checkpoint, &claim.container);
+    let group = group::claims(world, claim);
+    let absent = absent_members(world, &group, &claim.container);
     if !absent.is_empty() {
         tracing::info!(container = %claim.container, waits_for = absent.len(), "restored; waits for its group");
         return Ok(Answer::Later);
     }
-    let group = group_claims(world, &checkpoint, claim);
     let network = prepare::network(&owner_of_network(world, &checkpoint)?)?;
+    let restored_in_place = checkpoint.manifest().container.id == claim.container;
+    if restored_in_place {
+        require_addresses(waiting, &network)?;
+    }
     // I6: connection tracking first; dockerd has set up addresses and routes by now.
     put_tracking_back(&network);
     for member in &group {
@@ -37,6 +42,21 @@ pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result
     let stay_stopped = checkpoint.manifest().dump.stopped_pids.clone();
     settle_later(world, group, waiting.clone(), network);
     Ok(Answer::Go { stay_stopped })
+}
+
+/// Docker gives a stopped container's address to whoever asks next. Connections to it would be lost, and packets for
+/// it would go to a stranger.
+fn require_addresses(waiting: &Waiting, network: &Remembered) -> Result<(), Failure> {
+    let interfaces = NetNs::of_process(waiting.pid.unsigned_abs()).and_then(|netns| netns.interfaces());
+    let interfaces = interfaces.or_fail(|| "the restored container's interfaces cannot be listed".into())?;
+    let real = |address: &&IpAddr| interfaces.iter().any(|found| found.name != "lo" && found.has(**address));
+    match network.addresses().iter().find(|address| !real(address)) {
+        None => Ok(()),
+        Some(address) => Err(Failure::new(format!("its address {address} was given to another container meanwhile"))
+            .remedy(
+                "stop that container and restore again; a fixed address (--ip) on a network of its own avoids this",
+            )),
+    }
 }
 
 /// The checkpoint that remembers the network: that of the group's first member, or the only one.
@@ -59,20 +79,9 @@ fn resume_member(world: &World, member: &Claim) -> Result<(), Failure> {
 }
 
 /// Members of the checkpoint's group that are claimed and not restored yet, besides `container`.
-fn absent_members(world: &World, checkpoint: &Checkpoint, container: &ContainerId) -> Vec<ContainerId> {
-    let others = world.claims.all().into_iter().filter(|claim| checkpoint.manifest().group.contains(&claim.checkpoint));
-    others.map(|claim| claim.container).filter(|other| other != container && !world.waiting.has(other)).collect()
-}
-
-/// The claims of the whole group, or of the container alone.
-fn group_claims(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> Vec<Claim> {
-    let group = &checkpoint.manifest().group;
-    let members = world.claims.all().into_iter().filter(|other| group.contains(&other.checkpoint));
-    let mut claims: Vec<Claim> = members.collect();
-    if claims.iter().all(|other| other.container != claim.container) {
-        claims.push(claim.clone());
-    }
-    claims
+fn absent_members(world: &World, group: &[Claim], container: &ContainerId) -> Vec<ContainerId> {
+    let others = group.iter().map(|claim| &claim.container);
+    others.filter(|other| *other != container && !world.waiting.has(other)).cloned().collect()
 }
 
 fn put_tracking_back(network: &Remembered) {
@@ -103,17 +112,6 @@ fn let_packets_pass(world: &World, group: &[Claim]) {
     }
 }
 
-/// The rules that are no longer needed.
-fn lift_holds(world: &World, group: &[Claim]) {
-    for claim in group {
-        let Some(mut hold) = world.holds.take(&claim.container) else { continue };
-        match hold.release() {
-            Ok(report) => tracing::info!(container = %claim.container, ?report, "hold lifted"),
-            Err(error) => tracing::error!(container = %claim.container, %error, "the hold could not be lifted"),
-        }
-    }
-}
-
 /// How long the containers were away, for who asked for the restore. A backup's container was not.
 fn note_downtimes(world: &World, group: &[Claim]) {
     for claim in group {
@@ -130,7 +128,7 @@ fn note_downtimes(world: &World, group: &[Claim]) {
 fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network: Remembered) {
     let world = Arc::clone(world);
     let settle = move || {
-        lift_holds(&world, &group);
+        group.iter().for_each(|claim| super::settle::lift_hold(&world, &claim.container));
         if let Err(error) = temporary::remove(member.pid.unsigned_abs(), network.addresses()) {
             tracing::warn!(%error, "the temporary addresses could not be taken away");
         }

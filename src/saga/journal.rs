@@ -120,7 +120,7 @@ pub struct OperationRecord {
 pub struct Entry {
     /// The step's name.
     pub step: String,
-    /// `begins`, `done`, `failed`, `undone`, ...
+    /// `begins`, `done` or `undoing`.
     pub event: String,
     /// When.
     pub at: Timestamp,

@@ -185,7 +185,7 @@ impl Course<'_> {
         failure
     }
 
-    /// After the commit nothing is undone; the operation stays in the journal and is taken up again.
+    /// After the commit nothing is undone; the operation stays in the journal until a person has it taken up again.
     fn stands(&self, failure: Failure) -> Failure {
         self.ended(Phase::NeedsPerson, &serde_json::json!({ "failure": failure }));
         failure.needs_person()

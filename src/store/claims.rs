@@ -110,7 +110,7 @@ impl Claims {
     }
 
     fn write(&self, claim: &Claim, path: &Path) -> io::Result<()> {
-        let temporary = path.with_extension("new");
+        let temporary = path.with_extension("tmp");
         let _ = fs::remove_file(&temporary);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(&serde_json::to_vec(claim)?)?;

@@ -1,7 +1,7 @@
 //! One container of a group that is being frozen.
 
 use crate::archive::rootfs::Snapshot;
-use crate::checkpoint::describe::Surroundings;
+use crate::checkpoint::describe::{Stopped, Surroundings};
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
 use crate::store::{CheckpointId, ContainerId, Staging};
@@ -32,8 +32,8 @@ pub struct Member {
     pub pages_bytes: u64,
     /// When it was frozen.
     pub frozen_at: Option<jiff::Timestamp>,
-    /// Pids, in its own namespace, of processes that were stopped before it was frozen.
-    pub stopped: Vec<i32>,
+    /// Processes that were stopped before it was frozen.
+    pub stopped: Vec<Stopped>,
     /// How long each phase took, in microseconds.
     pub timings: BTreeMap<String, u64>,
     /// Where its checkpoint is being made.

@@ -85,6 +85,8 @@ pub fn run(
     let name = name.map(|name| name.parse::<CheckpointName>()).transpose();
     let name = name.map_err(|error| Failure::usage("--name is not a name for a checkpoint").because(&error))?;
     let mut groups = group::of(context, references, leave_running)?;
+    let names = groups.iter().flatten().map(|member| member.name.clone()).collect();
+    let _turn = super::turn(context, names)?;
     for members in &mut groups {
         group::admit(context, members, leave_running)?;
     }

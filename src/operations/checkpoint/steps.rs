@@ -21,6 +21,8 @@ use crate::store::claims::Claim;
 use crate::store::staging::Durability;
 use crate::store::{CheckpointId, ContainerId, Staging, StoreError, layout};
 use crate::world::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::BufWriter;
 use std::os::unix::fs::MetadataExt;
@@ -61,7 +63,7 @@ pub fn pre_copy() -> CheckpointStep {
         operation.nftables = criu::feature::locks_networks_by_nftables();
         let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
         for member in &mut operation.members {
-            let surroundings = describe::Surroundings::of(&engine, member.pid);
+            let surroundings = describe::Surroundings::of(&engine, &member.container(), member.pid);
             member.surroundings = Some(surroundings.map_err(|error| {
                 Failure::new(format!("{} cannot be described", member.name)).because(error.as_ref())
             })?);
@@ -198,6 +200,8 @@ pub fn freeze() -> CheckpointStep {
             member.frozen_at = Some(jiff::Timestamp::now());
             member.stopped = describe::stopped_processes(member.pid);
             freezer::freeze(member.pid).or_fail(|| format!("{} cannot be frozen", member.name))?;
+            // A frozen task that is stopped as well cannot be seized by CRIU: it would wait for ever.
+            signal_stopped(member, Signal::SIGCONT);
             member.took("freeze", begun.elapsed());
         }
         Ok(())
@@ -208,8 +212,16 @@ pub fn freeze() -> CheckpointStep {
     Step::new("freeze", run, undo)
 }
 
+fn signal_stopped(member: &Member, signal: Signal) {
+    for process in &member.stopped {
+        // It may have been ended meanwhile; then there is nothing to stop or continue.
+        let _ = kill(Pid::from_raw(process.outer), signal);
+    }
+}
+
 fn thaw(operation: &Checkpoint) -> Result<(), Failure> {
     for member in &operation.members {
+        signal_stopped(member, Signal::SIGSTOP);
         freezer::thaw(member.pid).or_fail(|| format!("{} cannot be thawed", member.name))?;
     }
     Ok(())
@@ -246,7 +258,11 @@ pub fn dump() -> CheckpointStep {
             let failed = || format!("what the dump left in {} cannot be taken away", member.name);
             match member.still.take() {
                 Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
-                None => mend::wait_for_dump_to_end(&work_directory(&member.id)),
+                None => {
+                    // Whatever keeps CRIU waiting, it is not the freezer any more.
+                    freezer::thaw(member.pid).or_fail(failed)?;
+                    mend::wait_for_dump_to_end(&work_directory(&member.id));
+                }
             }
             remove_directory(&work_directory(&member.id));
             mend::after_dump(member.pid).or_fail(failed)?;

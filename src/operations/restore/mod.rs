@@ -40,6 +40,10 @@ pub struct Target {
     is_new: bool,
     /// How long it was away, in microseconds; unknown for checkpoints of containers that ran on.
     downtime_us: Option<u64>,
+    /// Whether this operation placed its claim: a frozen container has one already.
+    claimed_here: bool,
+    /// Why it cannot be restored, where it is to be started afresh for that.
+    damaged: Option<String>,
     /// Whether it was started afresh.
     cold_started: bool,
 }
@@ -88,6 +92,7 @@ pub fn run(
     peer: &str,
 ) -> Result<Value, Failure> {
     let targets = targets::find(context, reference, name.as_deref())?;
+    let _turn = super::turn(context, targets.iter().map(|target| target.name.clone()).collect())?;
     targets::admit(context, &targets)?;
     let operation = Restore { targets, cold_start_on_failure };
     let world = &context.world;

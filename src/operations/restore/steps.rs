@@ -17,9 +17,14 @@ type RestoreStep = Step<Restore, Context>;
 /// Every digest of every checkpoint, before Docker is told anything (I4).
 pub fn verify() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
-        for target in &operation.targets {
+        let may_start_afresh = operation.cold_start_on_failure;
+        for target in &mut operation.targets {
             let told = |done, total| context.told.bytes("verified", done, total);
-            prepare::verify(context, &target.checkpoint, &told)?;
+            match prepare::verify(context, &target.checkpoint, &told) {
+                Ok(_) => {}
+                Err(failure) if may_start_afresh && !target.is_new => target.damaged = Some(failure.to_string()),
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(())
     }
@@ -81,19 +86,20 @@ fn put_files(container: &Container, checkpoint: &crate::store::checkpoint::Check
 /// The next create of each container restores its checkpoint.
 pub fn claim() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
-        for target in &operation.targets {
+        for target in operation.targets.iter_mut().filter(|target| target.damaged.is_none()) {
             let failed = || format!("{} cannot be claimed", target.name);
             let container = container_of(target)?;
             let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
             let manifest = checkpoint.manifest_digest().to_string();
             let claim = Claim::new(container, target.checkpoint.clone(), manifest, gate::SOCKET.into());
+            target.claimed_here = context.claims.find(&claim.container).or_fail(failed)?.is_none();
             context.claims.place(&claim).or_fail(failed)?;
         }
         Ok(())
     }
     /// A frozen container's claim stays: it is what keeps `docker start` from starting it afresh.
     fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
-        for target in operation.targets.iter().filter(|target| target.is_new) {
+        for target in operation.targets.iter().filter(|target| target.claimed_here) {
             if let Some(container) = &target.container {
                 context.claims.withdraw(container).or_fail(|| "the claim cannot be withdrawn".into())?;
             }
@@ -112,7 +118,11 @@ pub fn start() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         let cold_start = operation.cold_start_on_failure;
         for target in &mut operation.targets {
-            match start_one(target, context) {
+            let started = match target.damaged.take() {
+                Some(reason) => Err(Failure::new(reason)),
+                None => start_one(target, context),
+            };
+            match started {
                 Err(failure) if cold_start => {
                     tracing::warn!(container = target.name, %failure, "starting it afresh, as was allowed");
                     context.told.note(&format!("{failure}; starting it afresh, as was allowed"));
@@ -134,7 +144,11 @@ pub fn start() -> RestoreStep {
 
 fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let container = container_of(target)?;
-    let remedy = format!("its checkpoint is whole: see transship check, then transship restore {}", target.name);
+    let again = match target.is_new {
+        true => format!("transship restore {} --name {}", target.checkpoint, target.name),
+        false => format!("transship restore {}", target.name),
+    };
+    let remedy = format!("its checkpoint is whole: see transship check, then {again}");
     context
         .docker
         .start(&container.to_string())
@@ -158,6 +172,7 @@ fn start_afresh(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let failed = || format!("{} cannot be started afresh", target.name);
     let container = container_of(target)?;
     context.claims.withdraw(&container).or_fail(failed)?;
+    crate::restore::settle::lift_hold(context, &container);
     context.docker.start(&container.to_string()).or_fail(failed)?;
     target.cold_started = true;
     Ok(())

@@ -12,7 +12,7 @@ pub fn find(context: &Context, reference: &str, name: Option<&str>) -> Result<Ve
         .catalog
         .find(reference)
         .or_fail(|| format!("there is no checkpoint {reference}, and none of a container {reference}"))
-        .map_err(|failure| failure.remedy("see: transship ls"))?;
+        .map_err(|failure| failure.as_refusal().remedy("see: transship ls"))?;
     if let Some(name) = name {
         return Ok(vec![target(&checkpoint, Some(name))]);
     }
@@ -39,6 +39,8 @@ fn target(checkpoint: &Checkpoint, new_name: Option<&str>) -> Target {
         container: new_name.is_none().then(|| container.id.clone()),
         is_new: new_name.is_some(),
         downtime_us: None,
+        claimed_here: false,
+        damaged: None,
         cold_started: false,
     }
 }

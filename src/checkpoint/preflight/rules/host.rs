@@ -6,8 +6,8 @@ use crate::criu::rpc::Version;
 
 /// runc before this lacks what its checkpoint needs today.
 const OLDEST_RUNC: Version = Version::new(1, 0, 0);
-/// CRIU before this cannot change the LSM profile on restore, which runc asks of it.
-const OLDEST_CRIU: Version = Version::new(3, 16, 0);
+/// CRIU before this runs no action scripts for runc, and so would end a container without asking whether it may.
+const OLDEST_CRIU: Version = Version::new(3, 19, 0);
 /// From this kernel on an inet socket has no SO_PASSCRED, which older CRIU insists on reading.
 const KERNEL_WITHOUT_PASSCRED: (u32, u32) = (6, 16);
 const CRIU_WITHOUT_PASSCRED: Version = Version::new(4, 2, 0);
