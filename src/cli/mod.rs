@@ -72,6 +72,9 @@ trait Ask {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    // Rust ignores SIGPIPE, and then panics where a pipe's reader has gone (`transship ls | head -1`).
+    // SAFETY: no other thread runs yet, and the default action is what every other command has.
+    unsafe { nix::libc::signal(nix::libc::SIGPIPE, nix::libc::SIG_DFL) };
     let arguments = Arguments::parse();
     match run(arguments.verb.as_ask(), arguments.json) {
         Ok(code) => ExitCode::from(code),

@@ -19,10 +19,32 @@ use crate::store::Checkpoint;
 use crate::store::checkpoint::Form;
 use crate::world::{Context, Turn};
 
-/// The checkpoint that an operator means.
+/// The checkpoint that an operator means: by id or name, or a container's newest.
+///
+/// A container's name belongs to the container that has it now. Only a name that nobody has is looked for among
+/// the names that containers had when they were frozen.
 fn find(context: &Context, reference: &str) -> Result<Checkpoint, Failure> {
-    let found = context.catalog.find(reference).or_fail(|| format!("no checkpoint {reference}"));
+    let listing = context.catalog.list().or_fail(|| "the store cannot be listed".into())?;
+    let is_checkpoint = |one: &Checkpoint| {
+        one.id().as_str() == reference || one.manifest().name.as_ref().is_some_and(|name| name.as_str() == reference)
+    };
+    if !listing.checkpoints.iter().any(is_checkpoint) {
+        if let Some(newest) = newest_of(context, listing.checkpoints, reference) {
+            return Ok(newest);
+        }
+    }
+    let found = context.catalog.find(reference).or_fail(|| format!("{reference} means no checkpoint"));
     found.map_err(|failure| failure.as_refusal().remedy("see: transship ls"))
+}
+
+/// The newest checkpoint of the container that Docker knows by this name or id; the claimed one where there is one.
+fn newest_of(context: &Context, checkpoints: Vec<Checkpoint>, reference: &str) -> Option<Checkpoint> {
+    let container = context.docker.container(reference).ok()?;
+    let id = container.id().parse().ok()?;
+    let claimed = context.claims.find(&id).ok().flatten().map(|claim| claim.checkpoint);
+    let mut own: Vec<_> = checkpoints.into_iter().filter(|one| one.manifest().container.id == id).collect();
+    own.sort_by_key(|one| (Some(one.id()) == claimed.as_ref(), one.manifest().created));
+    own.pop()
 }
 
 /// The right to work on containers; refused while another operation does.

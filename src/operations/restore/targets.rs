@@ -8,11 +8,7 @@ use crate::world::Context;
 
 /// The containers that `reference` means: the whole group of a checkpoint in place, or one new container.
 pub fn find(context: &Context, reference: &str, name: Option<&str>) -> Result<Vec<Target>, Failure> {
-    let checkpoint = context
-        .catalog
-        .find(reference)
-        .or_fail(|| format!("there is no checkpoint {reference}, and none of a container {reference}"))
-        .map_err(|failure| failure.as_refusal().remedy("see: transship ls"))?;
+    let checkpoint = crate::operations::find(context, reference)?;
     if let Some(name) = name {
         return Ok(vec![target(&checkpoint, Some(name))]);
     }

@@ -1,0 +1,77 @@
+//! Clients on the segment.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+fn client() -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"));
+    command.arg("client");
+    command
+}
+
+/// Long-lived connections, streams and new connections against a program of ours; every byte is verified.
+pub struct Watch(Child);
+
+impl Watch {
+    /// Returns when all its connections stand.
+    pub fn start(server: &str) -> Self {
+        use std::io::{BufRead, BufReader};
+        let mut command = client();
+        command.arg(super::lab::program("watch")).arg(server).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("scripts/lab client");
+        let mut line = String::new();
+        let mut out = BufReader::with_capacity(1, child.stdout.as_mut().expect("piped"));
+        out.read_line(&mut line).expect("watch says that it is ready");
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+
+    /// Ends it and fails the test where any connection noticed anything but a pause.
+    pub fn end(mut self) {
+        let mut input = self.0.stdin.take().expect("piped");
+        writeln!(input, "settle").expect("watch listens");
+        drop(input);
+        let output = self.0.wait_with_output().expect("watch ends");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report: serde_json::Value = serde_json::from_str(text.lines().last().expect("a report")).expect("JSON");
+        for problem in ["wrong", "lost", "refused", "reset", "timed_out"] {
+            assert_eq!(report[problem], 0, "{report:#}");
+        }
+    }
+}
+
+/// A load generator that is run again and again until it is stopped; each run must find no fault.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u32>,
+}
+
+impl Load {
+    /// `is_good` judges what one run printed.
+    pub fn start(words: &[&str], is_good: fn(&str) -> bool) -> Self {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut runs = 0;
+            while !stopping.load(Ordering::Relaxed) {
+                let output = client().args(&words).stdin(Stdio::null()).output().expect("scripts/lab client");
+                let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() && is_good(&text), "{words:?}: {}\n{text}", output.status);
+                runs += 1;
+            }
+            runs
+        });
+        Self { stop, thread }
+    }
+
+    /// Ends it after its present run; fails the test where a run found a fault.
+    pub fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert!(self.thread.join().expect("no run found a fault") > 0);
+    }
+}

@@ -1,0 +1,72 @@
+//! A fault at every step: the container runs, or one printed command brings it back, with its memory and its clients.
+
+use super::clients::Watch;
+use super::lab::{SID, hosts};
+
+const POINTS: &str = "/root/failpoints";
+
+/// The names of an operation's steps, as a run tells them: a new step is not forgotten.
+fn steps_of(command: &str) -> Vec<String> {
+    let lines = SID.sh(&format!("transship --json {command} 2>&1 >/dev/null"));
+    let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let steps = messages.filter(|message| message["type"] == "step");
+    steps.map(|step| step["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn restart_helper_with_failpoints() {
+    SID.sh(&format!("touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"));
+}
+
+#[test]
+fn i1_i2_i5_every_fault_at_every_step_leaves_the_container_running_or_restorable() {
+    let _turn = hosts();
+    let container = SID.start("victim", "--restart always -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let checkpoint = steps_of("checkpoint victim");
+    let restore = steps_of("restore victim");
+    assert!(checkpoint.len() > 5 && restore.len() > 2, "{checkpoint:?} {restore:?}");
+    restart_helper_with_failpoints();
+    let rules = SID.sh("iptables-save | grep -c TRANSSHIP; true");
+    let watch = Watch::start(&format!("{}:7000", SID.address()));
+    let operations = [("checkpoint", checkpoint), ("restore", restore)];
+    for (operation, steps) in &operations {
+        for step in steps {
+            for (place, action) in [("before", "kill"), ("after", "kill"), ("before", "error"), ("after", "error")] {
+                SID.sh(&format!("echo '{operation}/{step}/{place} {action}' > {POINTS}"));
+                SID.try_sh("transship checkpoint victim && transship restore victim");
+                SID.sh(&format!("[ ! -s {POINTS} ]"));
+                if action == "kill" {
+                    SID.sh("service transshipd start");
+                }
+                let running = SID.sh("docker inspect -f '{{.State.Running}}' victim") == "true";
+                if !running {
+                    SID.sh("transship restore victim");
+                }
+                assert_eq!(container.born(7000), born, "{operation}/{step}/{place} {action}");
+            }
+        }
+    }
+    watch.end();
+    SID.sh("until [ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' victim) = always ]; do :; done");
+    assert_eq!(SID.sh("iptables-save | grep -c TRANSSHIP; true"), rules, "I5: no rule is left");
+    assert_eq!(SID.sh("ls /var/lib/transship/claims /var/lib/transship/staging /run/transship/dump | grep -v : | wc -w"), "0");
+    SID.sh(&format!("rm /etc/default/transshipd {POINTS}; service transshipd restart"));
+}
+
+#[test]
+fn i2_a_criu_that_is_killed_in_mid_dump_costs_nothing() {
+    let _turn = hosts();
+    let container = SID.start("shot", "-p 7000:7000 programs", "/tools/holder 7000 256");
+    let born = container.born(7000);
+    let watch = Watch::start(&format!("{}:7000", SID.address()));
+    // The first page image is there as soon as CRIU is at work on the memory.
+    let kill = "(until p=$(ls /var/lib/transship/staging/*/images/pages-1.img 2>/dev/null); do :; done; \
+                for c in /proc/[0-9]*/comm; do [ $(cat $c 2>/dev/null)x != criux ] || kill -9 $(echo $c | tr -dc 0-9); done) & ";
+    let shot = SID.try_sh(&format!("{kill} transship checkpoint shot; code=$?; wait; exit $code"));
+    assert_ne!(shot.status.code(), Some(0), "CRIU was killed");
+    assert_eq!(SID.sh("docker inspect -f '{{.State.Running}}' shot"), "true");
+    assert_eq!(container.born(7000), born);
+    container.cycle();
+    assert_eq!(container.born(7000), born);
+    watch.end();
+}

@@ -1,0 +1,39 @@
+//! I4 and I8: what is damaged is named, and nothing is started.
+
+use super::lab::{SID, hosts};
+
+const NEWEST: &str = "$(ls -td /var/lib/transship/checkpoints/*/ | head -1)";
+
+/// Damages the newest checkpoint by a shell command in its directory, and puts it right again.
+fn refused_with(damage: &str, word: &str) {
+    let _turn = hosts();
+    let container = SID.start("hurt", "programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    SID.sh("transship checkpoint hurt");
+    // Compression has to be done with the files before they are damaged.
+    SID.sh(&format!("until [ ! -d {NEWEST}/images ]; do :; done"));
+    SID.sh(&format!("cp -a {NEWEST} /root/whole && cd {NEWEST} && {damage}"));
+    let refused = SID.try_sh("transship restore hurt");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_ne!(refused.status.code(), Some(0), "{text}");
+    assert!(text.contains(word), "{text}");
+    assert_eq!(SID.sh("docker inspect -f '{{.State.Running}}' hurt"), "false");
+    assert!(!SID.try_sh("docker start hurt").status.success(), "nor does docker start it afresh");
+    SID.sh(&format!("cp -a /root/whole/. {NEWEST}/ && rm -r /root/whole && transship restore hurt"));
+    assert_eq!(container.born(7000), born);
+}
+
+#[test]
+fn i4_a_flipped_bit_in_the_images_is_found() {
+    refused_with("printf x | dd of=images.tar.zst bs=1 seek=5000 conv=notrunc 2>/dev/null", "damaged");
+}
+
+#[test]
+fn i4_a_truncated_archive_is_found() {
+    refused_with("truncate -s 4000 images.tar.zst", "damaged");
+}
+
+#[test]
+fn i4_a_changed_manifest_is_found() {
+    refused_with("sed -i 's/\"processes\":[0-9]*/\"processes\":99/' manifest.json", "manifest");
+}

@@ -1,0 +1,126 @@
+//! What a container may have.
+
+use super::clients::Watch;
+use super::lab::{BOTH, Host, SID, hosts};
+
+/// Options of `docker run`, and what has to be as before after a cycle (a shell test in the host).
+const OPTIONS: [(&str, &str); 14] = [
+    ("--restart always", "docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' c"),
+    ("--restart unless-stopped", "docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' c"),
+    ("--restart on-failure:3", "docker inspect -f '{{.HostConfig.RestartPolicy}}' c"),
+    ("--init", "docker exec c cat /proc/1/comm"),
+    ("-t", "docker exec c readlink /proc/1/fd/1"),
+    ("-i", "docker exec c sh -c 'ls /proc/1/fd | wc -w'"),
+    ("--user 1000:1000", "docker exec c sh -c 'grep Uid /proc/1/status'"),
+    ("--read-only --tmpfs /tmp", "docker exec c sh -c '! touch /x 2>/dev/null'"),
+    ("--shm-size 32m --tmpfs /data", "docker exec c sh -c 'df -P /dev/shm /data | wc -l'"),
+    ("-v /etc/hostname:/h:ro -v vol:/data", "docker exec c sh -c 'cat /h; mount | grep -c /data'"),
+    ("--memory 256m --cpus 0.5 --pids-limit 200", "docker exec c cat /sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    ("--health-cmd true --health-interval 1s", "docker inspect -f '{{.Config.Healthcheck.Test}}' c"),
+    ("--log-driver local", "docker inspect -f '{{.HostConfig.LogConfig.Type}}' c"),
+    ("--cap-drop ALL --security-opt no-new-privileges", "docker exec c sh -c 'grep -E \"CapEff|NoNewPrivs\" /proc/1/status'"),
+];
+
+#[test]
+fn i8_every_kind_of_container_comes_back_as_it_was() {
+    let _turn = hosts();
+    for host in BOTH {
+        for (options, same) in OPTIONS {
+            let container = host.start("c", &format!("{options} programs"), "/tools/holder 7000 8");
+            let (born, before) = (container.born(7000), host.sh(same));
+            for _ in 0..2 {
+                container.cycle();
+                assert_eq!(container.born(7000), born, "{options}");
+                assert_eq!(host.sh(same), before, "{options}");
+            }
+            host.sh("docker stop -t 1 c");
+        }
+    }
+}
+
+#[test]
+fn logs_go_on_without_a_gap_over_three_cycles() {
+    let _turn = hosts();
+    for host in BOTH {
+        for driver in ["json-file", "local"] {
+            let count = "sh -c 'i=0; while :; do echo $i; i=$((i+1)); usleep 2000; done'";
+            let container = host.start("log", &format!("--log-driver {driver} programs"), &format!("busybox {count}"));
+            (0..3).for_each(|_| container.cycle());
+            let lines = host.sh("docker logs log");
+            let numbers: Vec<u64> = lines.lines().map(|line| line.trim().parse().expect("a number")).collect();
+            assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "{driver}: a gap or a line twice");
+            assert!(numbers.len() > 100);
+        }
+    }
+}
+
+#[test]
+fn a_group_that_shares_a_network_is_frozen_and_let_go_as_one() {
+    let _turn = hosts();
+    for host in BOTH {
+        let owner = host.start("owner", "-p 7000:7000 -p 7001:7001 programs", "/tools/holder 7000 8");
+        let guest = host.start("guest", "--network container:owner programs", "/tools/holder 7001 8");
+        let born = (owner.born(7000), guest.born(7001));
+        let alone = host.try_sh("transship checkpoint owner");
+        assert_eq!(alone.status.code(), Some(3), "half a group is refused");
+        let watches = [7000, 7001].map(|port| Watch::start(&format!("{}:{port}", host.address())));
+        for _ in 0..3 {
+            host.sh("transship checkpoint owner guest && transship restore owner");
+        }
+        assert_eq!((owner.born(7000), guest.born(7001)), born);
+        watches.into_iter().for_each(Watch::end);
+    }
+}
+
+/// Neighbours on a network of the operator's, by name, through the same bridge.
+#[test]
+fn neighbours_and_the_host_itself_notice_nothing() {
+    let _turn = hosts();
+    for host in BOTH {
+        host.sh("docker network inspect front >/dev/null 2>&1 || docker network create --subnet 172.30.0.0/24 front");
+        let server = host.start("server", "--network front --ip 172.30.0.9 programs", "/tools/holder 7000 8");
+        server.check(7000);
+        let command = "/tools/watch 172.30.0.9:7000 --control 7002";
+        let neighbour = host.start("neighbour", "--network front programs", command);
+        neighbour.check(7002);
+        for _ in 0..3 {
+            server.cycle();
+        }
+        let report = host.sh("docker exec neighbour /tools/watch 127.0.0.1:7002 --ask report");
+        let report: serde_json::Value = serde_json::from_str(&report).expect("a report");
+        for problem in ["wrong", "lost", "refused", "reset", "timed_out"] {
+            assert_eq!(report[problem], 0, "{report:#}");
+        }
+    }
+}
+
+/// A container's own connections, masqueraded on the way out.
+#[test]
+fn outbound_connections_live_on() {
+    let _turn = hosts();
+    for host in BOTH {
+        let other: Host = *BOTH.iter().find(|other| **other != host).expect("two hosts");
+        let server = other.start("far", "-p 7000:7000 programs", "/tools/holder 7000 8");
+        server.check(7000);
+        let command = format!("/tools/watch {}:7000 --control 7002", other.address());
+        let caller = host.start("caller", "programs", &command);
+        caller.check(7002);
+        (0..3).for_each(|_| caller.cycle());
+        let report = host.sh("docker exec caller /tools/watch 127.0.0.1:7002 --ask report");
+        let report: serde_json::Value = serde_json::from_str(&report).expect("a report");
+        for problem in ["wrong", "lost", "refused", "reset", "timed_out"] {
+            assert_eq!(report[problem], 0, "{report:#}");
+        }
+    }
+}
+
+#[test]
+fn docker_start_of_a_frozen_container_restores_it_too() {
+    let _turn = hosts();
+    let container = SID.start("plain", "--restart always programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    SID.sh("transship checkpoint plain && docker start plain");
+    assert_eq!(container.born(7000), born);
+    // What nobody waits for is done in a moment.
+    SID.sh("until [ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' plain) = always ]; do :; done");
+}

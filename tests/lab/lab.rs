@@ -1,0 +1,121 @@
+//! Hosts, containers, and what is asked of them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Docker 28.5.
+pub const SID: Host = Host("sid");
+/// Docker 26.1.
+pub const TRIXIE: Host = Host("trixie");
+/// Both engines.
+pub const BOTH: [Host; 2] = [SID, TRIXIE];
+
+/// A lab host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host(pub &'static str);
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab")
+}
+
+/// A program of tests/programs, as cargo has built it beside this test.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    profile.join("examples").join(name)
+}
+
+/// Runs scripts/lab; fails the test where it fails.
+fn run(words: &[&str]) -> String {
+    told(&format!("lab {}", words.join(" ")), &Command::new(script()).args(words).output().expect("scripts/lab"))
+}
+
+fn told(what: &str, output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
+    out.trim().to_owned()
+}
+
+/// The hosts, for one scenario at a time.
+pub fn hosts() -> MutexGuard<'static, ()> {
+    static UP: OnceLock<()> = OnceLock::new();
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    UP.get_or_init(|| {
+        run(&["up", "sid=sid", "trixie=trixie"]);
+        let copy = |name| format!("{}:/tools/{name}", program(name).display());
+        for host in BOTH {
+            let copies = [copy("tree"), copy("holder"), copy("watch")];
+            let mut words = vec!["image", host.0, "programs"];
+            copies.iter().for_each(|copy| words.extend(["--copy", copy]));
+            words.push("busybox-static");
+            run(&words);
+            run(&["image", host.0, "redis", "redis-server"]);
+            run(&["image", host.0, "nginx", "nginx-light"]);
+        }
+    });
+    for host in BOTH {
+        host.sh("docker ps -aq | xargs -r docker rm -f >/dev/null; transship gc >/dev/null 2>&1; true");
+    }
+    turn
+}
+
+impl Host {
+    /// Runs a shell script in the host and returns what it printed; fails the test where it fails.
+    pub fn sh(&self, script: &str) -> String {
+        told(script, &self.try_sh(script))
+    }
+
+    /// Runs a shell script in the host, whatever comes of it.
+    pub fn try_sh(&self, text: &str) -> Output {
+        let mut command = Command::new(script());
+        command.args(["exec", self.0, "sh", "-c", text]).stdin(Stdio::null());
+        command.output().expect("scripts/lab exec")
+    }
+
+    /// Its address on the clients' segment.
+    pub fn address(&self) -> String {
+        run(&["ip", self.0])
+    }
+
+    /// Starts a container of the image with the test programs.
+    pub fn start<'a>(&'a self, name: &'a str, options: &str, command: &str) -> Container<'a> {
+        self.sh(&format!("docker run -d --name {name} {options} {command}"));
+        Container { host: self, name }
+    }
+}
+
+/// A container that is removed with its scenario.
+pub struct Container<'a> {
+    pub host: &'a Host,
+    pub name: &'a str,
+}
+
+impl Container<'_> {
+    /// Freezes it and brings it back.
+    pub fn cycle(&self) {
+        self.host.sh(&format!("transship checkpoint {0} && transship restore {0}", self.name));
+    }
+
+    /// Asks the program in it, from inside: `ok born=...` is the answer of one that is as it should be.
+    pub fn check(&self, port: u16) -> String {
+        let ask = format!("docker exec {} /tools/watch 127.0.0.1:{port} --ask check", self.name);
+        // A program that has just been started listens in a moment.
+        let answer = self.host.sh(&format!("n=0; until {ask}; do n=$((n+1)); [ $n -lt 100 ] || exit 1; done 2>/dev/null"));
+        assert!(answer.starts_with("ok "), "{}: {answer}", self.name);
+        answer
+    }
+
+    /// What tells this program's run from any other: a cold start has another.
+    pub fn born(&self, port: u16) -> String {
+        let answer = self.check(port);
+        answer.split_whitespace().find(|word| word.starts_with("born=")).expect("born=").to_owned()
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        self.host.try_sh(&format!("docker rm -f {}", self.name));
+    }
+}

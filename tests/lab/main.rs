@@ -1,0 +1,12 @@
+//! The truth: real Docker hosts, real programs, real clients. `scripts/test lab` runs it.
+//!
+//! Hosts are shared by all scenarios, so they run one after the other. A lab that cannot be had is a failure.
+
+mod clients;
+mod crashes;
+mod cycles;
+mod damage;
+mod interposer;
+mod kinds;
+mod lab;
+mod stores;
