@@ -1,8 +1,8 @@
 //! CRIU, spoken to directly, for what runc does not do.
 //!
 //! runc stays the one that dumps and restores Docker's containers. Here is the rest: versions and features
-//! ([`rpc`]), what CRIU left behind in its log ([`log`]) and its image directory ([`images`]), and the proof that
-//! this host's CRIU and kernel get on with each other ([`canary`]).
+//! ([`rpc`]), what CRIU left behind in its log ([`log`]) and its image directory ([`images`]), what it loses of a
+//! process's timers ([`timers`]), and the proof that this host's CRIU and kernel get on with each other ([`canary`]).
 
 pub mod canary;
 pub mod feature;
@@ -11,3 +11,4 @@ pub mod log;
 pub(crate) mod netns;
 pub mod rpc;
 mod swrk;
+pub mod timers;

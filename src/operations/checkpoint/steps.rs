@@ -290,6 +290,8 @@ pub fn copy() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         for member in &mut operation.members {
             let begun = Instant::now();
+            let rearmed = criu::timers::rearm_expired(&staging(member)?.images());
+            rearmed.or_fail(|| format!("the timers of {} cannot be kept running", member.name))?;
             copy_rootfs(member)?;
             if !member.joins_network() {
                 let network = remember(member)?;
