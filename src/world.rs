@@ -37,6 +37,8 @@ pub struct World {
     pub parked_inside: Table<ContainerId, NewConnections>,
     /// Dumps that are under way.
     pub dumps: Dumps,
+    /// Checkpoints that a restore works with: their images stay as they are.
+    pub reserved: Table<CheckpointId, ()>,
     /// Images that were verified and wait for their container's `create`.
     pub prepared: Table<CheckpointId, Prepared>,
     /// Restored containers that are stopped and wait for `start`, or for the rest of their group.
@@ -47,6 +49,8 @@ pub struct World {
     pub downtimes: Table<ContainerId, u64>,
     /// Checkpoints that are being compressed.
     pub packing: Packing,
+    /// What to do when restored containers are settled: their checkpoints may be compressed now.
+    pub on_settled: fn(&Arc<Self>),
 }
 
 /// Verified images on disk.
@@ -83,11 +87,13 @@ impl World {
             stand_ins: Table::default(),
             parked_inside: Table::default(),
             dumps: Dumps::default(),
+            reserved: Table::default(),
             prepared: Table::default(),
             waiting: Table::default(),
             busy: Busy::default(),
             downtimes: Table::default(),
             packing: Packing::default(),
+            on_settled: |_| {},
             settings,
         })
     }

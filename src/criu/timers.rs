@@ -5,8 +5,8 @@
 //! the restored process reads once what had expired and then waits for ever. With one nanosecond instead, the timer
 //! expires at once and is where it was.
 //!
-//! The kernel tells no difference in the remaining time between such a timer and one that its process has disarmed
-//! without taking back the interval; both run after a restore. One-shot timers need nothing: CRIU stores how often
+//! A timer that its process has disarmed without taking back the interval shows no remaining time either, but no
+//! expiration (`ticks`); it is left alone. One-shot timers need nothing: CRIU stores how often
 //! they expired (`ticks`) and puts that back after `timerfd_settime`.
 //!
 //! An image is two magic numbers and entries, all little-endian:
@@ -36,6 +36,7 @@ const COMMON_MAGIC: u32 = 0x5456_4319;
 const MAX_ENTRY: u64 = 64 << 20;
 const MAX_VARINT: usize = 10;
 // Fields of a `timerfd_entry`.
+const TICKS: u64 = 5;
 const VALUE_SECONDS: u64 = 7;
 const VALUE_NANOSECONDS: u64 = 8;
 const INTERVAL_SECONDS: u64 = 9;
@@ -153,11 +154,12 @@ fn find_in_entry(mut entry: Message<'_>, kind: &Kind, patches: &mut Vec<Patch>) 
 
 fn find_in_timer(mut timer: Message<'_>) -> Result<Option<Patch>, Malformed> {
     let begin = timer.offset;
-    let (mut value, mut interval) = ([0, 0], [0, 0]);
+    let (mut value, mut interval, mut ticks) = ([0, 0], [0, 0], 0);
     let mut patch = None;
     while let Some(Field { number, value: content }) = timer.next()? {
         let Value::Number { number: content, offset, first } = content else { continue };
         match number {
+            TICKS => ticks = content,
             VALUE_SECONDS => value[0] = content,
             VALUE_NANOSECONDS => {
                 value[1] = content;
@@ -169,7 +171,7 @@ fn find_in_timer(mut timer: Message<'_>) -> Result<Option<Patch>, Malformed> {
             _ => {}
         }
     }
-    if value != [0, 0] || interval == [0, 0] {
+    if value != [0, 0] || interval == [0, 0] || ticks == 0 {
         return Ok(None);
     }
     patch.map(Some).ok_or(Malformed { offset: begin, what: "a timer without a value" })
@@ -376,12 +378,12 @@ mod tests {
                 file_entry(&timer(1, (0, nanoseconds), (0, 10_000_000))),
                 file_entry(&timer(0, (0, 5), (0, 10_000_000))),
                 file_entry(&timer(2, (3, 0), (1, 0))),
-                file_entry(&timer(0, (0, nanoseconds), (1, 0))),
+                file_entry(&timer(0, (0, 0), (1, 0))),
                 other_entry(),
             ]
         };
         let (result, after) = rearmed(FILES, &image(FILES, &entries(0)));
-        assert_eq!(result.unwrap(), 2);
+        assert_eq!(result.unwrap(), 1);
         assert_eq!(after, image(FILES, &entries(1)));
         assert_eq!(rearmed(FILES, &after).0.unwrap(), 0);
     }
@@ -403,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_zero_of_many_bytes_becomes_a_one_of_as_many() {
-        let with = |first| [number(7, 0), vec![8 << 3, first, 0x80, 0], number(9, 1)].concat();
+        let with = |first| [number(5, 1), number(7, 0), vec![8 << 3, first, 0x80, 0], number(9, 1)].concat();
         let (result, after) = rearmed(TIMERS, &image(TIMERS, &[with(0x80)]));
         assert_eq!((result.unwrap(), after), (1, image(TIMERS, &[with(0x81)])));
     }

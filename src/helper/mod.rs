@@ -76,7 +76,8 @@ fn serve(settings: &Path) -> Result<(), Failure> {
         .or_fail(|| "the settings cannot be used".into())
         .map_err(|failure| failure.remedy("correct the file; every setting is described in docs/operations.md"))?;
     let _lock = lock().or_fail(|| "another transshipd runs on this host".into())?;
-    let world = Arc::new(World::open(settings)?);
+    let world = World { on_settled: crate::operations::pack::begin, ..World::open(settings)? };
+    let world = Arc::new(world);
     gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;
     recovery::run(&world)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -36,11 +36,16 @@ fn next(world: &World) -> Option<Checkpoint> {
         .into_iter()
         .rev()
         .filter(|checkpoint| checkpoint.form().is_ok_and(|form| form != Form::Packed));
-    raw.find(|checkpoint| !world.prepared.has(checkpoint.id()))
+    raw.find(|checkpoint| !world.reserved.has(checkpoint.id()))
 }
 
 fn pack(world: &World, checkpoint: &Checkpoint) -> Result<(), StoreError> {
     let stop = world.packing.begin(checkpoint.id().clone());
+    // A restore reserves first and then asks for the compression's end; so it is seen here, or it sees us there.
+    if world.reserved.has(checkpoint.id()) {
+        world.packing.end();
+        return Ok(());
+    }
     let compression = Compression { level: world.settings.compression_level, ..Compression::default() };
     let packed = checkpoint.pack(compression, Watch { progress: &|_| {}, cancel: &stop });
     world.packing.end();

@@ -33,7 +33,8 @@ pub fn images(world: &World, claim: &Claim) -> Result<Prepared, Failure> {
 
 /// Verifies a checkpoint in full, unpacking it where it is packed, and keeps the result for its restore.
 pub fn verify(world: &World, id: &CheckpointId, told: Told<'_>) -> Result<Prepared, Failure> {
-    // Compression in the background ends where it is; a restore does not wait for it.
+    // Compression in the background does not begin any more, and ends where it is.
+    world.reserved.keep(id.clone(), ());
     world.packing.stop(id);
     let checkpoint = world.catalog.get(id).or_fail(|| format!("checkpoint {id} cannot be read"))?;
     let prepared =
@@ -56,8 +57,9 @@ fn make(world: &World, checkpoint: &Checkpoint, told: Told<'_>) -> Result<Prepar
     Ok(Prepared { manifest, images, temporary: true })
 }
 
-/// Forgets verified images that no restore will ask for.
+/// Forgets verified images that no restore will ask for any more.
 pub fn forget(world: &World, id: &CheckpointId) {
+    world.reserved.take(id);
     if let Some(prepared) = world.prepared.take(id).filter(|prepared| prepared.temporary) {
         super::settle::remove_directory(&prepared.images);
     }

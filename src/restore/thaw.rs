@@ -136,6 +136,7 @@ fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network:
             world.waiting.take(&claim.container);
             super::settle::container(&world, claim);
         }
+        (world.on_settled)(&world);
     };
     if let Err(error) = std::thread::Builder::new().name("settle".into()).spawn(settle) {
         tracing::error!(%error, "no thread to settle restored containers; the next start of the helper does it");

@@ -14,7 +14,9 @@ fn steps_of(command: &str) -> Vec<String> {
 }
 
 fn restart_helper_with_failpoints() {
-    SID.sh(&format!("touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"));
+    SID.sh(&format!(
+        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
+    ));
 }
 
 #[test]
@@ -49,7 +51,10 @@ fn i1_i2_i5_every_fault_at_every_step_leaves_the_container_running_or_restorable
     watch.end();
     SID.sh("until [ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' victim) = always ]; do :; done");
     assert_eq!(SID.sh("iptables-save | grep -c TRANSSHIP; true"), rules, "I5: no rule is left");
-    assert_eq!(SID.sh("ls /var/lib/transship/claims /var/lib/transship/staging /run/transship/dump | grep -v : | wc -w"), "0");
+    assert_eq!(
+        SID.sh("ls /var/lib/transship/claims /var/lib/transship/staging /run/transship/dump | grep -v : | wc -w"),
+        "0"
+    );
     SID.sh(&format!("rm /etc/default/transshipd {POINTS}; service transshipd restart"));
 }
 

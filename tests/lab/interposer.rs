@@ -7,11 +7,15 @@ fn everything_but_claimed_containers_is_the_real_runcs() {
     let _turn = hosts();
     for host in BOTH {
         let ours = "/usr/libexec/transship/bin/runc";
-        for words in ["--version", "features", "nonsense", "kill nosuch", "create", "state nosuch", "--root /x list -f json"] {
+        for words in
+            ["--version", "features", "nonsense", "kill nosuch", "create", "state nosuch", "--root /x list -f json"]
+        {
             let [real, passed] = ["runc", ours].map(|runc| host.try_sh(&format!("{runc} {words} </dev/null")));
             let without_time = |bytes: &[u8]| {
                 let text = String::from_utf8_lossy(bytes).into_owned();
-                text.split("time=\"").map(|part| part.split_once('"').map_or(part, |(_, rest)| rest)).collect::<String>()
+                text.split("time=\"")
+                    .map(|part| part.split_once('"').map_or(part, |(_, rest)| rest))
+                    .collect::<String>()
             };
             assert_eq!(passed.status.code(), real.status.code(), "{words}");
             assert_eq!(without_time(&passed.stdout), without_time(&real.stdout), "{words}");

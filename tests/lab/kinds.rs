@@ -5,20 +5,23 @@ use super::lab::{BOTH, Host, SID, hosts};
 
 /// Options of `docker run`, and what has to be as before after a cycle (a shell test in the host).
 const OPTIONS: [(&str, &str); 14] = [
-    ("--restart always", "docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' c"),
-    ("--restart unless-stopped", "docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' c"),
-    ("--restart on-failure:3", "docker inspect -f '{{.HostConfig.RestartPolicy}}' c"),
-    ("--init", "docker exec c cat /proc/1/comm"),
-    ("-t", "docker exec c readlink /proc/1/fd/1"),
-    ("-i", "docker exec c sh -c 'ls /proc/1/fd | wc -w'"),
-    ("--user 1000:1000", "docker exec c sh -c 'grep Uid /proc/1/status'"),
-    ("--read-only --tmpfs /tmp", "docker exec c sh -c '! touch /x 2>/dev/null'"),
-    ("--shm-size 32m --tmpfs /data", "docker exec c sh -c 'df -P /dev/shm /data | wc -l'"),
-    ("-v /etc/hostname:/h:ro -v vol:/data", "docker exec c sh -c 'cat /h; mount | grep -c /data'"),
-    ("--memory 256m --cpus 0.5 --pids-limit 200", "docker exec c cat /sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ("--health-cmd true --health-interval 1s", "docker inspect -f '{{.Config.Healthcheck.Test}}' c"),
-    ("--log-driver local", "docker inspect -f '{{.HostConfig.LogConfig.Type}}' c"),
-    ("--cap-drop ALL --security-opt no-new-privileges", "docker exec c sh -c 'grep -E \"CapEff|NoNewPrivs\" /proc/1/status'"),
+    ("--restart always", "docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' kind"),
+    ("--restart unless-stopped", "docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' kind"),
+    ("--restart on-failure:3", "docker inspect -f '{{.HostConfig.RestartPolicy}}' kind"),
+    ("--init", "docker exec kind cat /proc/1/comm"),
+    ("-t", "docker exec kind readlink /proc/1/fd/1"),
+    ("-i", "docker exec kind sh -c 'ls /proc/1/fd | wc -w'"),
+    ("--user 1000:1000", "docker exec kind sh -c 'grep Uid /proc/1/status'"),
+    ("--read-only --tmpfs /tmp", "docker exec kind sh -c '! touch /x 2>/dev/null'"),
+    ("--shm-size 32m --tmpfs /data", "docker exec kind sh -c 'df -P /dev/shm /data | wc -l'"),
+    ("-v /etc/hostname:/h:ro -v vol:/data", "docker exec kind sh -c 'cat /h; mount | grep -c /data'"),
+    ("--memory 256m --cpus 0.5 --pids-limit 200", "docker exec kind cat /sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    ("--health-cmd true --health-interval 1s", "docker inspect -f '{{.Config.Healthcheck.Test}}' kind"),
+    ("--log-driver local", "docker inspect -f '{{.HostConfig.LogConfig.Type}}' kind"),
+    (
+        "--cap-drop ALL --security-opt no-new-privileges",
+        "docker exec kind sh -c 'grep -E \"CapEff|NoNewPrivs\" /proc/1/status'",
+    ),
 ];
 
 #[test]
@@ -26,14 +29,14 @@ fn i8_every_kind_of_container_comes_back_as_it_was() {
     let _turn = hosts();
     for host in BOTH {
         for (options, same) in OPTIONS {
-            let container = host.start("c", &format!("{options} programs"), "/tools/holder 7000 8");
+            let container = host.start("kind", &format!("{options} programs"), "/tools/holder 7000 8");
             let (born, before) = (container.born(7000), host.sh(same));
             for _ in 0..2 {
                 container.cycle();
                 assert_eq!(container.born(7000), born, "{options}");
                 assert_eq!(host.sh(same), before, "{options}");
             }
-            host.sh("docker stop -t 1 c");
+            host.sh("docker stop -t 1 kind");
         }
     }
 }

@@ -102,7 +102,8 @@ impl Container<'_> {
     pub fn check(&self, port: u16) -> String {
         let ask = format!("docker exec {} /tools/watch 127.0.0.1:{port} --ask check", self.name);
         // A program that has just been started listens in a moment.
-        let answer = self.host.sh(&format!("n=0; until {ask}; do n=$((n+1)); [ $n -lt 100 ] || exit 1; done 2>/dev/null"));
+        let answer =
+            self.host.sh(&format!("n=0; until {ask}; do n=$((n+1)); [ $n -lt 100 ] || exit 1; done 2>/dev/null"));
         assert!(answer.starts_with("ok "), "{}: {answer}", self.name);
         answer
     }

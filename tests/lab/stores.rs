@@ -50,7 +50,9 @@ fn the_only_copy_of_a_frozen_container_is_not_deleted_by_the_way() {
     let container = SID.start("precious", "programs", "/tools/holder 7000 8");
     container.check(7000);
     SID.sh("transship checkpoint precious");
-    let id = SID.sh("transship --json ls 2>/dev/null | sed 's/.*\"id\":\"\\([0-9a-f]*\\)\",\"image\".*frozen.*/\\1/' | head -1");
+    let id = SID.sh(
+        "transship --json ls 2>/dev/null | sed 's/.*\"id\":\"\\([0-9a-f]*\\)\",\"image\".*frozen.*/\\1/' | head -1",
+    );
     assert_eq!(SID.try_sh(&format!("transship rm {id}")).status.code(), Some(3));
     SID.sh("transship gc");
     SID.sh("transship restore precious");

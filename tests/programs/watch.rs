@@ -65,7 +65,8 @@ fn arguments() -> (Plan, Option<u16>) {
     let mut plan = Plan { server, open: 4, pipelined: 2, streams: 1, new: true, patience: Duration::from_secs(120) };
     let mut control = None;
     while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{word} takes a number"));
+        let mut number =
+            || words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{word} takes a number"));
         match word.as_str() {
             "--open" => plan.open = number(),
             "--pipelined" => plan.pipelined = number(),

@@ -130,7 +130,9 @@ impl Clients {
     /// How it went, as one JSON object.
     pub fn report(&self) -> String {
         let of = |kind| self.shared.courses.iter().filter(move |course| course.kind == kind);
-        let sum = |kind, value: fn(&Course) -> &AtomicU64| of(kind).map(|course| value(course).load(Ordering::SeqCst)).sum::<u64>();
+        let sum = |kind, value: fn(&Course) -> &AtomicU64| {
+            of(kind).map(|course| value(course).load(Ordering::SeqCst)).sum::<u64>()
+        };
         let slowest = |kind| of(kind).map(|course| course.slowest_us.load(Ordering::SeqCst)).max().unwrap_or_default();
         let problems = self.shared.problems.lock().expect("no thread panics");
         serde_json::json!({
@@ -169,7 +171,9 @@ impl Shared {
             Problem::Io(doing, error) => {
                 let count = match error.kind() {
                     ErrorKind::ConnectionRefused => &mut problems.refused,
-                    ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => &mut problems.reset,
+                    ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+                        &mut problems.reset
+                    }
                     ErrorKind::TimedOut | ErrorKind::WouldBlock => &mut problems.timed_out,
                     _ => &mut problems.lost,
                 };
@@ -194,7 +198,9 @@ impl Course {
 fn run(shared: &Shared, index: usize, plan: &Plan) {
     let course = &shared.courses[index];
     let outcome = match course.kind {
-        Kind::Open => echo(shared, index as u64, course, plan).map_err(|problem| (format!("connection {index}"), problem)),
+        Kind::Open => {
+            echo(shared, index as u64, course, plan).map_err(|problem| (format!("connection {index}"), problem))
+        }
         Kind::Stream => listen(shared, course, plan).map_err(|problem| (format!("stream {index}"), problem)),
         Kind::New => {
             renew(shared, course, plan);
@@ -208,7 +214,8 @@ fn run(shared: &Shared, index: usize, plan: &Plan) {
 }
 
 fn connect(plan: &Plan) -> Result<TcpStream, Problem> {
-    let stream = TcpStream::connect_timeout(&plan.server, plan.patience).map_err(|error| Problem::Io("connect", error))?;
+    let stream =
+        TcpStream::connect_timeout(&plan.server, plan.patience).map_err(|error| Problem::Io("connect", error))?;
     let set = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(plan.patience)));
     set.and_then(|()| stream.set_write_timeout(Some(plan.patience))).map_err(|error| Problem::Io("set up", error))?;
     Ok(stream)

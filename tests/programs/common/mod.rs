@@ -22,6 +22,7 @@ pub fn end_on_sigterm() {
 /// A number that no two starts of a program have in common.
 pub fn birth() -> String {
     let mut bytes = [0; 8];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").expect("/dev/urandom"), &mut bytes).expect("8 bytes");
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").expect("/dev/urandom"), &mut bytes)
+        .expect("8 bytes");
     format!("{:016x}", u64::from_le_bytes(bytes))
 }

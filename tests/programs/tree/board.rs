@@ -27,7 +27,8 @@ impl Board {
         // SAFETY: a new mapping of zeroes, which is never unmapped; all of a Slot's fields are atomics, for which
         // zero is a value.
         let slots = unsafe {
-            let place = mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+            let place =
+                mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
             std::slice::from_raw_parts(place.expect("mmap").as_ptr().cast(), roles)
         };
         Self { slots }

@@ -37,7 +37,8 @@ impl Deleted {
     fn new(directory: &Path) -> Result<Self, String> {
         let path = directory.join("tree-deleted");
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(&path).map_err(failed("deleted file"))?;
+        let file =
+            options.read(true).write(true).create(true).truncate(true).open(&path).map_err(failed("deleted file"))?;
         std::fs::remove_file(&path).map_err(failed("deleted file"))?;
         let this = Self { file, versions: vec![0; BLOCKS as usize], turns: 0 };
         (0..BLOCKS).try_for_each(|block| this.write(block, 0))?;
@@ -82,7 +83,9 @@ impl Growing {
         self.file.write_all(line(self.lines).as_bytes()).map_err(failed("tree.log"))?;
         self.lines += 1;
         let length = self.file.metadata().map_err(failed("tree.log"))?.len();
-        ensure(length == self.lines * LINE as u64, || format!("tree.log has {length} bytes after {} lines", self.lines))?;
+        ensure(length == self.lines * LINE as u64, || {
+            format!("tree.log has {length} bytes after {} lines", self.lines)
+        })?;
         for number in [self.lines / 2, self.lines - 1] {
             let mut found = [0; LINE];
             self.file.read_exact_at(&mut found, number * LINE as u64).map_err(failed("tree.log"))?;

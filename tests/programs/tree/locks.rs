@@ -22,7 +22,9 @@ pub fn role(directory: &Path) -> Result<Turn, String> {
         let mut wanted = write_lock();
         fcntl(&posix, FcntlArg::F_GETLK(&mut wanted)).map_err(failed("F_GETLK"))?;
         ensure(wanted.l_type == libc::F_WRLCK as i16, || "the fcntl lock is gone".into())?;
-        ensure(wanted.l_pid == holder.as_raw(), || format!("the fcntl lock is {}'s instead of {holder}'s", wanted.l_pid))?;
+        ensure(wanted.l_pid == holder.as_raw(), || {
+            format!("the fcntl lock is {}'s instead of {holder}'s", wanted.l_pid)
+        })?;
         match try_flock(&flock) {
             Err(Errno::EWOULDBLOCK) => Ok(()),
             other => Err(format!("the flock was given to a second one: {other:?}")),

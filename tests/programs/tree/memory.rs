@@ -59,7 +59,13 @@ impl Shared {
 pub fn role(_: &Path) -> Result<Turn, String> {
     let memfd = File::from(memfd_create("tree", MFdFlags::MFD_CLOEXEC).map_err(failed("memfd_create"))?);
     let name = format!("/dev/shm/tree-{}", std::process::id());
-    let shm = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&name).map_err(failed("/dev/shm"))?;
+    let shm = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&name)
+        .map_err(failed("/dev/shm"))?;
     let mappings = [of_file(&memfd)?, of_file(&shm)?, anonymous()?];
     for (seed, mapping) in mappings.iter().enumerate() {
         mapping.fill(seed as u64);
@@ -91,7 +97,9 @@ fn answer(mappings: [Shared; 3]) -> Result<(), String> {
         for (seed, mapping) in mappings.iter().enumerate() {
             while !mapping.wait_for(ball, PATIENCE) {}
             let page = PAGES - 1 - ball as usize / 2 % (PAGES - 1);
-            ensure(mapping.is_page(page, seed as u64), || format!("mapping {seed}: page {page} is otherwise over there"))?;
+            ensure(mapping.is_page(page, seed as u64), || {
+                format!("mapping {seed}: page {page} is otherwise over there")
+            })?;
             mapping.ball().store(ball + 1, Ordering::SeqCst);
         }
         ball += 2;
@@ -101,13 +109,15 @@ fn answer(mappings: [Shared; 3]) -> Result<(), String> {
 fn of_file(file: &File) -> Result<Shared, String> {
     file.set_len(LENGTH as u64).map_err(failed("ftruncate"))?;
     // SAFETY: a new mapping that is never unmapped.
-    let place = unsafe { mmap(None, length(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, file, 0) };
+    let place =
+        unsafe { mmap(None, length(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, file, 0) };
     place.map(|place| Shared(place.as_ptr().cast())).map_err(failed("mmap"))
 }
 
 fn anonymous() -> Result<Shared, String> {
     // SAFETY: a new mapping that is never unmapped.
-    let place = unsafe { mmap_anonymous(None, length(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) };
+    let place =
+        unsafe { mmap_anonymous(None, length(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) };
     place.map(|place| Shared(place.as_ptr().cast())).map_err(failed("mmap"))
 }
 
