@@ -31,7 +31,7 @@ pub fn claimed(call: &Invocation) -> Option<ExitCode> {
 fn restore(call: &Invocation, claim: &Claim) -> Result<(), String> {
     let images = ask_for_images(claim)?;
     let bundle = PathBuf::from(call.option(&["--bundle", "-b"]).ok_or("runc create was called without --bundle")?);
-    hook::add(&bundle, &images.addresses)
+    hook::prepare(&bundle, &images.addresses)
         .map_err(|error| format!("cannot prepare {}: {error}", bundle.join("config.json").display()))?;
     run_restore(call, &images)?;
     let pid_file = call.option(&["--pid-file"]).ok_or("runc create was called without --pid-file")?;

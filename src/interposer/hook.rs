@@ -19,16 +19,29 @@ const DOCKERS_HOOK: &str = "libnetwork-setkey";
 /// A runtime state is a few hundred bytes.
 const LARGEST_STATE: u64 = 1 << 20;
 
-/// Adds the hook to the bundle's configuration where it is needed.
-pub fn add(bundle: &Path, addresses: &[IpAddr]) -> io::Result<()> {
-    if addresses.is_empty() {
-        return Ok(());
-    }
+/// Makes the bundle's configuration fit for a restore.
+pub fn prepare(bundle: &Path, addresses: &[IpAddr]) -> io::Result<()> {
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    if has_dockers_hook(&config) || !has_own_network(&config) {
-        return Ok(());
+    resolve_sources(&mut config);
+    if !addresses.is_empty() && has_own_network(&config) && !has_dockers_hook(&config) {
+        add(&mut config, addresses)?;
     }
+    // The bundle is made anew for each start; a half-written file fails this one and no other.
+    std::fs::write(&path, serde_json::to_vec(&config)?)
+}
+
+/// CRIU binds a source that is a symbolic link as a link, which then leads nowhere (`docker-init` on Debian is one).
+fn resolve_sources(config: &mut Value) {
+    for mount in config["mounts"].as_array_mut().into_iter().flatten() {
+        let resolved = mount["source"].as_str().filter(|source| source.starts_with('/')).map(std::fs::canonicalize);
+        if let Some(Ok(resolved)) = resolved {
+            mount["source"] = json!(resolved);
+        }
+    }
+}
+
+fn add(config: &mut Value, addresses: &[IpAddr]) -> io::Result<()> {
     let mut words = vec![HOOK_NAME.to_owned()];
     words.extend(addresses.iter().map(IpAddr::to_string));
     let path_variable = format!("PATH={}", std::env::var("PATH").unwrap_or_default());
@@ -37,8 +50,7 @@ pub fn add(bundle: &Path, addresses: &[IpAddr]) -> io::Result<()> {
         Some(hooks) => hooks.push(hook),
         None => config["hooks"]["prestart"] = json!([hook]),
     }
-    // The bundle is made anew for each start; a half-written file fails this one and no other.
-    std::fs::write(&path, serde_json::to_vec(&config)?)
+    Ok(())
 }
 
 fn has_dockers_hook(config: &Value) -> bool {

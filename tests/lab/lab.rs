@@ -56,7 +56,8 @@ pub fn hosts() -> MutexGuard<'static, ()> {
         }
     });
     for host in BOTH {
-        host.sh("docker ps -aq | xargs -r docker rm -f >/dev/null; transship gc >/dev/null 2>&1; true");
+        host.sh("docker ps -aq | xargs -r docker rm -f >/dev/null; \
+             for id in $(ls /var/lib/transship/checkpoints); do transship rm --force $id >/dev/null; done");
     }
     turn
 }
