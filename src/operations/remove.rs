@@ -9,7 +9,18 @@ use serde_json::{Value, json};
 /// Deletes checkpoints; all are found, and none refused, before the first goes.
 pub fn run(context: &Context, references: &[String], force: bool) -> Result<Value, Failure> {
     let mut found = Vec::new();
+    let mut broken = Vec::new();
     for reference in references {
+        if let Some(id) = broken_one(context, reference) {
+            if !force {
+                return Err(Failure::refused(format!(
+                    "checkpoint {id} is damaged, and may be the only copy of a container"
+                ))
+                .remedy("put its files back from a backup, or delete it with --force"));
+            }
+            broken.push(id);
+            continue;
+        }
         let checkpoint = super::find(context, reference)?;
         let claims = claims_on(context, checkpoint.id());
         if !claims.is_empty() && !force {
@@ -28,9 +39,26 @@ pub fn run(context: &Context, references: &[String], force: bool) -> Result<Valu
         }
         remove(context, checkpoint.id())?;
     }
-    Ok(json!({ "removed": found.iter().map(|(checkpoint, _)| checkpoint.id()).collect::<Vec<_>>() }))
+    for id in &broken {
+        for claim in claims_on(context, id) {
+            context
+                .claims
+                .withdraw(&claim.container)
+                .or_fail(|| format!("the claim on {} cannot be withdrawn", claim.container))?;
+            crate::restore::settle::lift_hold(context, &claim.container);
+        }
+        remove(context, id)?;
+    }
+    let removed = found.iter().map(|(checkpoint, _)| checkpoint.id()).chain(&broken);
+    Ok(json!({ "removed": removed.collect::<Vec<_>>() }))
 }
 
+/// A checkpoint that is there by this id and cannot be read.
+fn broken_one(context: &Context, reference: &str) -> Option<CheckpointId> {
+    let id: CheckpointId = reference.parse().ok()?;
+    let there = context.catalog.layout().checkpoint(&id).is_dir();
+    (there && context.catalog.get(&id).is_err()).then_some(id)
+}
 /// The claims that name a checkpoint: of the container that was frozen, and of new ones that are being made from it.
 fn claims_on(context: &Context, id: &CheckpointId) -> Vec<Claim> {
     context.claims.all().into_iter().filter(|claim| &claim.checkpoint == id).collect()

@@ -57,6 +57,9 @@ pub enum ClaimError {
     /// The file holds a claim of another version.
     #[error("the claim {path} has version {found}, this program knows {VERSION}", path = path.display())]
     Version { path: PathBuf, found: u32 },
+    /// The checkpoint is not what it was when it was claimed.
+    #[error("the manifest of checkpoint {checkpoint} has changed since it was claimed")]
+    Changed { checkpoint: CheckpointId },
     /// There is a claim on the container already.
     #[error("container {container} is claimed by checkpoint {checkpoint}")]
     Claimed { container: ContainerId, checkpoint: CheckpointId },
@@ -100,6 +103,9 @@ impl Claims {
     pub fn place(&self, claim: &Claim) -> Result<(), ClaimError> {
         match self.find(&claim.container)? {
             Some(found) if found == *claim => return Ok(()),
+            Some(found) if found.checkpoint == claim.checkpoint => {
+                return Err(ClaimError::Changed { checkpoint: found.checkpoint });
+            }
             Some(found) => {
                 return Err(ClaimError::Claimed { container: found.container, checkpoint: found.checkpoint });
             }

@@ -2,24 +2,25 @@
 
 use super::lab::{SID, hosts};
 
-const NEWEST: &str = "$(ls -td /var/lib/transship/checkpoints/*/ | head -1)";
-
-/// Damages the newest checkpoint by a shell command in its directory, and puts it right again.
+/// Damages a checkpoint by a shell command in its directory, and puts it right again.
 fn refused_with(damage: &str, word: &str) {
     let _turn = hosts();
     let container = SID.start("hurt", "programs", "/tools/holder 7000 8");
     let born = container.born(7000);
-    SID.sh("transship checkpoint hurt");
+    let answer = SID.sh("transship --json checkpoint hurt 2>/dev/null");
+    let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
+    let directory =
+        format!("/var/lib/transship/checkpoints/{}", answer["checkpoints"][0]["id"].as_str().expect("an id"));
     // Compression has to be done with the files before they are damaged.
-    SID.sh(&format!("until [ ! -d {NEWEST}/images ]; do :; done"));
-    SID.sh(&format!("cp -a {NEWEST} /root/whole && cd {NEWEST} && {damage}"));
+    SID.sh(&format!("until [ ! -d {directory}/images ]; do :; done"));
+    SID.sh(&format!("rm -rf /root/whole; cp -a {directory} /root/whole && cd {directory} && {damage}"));
     let refused = SID.try_sh("transship restore hurt");
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_ne!(refused.status.code(), Some(0), "{text}");
     assert!(text.contains(word), "{text}");
     assert_eq!(SID.sh("docker inspect -f '{{.State.Running}}' hurt"), "false");
     assert!(!SID.try_sh("docker start hurt").status.success(), "nor does docker start it afresh");
-    SID.sh(&format!("cp -a /root/whole/. {NEWEST}/ && rm -r /root/whole && transship restore hurt"));
+    SID.sh(&format!("cp -a /root/whole/. {directory}/ && rm -r /root/whole && transship restore hurt"));
     assert_eq!(container.born(7000), born);
 }
 
