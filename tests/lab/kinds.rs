@@ -15,7 +15,11 @@ const OPTIONS: [(&str, &str); 14] = [
     ("--read-only --tmpfs /tmp", "docker exec kind sh -c '! touch /x 2>/dev/null'"),
     ("--shm-size 32m --tmpfs /data", "docker exec kind sh -c 'df -P /dev/shm /data | wc -l'"),
     ("-v /etc/hostname:/h:ro -v vol:/data", "docker exec kind sh -c 'cat /h; mount | grep -c /data'"),
-    ("--memory 256m --cpus 0.5 --pids-limit 200", "docker exec kind cat /sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    (
+        "--memory 256m --cpus 0.5 --pids-limit 200",
+        "id=$(docker inspect -f '{{.Id}}' kind); cd /sys/fs/cgroup; \
+         cat memory/docker/$id/memory.limit_in_bytes cpu/docker/$id/cpu.cfs_quota_us pids/docker/$id/pids.max",
+    ),
     ("--health-cmd true --health-interval 1s", "docker inspect -f '{{.Config.Healthcheck.Test}}' kind"),
     ("--log-driver local", "docker inspect -f '{{.HostConfig.LogConfig.Type}}' kind"),
     (

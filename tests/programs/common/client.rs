@@ -263,7 +263,12 @@ fn listen(shared: &Shared, course: &Course, plan: &Plan) -> Result<(), Problem> 
     let mut offset = 0;
     while !shared.stopping.load(Ordering::SeqCst) {
         let asked = Instant::now();
-        let length = stream.read(&mut got).map_err(|error| Problem::Io("read", error))?;
+        let length = match stream.read(&mut got) {
+            // A read with a time-out ends like this when its process was stopped and continued (signal(7)); the
+            // library's other readers try again by themselves.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            other => other.map_err(|error| Problem::Io("read", error))?,
+        };
         if length == 0 {
             return Err(Problem::Io("read", io::Error::new(ErrorKind::UnexpectedEof, "the server hung up")));
         }
