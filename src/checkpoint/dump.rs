@@ -253,15 +253,15 @@ impl Dumps {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
     }
 
-    /// CRIU asks for a container; waits for the verdict. A dump that nobody began, or whose operation has ended,
-    /// does not count.
-    pub fn ask(&self, container: &ContainerId) -> Verdict {
+    /// CRIU asks for a container; waits for the verdict. A dump that nobody began does not count; `None` where the
+    /// operation ended without a verdict: then the claim on the group's leader tells.
+    pub fn ask(&self, container: &ContainerId) -> Option<Verdict> {
         let events = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned();
-        let Some(events) = events else { return Verdict::GiveUp };
+        let Some(events) = events else { return Some(Verdict::GiveUp) };
         let (verdict, told) = channel();
         match events.send(Event::Asked(verdict)) {
-            Ok(()) => told.recv().unwrap_or(Verdict::GiveUp),
-            Err(_) => Verdict::GiveUp,
+            Ok(()) => told.recv().ok(),
+            Err(_) => Some(Verdict::GiveUp),
         }
     }
 }

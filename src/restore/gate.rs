@@ -48,6 +48,11 @@ fn accept(world: &Arc<World>, listener: &UnixListener) {
 
 fn serve(world: &Arc<World>, mut stream: UnixStream) {
     let answer = match read_line::<Request>(&stream) {
+        // Without a verdict the asker is left to the claims.
+        Ok(Request::Dumped { container }) => match dumped(world, &container) {
+            Some(answer) => answer,
+            None => return,
+        },
         Ok(request) => answer(world, &request),
         Err(error) => Answer::Refused { reason: format!("the question cannot be read: {error}") },
     };
@@ -65,7 +70,7 @@ fn serve(world: &Arc<World>, mut stream: UnixStream) {
 
 fn answer(world: &Arc<World>, request: &Request) -> Answer {
     let answered = match request {
-        Request::Dumped { container } => dumped(world, container),
+        Request::Dumped { .. } => Err("a dump asks for a verdict and nothing else".into()),
         Request::Create { container, manifest, .. } => create(world, container, manifest).map(Answer::Restore),
         Request::Restored { container, pid } => restored(world, container, *pid).map(|()| Answer::Done),
         Request::Failed { container, reason } => failed(world, container, reason).map(|()| Answer::Done),
@@ -74,12 +79,17 @@ fn answer(world: &Arc<World>, request: &Request) -> Answer {
     answered.unwrap_or_else(|reason| Answer::Refused { reason })
 }
 
-fn dumped(world: &World, container: &str) -> Result<Answer, String> {
-    let id: ContainerId = container.parse().map_err(|error| format!("{container:?}: {error}"))?;
-    match world.dumps.ask(&id) {
-        Verdict::Keep => Ok(Answer::Done),
-        Verdict::GiveUp => Err(format!("the dump of {id:.12} does not count; its processes go on")),
-    }
+/// What becomes of processes that were dumped and stand still; `None` where their operation ended without a verdict.
+fn dumped(world: &World, container: &str) -> Option<Answer> {
+    let Ok(id) = container.parse::<ContainerId>() else {
+        return Some(Answer::Refused { reason: format!("{container:?} is no container") });
+    };
+    Some(match world.dumps.ask(&id)? {
+        Verdict::Keep => Answer::Done,
+        Verdict::GiveUp => {
+            Answer::Refused { reason: format!("the dump of {id:.12} does not count; its processes go on") }
+        }
+    })
 }
 
 /// The claim that the interposer has just taken, as the store has it.
