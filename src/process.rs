@@ -1,6 +1,31 @@
 //! Processes that are not our children.
 
+use serde::{Deserialize, Serialize};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// A process that is told from a later one with the same pid: the journal outlives processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its pid.
+    pub pid: i32,
+    /// When it was started, in clock ticks since boot (`/proc/PID/stat`, field 22; proc(5)).
+    started: u64,
+}
+
+impl Identity {
+    /// The process that has this pid now.
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is the program's name, which may hold spaces and brackets.
+        let started = stat.rsplit_once(") ")?.1.split_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { pid, started })
+    }
+
+    /// Whether it is still there.
+    pub fn is_alive(&self) -> bool {
+        Self::of(self.pid) == Some(*self)
+    }
+}
 
 /// Returns when the process has ended; at once when there is none.
 pub fn wait_for_end(pid: i32) {
@@ -28,5 +53,13 @@ mod tests {
         super::wait_for_end(child.id() as i32);
         assert!(child.try_wait().unwrap().is_some());
         super::wait_for_end(child.id() as i32);
+    }
+
+    #[test]
+    fn a_pid_that_another_process_has_is_not_the_same_process() {
+        let own = super::Identity::of(std::process::id() as i32).unwrap();
+        assert!(own.is_alive());
+        assert!(!super::Identity { started: own.started + 1, ..own }.is_alive());
+        assert_eq!(super::Identity::of(i32::MAX), None);
     }
 }

@@ -43,6 +43,8 @@ pub struct World {
     pub prepared: Table<CheckpointId, Prepared>,
     /// Restored containers that are stopped and wait for `start`, or for the rest of their group.
     pub waiting: Table<ContainerId, Waiting>,
+    /// Containers that run again and whose restart policy and hold are still being put back.
+    pub settling: Table<ContainerId, ()>,
     /// Containers that an operation is at work on.
     pub busy: Busy,
     /// How long containers that have just come back were away, in microseconds.
@@ -90,6 +92,7 @@ impl World {
             reserved: Table::default(),
             prepared: Table::default(),
             waiting: Table::default(),
+            settling: Table::default(),
             busy: Busy::default(),
             downtimes: Table::default(),
             packing: Packing::default(),
@@ -101,11 +104,14 @@ impl World {
 
 /// A table that several threads use.
 #[derive(Debug)]
-pub struct Table<K, V>(Mutex<HashMap<K, V>>);
+pub struct Table<K, V> {
+    values: Mutex<HashMap<K, V>>,
+    taken: Condvar,
+}
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self { values: Mutex::default(), taken: Condvar::new() }
     }
 }
 
@@ -117,7 +123,17 @@ impl<K: std::hash::Hash + Eq, V> Table<K, V> {
 
     /// Takes a value away from here.
     pub fn take(&self, key: &K) -> Option<V> {
-        self.lock().remove(key)
+        let taken = self.lock().remove(key);
+        self.taken.notify_all();
+        taken
+    }
+
+    /// Returns when there is none.
+    pub fn wait_until_taken(&self, key: &K) {
+        let mut values = self.lock();
+        while values.contains_key(key) {
+            values = self.taken.wait(values).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Whether there is one.
@@ -131,7 +147,7 @@ impl<K: std::hash::Hash + Eq, V> Table<K, V> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, V>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -62,6 +62,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "docker",
             "failure",
             "network",
+            "process",
             "restore",
             "saga",
             "services",

@@ -8,6 +8,7 @@ mod dispatch;
 pub mod protocol;
 mod recovery;
 mod server;
+mod supervise;
 
 use crate::failure::{Failure, OrFail};
 use crate::restore::gate;
@@ -35,6 +36,9 @@ struct Arguments {
     /// How log lines on standard error look.
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     log_format: LogFormat,
+    /// Start the helper again whenever it was killed: for hosts whose service manager does not.
+    #[arg(long)]
+    supervise: bool,
     /// The settings file.
     #[arg(long, default_value = settings::FILE)]
     settings: PathBuf,
@@ -52,6 +56,9 @@ pub fn main() -> ExitCode {
         crate::criu::canary::canary_main();
     }
     let arguments = Arguments::parse();
+    if arguments.supervise {
+        return supervise();
+    }
     start_logging(arguments.log_format);
     match serve(&arguments.settings) {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +67,15 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a helper with the same words, without the one that asks for this.
+fn supervise() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--supervise").collect();
+    supervise::run(&words).unwrap_or_else(|error| {
+        eprintln!("transshipd cannot be supervised: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 fn start_logging(format: LogFormat) {
@@ -76,7 +92,7 @@ fn serve(settings: &Path) -> Result<(), Failure> {
         .or_fail(|| "the settings cannot be used".into())
         .map_err(|failure| failure.remedy("correct the file; every setting is described in docs/operations.md"))?;
     let _lock = lock().or_fail(|| "another transshipd runs on this host".into())?;
-    let world = World { on_settled: crate::operations::pack::begin, ..World::open(settings)? };
+    let world = World { on_settled: crate::operations::settled::containers, ..World::open(settings)? };
     let world = Arc::new(world);
     gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;
     recovery::run(&world)?;
@@ -102,7 +118,7 @@ async fn serve_socket(world: Arc<World>) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).or_fail(|| "cannot wait for signals".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).or_fail(|| "cannot wait for signals".into())?;
     // The service manager may start what needs us: the socket is there.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    supervise::tell_ready();
     tracing::info!(socket = protocol::SOCKET, version = env!("CARGO_PKG_VERSION"), "transshipd is ready");
     let stop = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }

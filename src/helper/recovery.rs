@@ -14,6 +14,7 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
     crate::operations::holds::take_over(&context);
     crate::restore::carry_out::committed(world);
+    crate::restore::carry_out::unsettled(world);
     let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
     for record in unfinished {
         tracing::warn!(

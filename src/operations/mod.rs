@@ -12,6 +12,7 @@ pub mod list;
 pub mod pack;
 pub mod remove;
 pub mod restore;
+pub mod settled;
 pub mod status;
 
 use crate::failure::{Failure, OrFail};

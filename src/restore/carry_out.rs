@@ -17,6 +17,17 @@ pub fn committed(world: &World) {
     }
 }
 
+/// Puts back what a helper before this one had set aside and did not come to put back.
+pub fn unsettled(world: &World) {
+    for claim in world.claims.unsettled_claims() {
+        match world.claims.find(&claim.container) {
+            Ok(None) => super::settle::container(world, &claim),
+            // It was not committed after all, or is frozen anew: its own restore will settle it.
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+}
+
 fn carry_out(world: &World, claim: &Claim) -> Result<(), String> {
     world.claims.commit(&claim.container).map_err(|error| error.to_string())?;
     match running(world, &claim.container)? {

@@ -5,19 +5,33 @@ use crate::store::ContainerId;
 use crate::store::claims::Claim;
 use crate::world::World;
 
-/// Gives a container its restart policy back and removes what the restore needed. Repeating it is harmless.
+/// Gives a container its restart policy back and removes what the restore needed. Repeating it is harmless; where
+/// it fails, the helper's next start does it again.
 pub fn container(world: &World, claim: &Claim) {
     super::prepare::forget(world, &claim.checkpoint);
     remove_directory(&super::gate::work_path(&claim.container));
-    if let Err(error) = give_restart_policy_back(world, claim) {
-        tracing::error!(container = %claim.container, %error, "the restart policy could not be put back");
+    match give_restart_policy_back(world, claim) {
+        Ok(()) => forget_unsettled(world, claim),
+        Err(error) => {
+            tracing::error!(container = %claim.container, %error, "the restart policy could not be put back");
+        }
+    }
+}
+
+fn forget_unsettled(world: &World, claim: &Claim) {
+    if let Err(error) = world.claims.settle(&claim.container) {
+        tracing::warn!(container = %claim.container, %error, "its restart policy is put back once more at the next start");
     }
 }
 
 fn give_restart_policy_back(world: &World, claim: &Claim) -> Result<(), Box<dyn std::error::Error>> {
+    let now = match world.docker.container(&claim.container.to_string()) {
+        Ok(container) => container.restart_policy(),
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let checkpoint = world.catalog.get(&claim.checkpoint)?;
     let before = Container::new(checkpoint.manifest().container.spec.clone()).restart_policy();
-    let now = world.docker.container(&claim.container.to_string())?.restart_policy();
     if before != now {
         world.docker.set_restart_policy(&claim.container.to_string(), &before)?;
     }

@@ -127,6 +127,8 @@ fn note_downtimes(world: &World, group: &[Claim]) {
 /// What nobody waits for: restart policies, directories, bookkeeping.
 fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network: Remembered) {
     let world = Arc::clone(world);
+    // From now on, not from when the thread runs: who wants to freeze them again waits for it.
+    group.iter().for_each(|claim| world.settling.keep(claim.container.clone(), ()));
     let settle = move || {
         group.iter().for_each(|claim| super::settle::lift_hold(&world, &claim.container));
         if let Err(error) = temporary::remove(member.pid.unsigned_abs(), network.addresses()) {
@@ -135,6 +137,7 @@ fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network:
         for claim in &group {
             world.waiting.take(&claim.container);
             super::settle::container(&world, claim);
+            world.settling.take(&claim.container);
         }
         (world.on_settled)(&world);
     };

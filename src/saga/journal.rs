@@ -145,10 +145,11 @@ impl Journal {
         Ok(Self { connection: Mutex::new(connection) })
     }
 
-    /// Begins an operation; returns its number.
+    /// Begins an operation; returns its number. The entry is on disk then: after a loss of power, too, it is known
+    /// what the operation was going to set aside.
     pub fn begin(&self, kind: &str, subject: &str, asked_by: &str, state: &Value) -> Result<i64, JournalError> {
         let connection = self.lock();
-        connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("written"))?;
+        durably(&connection, true)?;
         connection
             .execute(
                 "INSERT INTO operations (kind, subject, asked_by, phase, step, state, began) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
@@ -170,9 +171,7 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let (index, step) = at;
         let mut connection = self.lock();
-        if phase == Phase::Committed {
-            durably(&connection)?;
-        }
+        durably(&connection, phase == Phase::Committed)?;
         let transaction = connection.transaction().map_err(db("written"))?;
         transaction
             .execute(
@@ -189,7 +188,7 @@ impl Journal {
     /// Records an operation's end with what it answered.
     pub fn end(&self, operation: i64, phase: Phase, result: &Value) -> Result<(), JournalError> {
         let connection = self.lock();
-        durably(&connection)?;
+        durably(&connection, true)?;
         connection
             .execute(
                 "UPDATE operations SET phase = ?2, result = ?3, ended = ?4 WHERE id = ?1",
@@ -290,9 +289,10 @@ fn parse_row(row: RawRow) -> Result<OperationRecord, JournalError> {
     })
 }
 
-/// What is written from now on is on disk when its statement returns.
-fn durably(connection: &Connection) -> Result<(), JournalError> {
-    connection.pragma_update(None, "synchronous", "FULL").map_err(db("written"))
+/// Whether what is written from now on is on disk when its statement returns.
+fn durably(connection: &Connection, durably: bool) -> Result<(), JournalError> {
+    let level = if durably { "FULL" } else { "NORMAL" };
+    connection.pragma_update(None, "synchronous", level).map_err(db("written"))
 }
 
 fn now() -> String {

@@ -17,4 +17,4 @@ mod runner;
 
 pub use failpoint::Failpoints;
 pub use journal::{Entry, Journal, JournalError, OperationRecord, Phase};
-pub use runner::{Operation, Progress, Step, recover, run};
+pub use runner::{Operation, Progress, Step, is_past_commit, recover, run};

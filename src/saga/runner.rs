@@ -99,12 +99,18 @@ pub fn recover<O: Operation>(
     let course = Course { id: record.id, journal, failpoints, progress };
     match record.phase {
         Phase::Committed => course.forward(&mut operation, world, record.step),
-        _ if operation.has_committed(world) => course.forward(&mut operation, world, record.step),
+        // One that needs a person may have failed on either side of its commit.
+        _ if is_past_commit(&operation, record) || operation.has_committed(world) => course.forward(&mut operation, world, record.step),
         _ => {
             let because = Failure::new(format!("{} of {} was interrupted", record.kind, record.subject));
             Err(course.back(&mut operation, world, record.step, because))
         }
     }
+}
+
+/// Whether the step that the journal has as the last is behind the one that commits.
+pub fn is_past_commit<O: Operation>(operation: &O, record: &OperationRecord) -> bool {
+    operation.steps().iter().take(record.step).any(|step| step.commits)
 }
 
 struct Course<'a> {

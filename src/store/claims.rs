@@ -3,13 +3,14 @@
 //! ```text
 //!            place              take                 commit              finish
 //!  (none) ─────────► ID.json ─────────► ID.taken ─────────► ID.committed ─────────► (none)
-//!                       ▲      give_back    │
-//!                       └───────────────────┘
+//!                       ▲      give_back    │                    │  settle
+//!                       └───────────────────┘                    └► ID.unsettled ─────────► (none)
 //! ```
 //!
 //! Each arrow is one `rename(2)` or `unlink(2)`, so that of two that try, one succeeds. `commit` is the point of
-//! no return: from then on the container runs, whoever dies. This file is used by the interposer in each
-//! `docker run`; for a container without a claim, `take` costs one failed rename.
+//! no return: from then on the container runs, whoever dies. It leaves a second name, `ID.unsettled`, until what the
+//! freeze had set aside is put back; a helper that dies before that finds it at its next start. This file is used by
+//! the interposer in each `docker run`; for a container without a claim, `take` costs one failed rename.
 
 use super::id::{CheckpointId, ContainerId};
 use serde::{Deserialize, Serialize};
@@ -160,7 +161,13 @@ impl Claims {
 
     /// From here on the container runs; `false` where the claim was not there to commit.
     pub fn commit(&self, container: &ContainerId) -> Result<bool, ClaimError> {
-        self.move_on("commit", &self.taken_path(container), &self.committed(container))
+        let (taken, unsettled) = (self.taken_path(container), self.unsettled(container));
+        match fs::hard_link(&taken, &unsettled) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                return Err(io_error("commit", &taken)(error));
+            }
+            _ => self.move_on("commit", &taken, &self.committed(container)),
+        }
     }
 
     /// Whether the decision that the container runs has been made and not yet been carried out.
@@ -171,6 +178,17 @@ impl Claims {
     /// Removes a committed claim: the container runs.
     pub fn finish(&self, container: &ContainerId) -> Result<(), ClaimError> {
         self.remove(&self.committed(container))
+    }
+
+    /// What the freeze had set aside is put back.
+    pub fn settle(&self, container: &ContainerId) -> Result<(), ClaimError> {
+        self.remove(&self.unsettled(container))
+    }
+
+    /// Claims of containers that run again and for which not everything is put back yet.
+    pub fn unsettled_claims(&self) -> Vec<Claim> {
+        let unsettled = self.containers_with(".unsettled").into_iter().map(|container| self.unsettled(&container));
+        unsettled.filter_map(|path| self.read_if_there(&path).ok().flatten()).collect()
     }
 
     /// Removes a claim that was not committed: the checkpoint is abandoned or the operation undone.
@@ -191,9 +209,13 @@ impl Claims {
 
     /// Containers whose claim was committed and not finished.
     pub fn committed_containers(&self) -> Vec<ContainerId> {
+        self.containers_with(".committed")
+    }
+
+    fn containers_with(&self, suffix: &str) -> Vec<ContainerId> {
         let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| name.strip_suffix(".committed")?.parse().ok()).collect()
+        names.filter_map(|name| name.strip_suffix(suffix)?.parse().ok()).collect()
     }
 
     fn move_on(&self, doing: &'static str, from: &Path, to: &Path) -> Result<bool, ClaimError> {
@@ -250,6 +272,10 @@ impl Claims {
     fn committed(&self, container: &ContainerId) -> PathBuf {
         self.directory.join(format!("{container}.committed"))
     }
+
+    fn unsettled(&self, container: &ContainerId) -> PathBuf {
+        self.directory.join(format!("{container}.unsettled"))
+    }
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> ClaimError {
@@ -291,6 +317,9 @@ mod tests {
         assert!(claims.is_committed(&claim.container));
         claims.finish(&claim.container).unwrap();
         assert_eq!(claims.find(&claim.container).unwrap(), None);
+        assert_eq!(claims.unsettled_claims(), [claim.clone()]);
+        claims.settle(&claim.container).unwrap();
+        assert_eq!(claims.unsettled_claims(), []);
     }
 
     #[test]

@@ -129,5 +129,5 @@ fn docker_start_of_a_frozen_container_restores_it_too() {
     SID.sh("transship checkpoint plain && docker start plain");
     assert_eq!(container.born(7000), born);
     // What nobody waits for is done in a moment.
-    SID.sh("until [ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' plain) = always ]; do :; done");
+    SID.within_seconds(10, "[ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' plain) = always ]");
 }

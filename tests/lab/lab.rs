@@ -75,6 +75,11 @@ impl Host {
         command.output().expect("scripts/lab exec")
     }
 
+    /// Runs a shell condition again and again until it holds; fails the test where it never does.
+    pub fn within_seconds(&self, seconds: u32, condition: &str) {
+        self.sh(&format!("timeout {seconds} sh -c 'until eval \"$1\"; do :; done' - '{}'", condition.replace('\'', "'\\''")));
+    }
+
     /// Its address on the clients' segment.
     pub fn address(&self) -> String {
         run(&["ip", self.0])

@@ -4,6 +4,7 @@ use super::member::Member;
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::operations::check;
+use crate::process::Identity;
 use crate::services::{Interposition, effective_runc};
 use crate::store::{CheckpointId, ContainerId};
 use crate::world::Context;
@@ -16,13 +17,7 @@ pub fn of(context: &Context, references: &[String], leave_running: bool) -> Resu
     let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
     let mut groups: BTreeMap<String, Vec<Member>> = BTreeMap::new();
     for reference in references {
-        let container =
-            context.docker.container(reference).or_fail(|| format!("there is no container {reference}")).map_err(
-                |mut failure| {
-                    failure.outcome = crate::failure::Outcome::Refused;
-                    failure.remedy("see: docker ps")
-                },
-            )?;
+        let container = settled(context, reference)?;
         let member = member(&container, leave_running)?;
         let owner = container.shares_network_of().unwrap_or(container.id()).to_owned();
         let members = groups.entry(owner).or_default();
@@ -37,9 +32,27 @@ pub fn of(context: &Context, references: &[String], leave_running: bool) -> Resu
     Ok(groups.into_values().collect())
 }
 
+/// The container as it is once a restore that has just ended has put its restart policy back: what is read here is
+/// what it gets back.
+fn settled(context: &Context, reference: &str) -> Result<Container, Failure> {
+    let look = || {
+        let found = context.docker.container(reference).or_fail(|| format!("there is no container {reference}"));
+        found.map_err(|failure| failure.as_refusal().remedy("see: docker ps"))
+    };
+    let container = look()?;
+    match container.id().parse::<ContainerId>() {
+        Ok(id) if context.settling.has(&id) => {
+            context.settling.wait_until_taken(&id);
+            look()
+        }
+        _ => Ok(container),
+    }
+}
+
 fn member(container: &Container, leave_running: bool) -> Result<Member, Failure> {
     let name = container.name();
-    let Some(pid) = container.pid().filter(|_| container.is_running()) else {
+    let init = container.pid().filter(|_| container.is_running()).and_then(Identity::of);
+    let Some(init) = init else {
         return Err(Failure::refused(format!("{name} does not run: it is {}", container.status()))
             .remedy(format!("start it first: docker start {name}")));
     };
@@ -50,7 +63,7 @@ fn member(container: &Container, leave_running: bool) -> Result<Member, Failure>
     let id: ContainerId =
         container.id().parse().or_fail(|| format!("Docker's id of {name} is not one: {:?}", container.id()))?;
     let checkpoint = CheckpointId::random().or_fail(|| "no random number for a checkpoint's id".into())?;
-    Ok(Member::new(container, pid, id, checkpoint))
+    Ok(Member::new(container, init, id, checkpoint))
 }
 
 fn whole(owner: &str, members: &[Member], all: &[Container]) -> Result<(), Failure> {

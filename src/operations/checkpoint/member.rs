@@ -4,6 +4,7 @@ use crate::archive::rootfs::Snapshot;
 use crate::checkpoint::describe::{Stopped, Surroundings};
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
+use crate::process::Identity;
 use crate::store::{CheckpointId, ContainerId, Staging};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,8 +21,8 @@ pub struct Member {
     pub name: String,
     /// What Docker said of it before anything was changed.
     pub inspect: Value,
-    /// The pid of its first process.
-    pub pid: i32,
+    /// Its first process.
+    pub init: Identity,
     /// The checkpoint that is being made of it.
     pub checkpoint: CheckpointId,
     /// Paths that CRIU has to be told so that it finds what the container watches on overlayfs.
@@ -52,12 +53,12 @@ pub struct Member {
 
 impl Member {
     /// A member from what Docker says of a running container.
-    pub fn new(container: &Container, pid: i32, id: ContainerId, checkpoint: CheckpointId) -> Self {
+    pub fn new(container: &Container, init: Identity, id: ContainerId, checkpoint: CheckpointId) -> Self {
         Self {
             id,
             name: container.name().to_owned(),
             inspect: container.inspect().clone(),
-            pid,
+            init,
             checkpoint,
             watched: Vec::new(),
             queue: None,

@@ -19,7 +19,7 @@ pub use member::Member;
 use crate::failure::Failure;
 use crate::saga::{self, Operation, Step};
 use crate::store::CheckpointName;
-use crate::world::Context;
+use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -71,6 +71,16 @@ impl Operation for Checkpoint {
             })
         };
         json!({ "checkpoints": self.members.iter().map(one).collect::<Vec<_>>() })
+    }
+}
+
+impl Checkpoint {
+    /// Whether nothing is left to decide: the containers that it froze were restored, or given up.
+    pub fn is_seen_to(&self, context: &World) -> bool {
+        self.members.iter().all(|member| {
+            let claim = context.claims.find(&member.id).ok().flatten();
+            claim.is_none_or(|claim| claim.checkpoint != member.checkpoint)
+        })
     }
 }
 

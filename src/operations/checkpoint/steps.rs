@@ -63,7 +63,7 @@ pub fn pre_copy() -> CheckpointStep {
         operation.nftables = criu::feature::locks_networks_by_nftables();
         let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
         for member in &mut operation.members {
-            let surroundings = describe::Surroundings::of(&engine, &member.container(), member.pid);
+            let surroundings = describe::Surroundings::of(&engine, &member.container(), member.init.pid);
             member.surroundings = Some(surroundings.map_err(|error| {
                 Failure::new(format!("{} cannot be described", member.name)).because(error.as_ref())
             })?);
@@ -188,7 +188,10 @@ fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure>
 }
 
 fn network_of(member: &Member) -> Result<NetNs, Failure> {
-    NetNs::of_process(member.pid.unsigned_abs())
+    if !member.init.is_alive() {
+        return Err(Failure::new(format!("{} has ended", member.name)));
+    }
+    NetNs::of_process(member.init.pid.unsigned_abs())
         .or_fail(|| format!("the network namespace of {} cannot be opened", member.name))
 }
 
@@ -198,8 +201,8 @@ pub fn freeze() -> CheckpointStep {
         for member in &mut operation.members {
             let begun = Instant::now();
             member.frozen_at = Some(jiff::Timestamp::now());
-            member.stopped = describe::stopped_processes(member.pid);
-            freezer::freeze(member.pid).or_fail(|| format!("{} cannot be frozen", member.name))?;
+            member.stopped = describe::stopped_processes(member.init.pid);
+            freezer::freeze(member.init.pid).or_fail(|| format!("{} cannot be frozen", member.name))?;
             // A frozen task that is stopped as well cannot be seized by CRIU: it would wait for ever.
             signal_stopped(member, Signal::SIGCONT);
             member.took("freeze", begun.elapsed());
@@ -220,9 +223,9 @@ fn signal_stopped(member: &Member, signal: Signal) {
 }
 
 fn thaw(operation: &Checkpoint) -> Result<(), Failure> {
-    for member in &operation.members {
+    for member in operation.members.iter().filter(|member| member.init.is_alive()) {
         signal_stopped(member, Signal::SIGSTOP);
-        freezer::thaw(member.pid).or_fail(|| format!("{} cannot be thawed", member.name))?;
+        freezer::thaw(member.init.pid).or_fail(|| format!("{} cannot be thawed", member.name))?;
     }
     Ok(())
 }
@@ -256,16 +259,20 @@ pub fn dump() -> CheckpointStep {
     fn undo(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         for member in &mut operation.members {
             let failed = || format!("what the dump left in {} cannot be taken away", member.name);
+            let is_alive = member.init.is_alive();
             match member.still.take() {
                 Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
-                None => {
+                None if is_alive => {
                     // Whatever keeps CRIU waiting, it is not the freezer any more.
-                    freezer::thaw(member.pid).or_fail(failed)?;
+                    freezer::thaw(member.init.pid).or_fail(failed)?;
                     mend::wait_for_dump_to_end(&work_directory(&member.id));
                 }
+                None => {}
             }
             remove_directory(&work_directory(&member.id));
-            mend::after_dump(member.pid).or_fail(failed)?;
+            if is_alive {
+                mend::after_dump(member.init.pid).or_fail(failed)?;
+            }
         }
         Ok(())
     }
@@ -309,7 +316,7 @@ fn copy_rootfs(member: &Member) -> Result<(), Failure> {
     let failed = || format!("the writable layer of {} cannot be copied", member.name);
     let device = std::fs::metadata(&upper).or_fail(failed)?.dev();
     // Seen through the overlay a file has the overlay's device and its own inode.
-    let always = mapped::writable_shared_files(member.pid).into_iter().map(|(_, inode)| (device, inode)).collect();
+    let always = mapped::writable_shared_files(member.init.pid).into_iter().map(|(_, inode)| (device, inode)).collect();
     let delta = staging(member)?.dir().join(layout::ROOTFS_DELTA);
     let file = create(&delta).or_fail(failed)?;
     rootfs::capture_delta(&upper, file, snapshot, &always).map(drop).or_fail(failed)
@@ -330,7 +337,7 @@ pub fn seal() -> CheckpointStep {
                 name: operation.name.as_ref(),
                 group: &group,
                 leave_running: operation.leave_running,
-                init: member.pid,
+                init: member.init.pid,
                 frozen_at: member.frozen_at.unwrap_or_else(jiff::Timestamp::now),
                 timings: &member.timings,
                 images: &staging.images(),
@@ -382,6 +389,10 @@ pub fn stop() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in operation.members.iter_mut().rev() {
             let begun = Instant::now();
+            if !is_claimed(member, context)? {
+                // This step was tried again after somebody had restored the container, or given its checkpoint up.
+                continue;
+            }
             stop_one(member, context).map_err(|failure| {
                 failure
                     .remedy(format!("its checkpoint is whole; bring it back with: transship restore {}", member.name))
@@ -394,6 +405,11 @@ pub fn stop() -> CheckpointStep {
     Step::new("stop", run, nothing)
 }
 
+fn is_claimed(member: &Member, context: &Context) -> Result<bool, Failure> {
+    let claim = context.claims.find(&member.id).or_fail(|| format!("the claim on {} cannot be read", member.name))?;
+    Ok(claim.is_some_and(|claim| claim.checkpoint == member.checkpoint))
+}
+
 /// While runc, the shim and dockerd see to the end of the container, the hold is closed over what is sent in its name:
 /// nothing is, until it is restored.
 fn stop_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
@@ -403,7 +419,10 @@ fn stop_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
         let closing = threads.spawn(|| close_hold(context, id, checkpoint));
         match still {
             Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
-            None => mend::end_silently(&context.docker, id.as_str(), member.pid).or_fail(failed)?,
+            None if member.init.is_alive() => {
+                mend::end_silently(&context.docker, id.as_str(), member.init.pid).or_fail(failed)?;
+            }
+            None => {}
         }
         drop(context.parked_inside.take(id));
         context.docker.wait_until_stopped(id.as_str()).or_fail(failed)?;

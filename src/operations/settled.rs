@@ -1,0 +1,32 @@
+//! What follows when restored containers run again and everything of theirs is put back.
+
+use super::checkpoint::Checkpoint;
+use super::pack;
+use crate::saga::{Journal, JournalError, Operation, OperationRecord, Phase, is_past_commit};
+use crate::world::World;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Their checkpoints may be compressed now, and an operation that stopped half way past its commit is seen to.
+pub fn containers(world: &Arc<World>) {
+    pack::begin(world);
+    if let Err(error) = close_what_is_seen_to(world, &world.journal) {
+        tracing::warn!(%error, "the journal could not be tidied");
+    }
+}
+
+fn close_what_is_seen_to(world: &World, journal: &Journal) -> Result<(), JournalError> {
+    for record in journal.needing_a_person()?.iter().filter(|record| is_seen_to(world, record)) {
+        tracing::info!(operation = record.id, "its containers were restored since; nothing is left to decide");
+        journal.end(record.id, Phase::Done, &json!({ "seen_to": "its containers were restored since" }))?;
+    }
+    Ok(())
+}
+
+fn is_seen_to(world: &World, record: &OperationRecord) -> bool {
+    if record.kind != Checkpoint::KIND {
+        return false;
+    }
+    let operation: Result<Checkpoint, _> = serde_json::from_value(record.state.clone());
+    operation.is_ok_and(|operation| is_past_commit(&operation, record) && operation.is_seen_to(world))
+}
