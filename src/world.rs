@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 /// Everything that outlives a single operation.
 pub struct World {
@@ -31,6 +32,8 @@ pub struct World {
     pub failpoints: Failpoints,
     /// Packets kept from frozen containers, by the container that owns the network namespace.
     pub holds: Table<ContainerId, Hold>,
+    /// Holds that are being made ready for the restored container to speak.
+    pub expecting: Table<ContainerId, JoinHandle<()>>,
     /// Who answers for frozen containers' addresses on their bridges.
     pub stand_ins: Table<ContainerId, StandIn>,
     /// New connections that are parked inside containers' namespaces, until their dump's end.
@@ -86,6 +89,7 @@ impl World {
             journal,
             failpoints: Failpoints::from_environment(),
             holds: Table::default(),
+            expecting: Table::default(),
             stand_ins: Table::default(),
             parked_inside: Table::default(),
             dumps: Dumps::default(),

@@ -1,7 +1,11 @@
-//! Connections that no `accept` has taken yet, counted over sock_diag (linux/inet_diag.h).
+//! Connections that belong to no process, counted over sock_diag (linux/inet_diag.h).
 //!
-//! CRIU does not dump a listening socket with a connection in its queue (`In-flight connection (l)`), so what is in there
-//! has to be accepted by the application first. The kernel tells nobody when a queue becomes empty, hence the polling.
+//! Two kinds of them cannot be frozen, so they are waited for. *Not accepted yet*: CRIU does not dump a listening socket
+//! with a connection in its queue (`In-flight connection (l)`); the application has to accept it first. *Closed, and not
+//! delivered yet*: the application has written its answer and closed the socket, and the kernel still sends what the
+//! client has not acknowledged. No process has that socket, so CRIU does not see it, and it ends with the namespace.
+//!
+//! The kernel tells nobody when there are none left, hence the polling.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,26 +23,39 @@ const SOCK_DIAG: isize = 4;
 const BY_FAMILY: u16 = 20;
 const DONE: u16 = 3;
 const ERROR: u16 = 2;
-/// States of a TCP socket.
+/// States of a TCP socket (`net/tcp_states.h`).
 const SYN_RECV: u8 = 3;
+const FIN_WAIT1: u8 = 4;
+const LAST_ACK: u8 = 9;
 const LISTEN: u8 = 10;
+const CLOSING: u8 = 11;
 /// Between two looks: as short as makes sense, since the container is about to be frozen.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A port with connections that wait to be accepted.
+/// What keeps a port's connections from being frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Established but not accepted, or half open.
+    NotAccepted,
+    /// Closed by the application, with something that the other end has not acknowledged.
+    NotDelivered,
+}
+
+/// A port with connections that belong to no process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Waiting {
     pub port: u16,
-    /// Established but not accepted, and half open.
+    pub reason: Reason,
     pub connections: u32,
 }
 
-/// Waits until no listening TCP socket of the namespace has a connection waiting and none is half open. Returns the ports
-/// where some still are when `limit` has passed; none means that all is clear. New connections must be held by then.
+/// Waits until no TCP connection of the namespace waits to be accepted, is half open, or is closed and not delivered.
+/// Returns those that still are when `limit` has passed; none means that all is clear. New connections must be held by then.
 ///
 /// # Errors
 /// [`Error::EnterNamespace`] and [`Error::Netlink`].
-pub fn wait_accept_queues_empty(namespace: &NetNs, limit: Duration) -> Result<Vec<Waiting>> {
+pub fn wait_until_clear(namespace: &NetNs, limit: Duration) -> Result<Vec<Waiting>> {
     let start = Instant::now();
     let mut diagnosis = Diagnosis::inside(namespace)?;
     loop {
@@ -49,6 +66,9 @@ pub fn wait_accept_queues_empty(namespace: &NetNs, limit: Duration) -> Result<Ve
         std::thread::sleep(PAUSE);
     }
 }
+
+/// Connections by what they wait for.
+type Counts = BTreeMap<(u16, Reason), u32>;
 
 /// A socket that answers about the namespace it was opened in, from wherever it is asked.
 struct Diagnosis {
@@ -68,14 +88,14 @@ impl Diagnosis {
     }
 
     fn waiting(&mut self) -> Result<Vec<Waiting>> {
-        let mut ports = BTreeMap::new();
+        let mut counts = Counts::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
-            self.count(family as u8, &mut ports).map_err(Error::netlink("ask about listening sockets"))?;
+            self.count(family as u8, &mut counts).map_err(Error::netlink("ask about listening sockets"))?;
         }
-        Ok(ports.into_iter().map(|(port, connections)| Waiting { port, connections }).collect())
+        Ok(counts.into_iter().map(|((port, reason), connections)| Waiting { port, reason, connections }).collect())
     }
 
-    fn count(&mut self, family: u8, ports: &mut BTreeMap<u16, u32>) -> io::Result<()> {
+    fn count(&mut self, family: u8, counts: &mut Counts) -> io::Result<()> {
         self.socket.send_to(&question(family), &SocketAddr::new(0, 0), 0)?;
         loop {
             let length = self.socket.recv(&mut &mut self.buffer[..], 0)?;
@@ -84,18 +104,19 @@ impl Diagnosis {
                 match kind {
                     DONE => return Ok(()),
                     ERROR => return Err(answer_error(body)),
-                    _ => add(body, ports)?,
+                    _ => add(body, counts)?,
                 }
             }
         }
     }
 }
 
-/// struct nlmsghdr and struct inet_diag_req_v2: all sockets of the family in the two states.
+/// struct nlmsghdr and struct inet_diag_req_v2: all sockets of the family in these states.
 fn question(family: u8) -> Vec<u8> {
     const LENGTH: u32 = 16 + 56;
     const REQUEST_AND_DUMP: u16 = 0x301;
-    let states: u32 = 1 << SYN_RECV | 1 << LISTEN;
+    let states =
+        [SYN_RECV, FIN_WAIT1, LAST_ACK, LISTEN, CLOSING].iter().fold(0_u32, |states, state| states | 1 << state);
     let mut bytes = Vec::with_capacity(LENGTH as usize);
     bytes.extend(LENGTH.to_ne_bytes());
     bytes.extend(BY_FAMILY.to_ne_bytes());
@@ -123,18 +144,20 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> 
     })
 }
 
-/// struct inet_diag_msg: state, the socket's own port in network order, and for listeners the length of their queue.
-fn add(body: &[u8], ports: &mut BTreeMap<u16, u32>) -> io::Result<()> {
+/// struct inet_diag_msg: state, the socket's own port in network order, the lengths of its queues (for listeners the first
+/// counts connections), and its inode, which is 0 when no process has it any more.
+fn add(body: &[u8], counts: &mut Counts) -> io::Result<()> {
     let fields = body.get(..72).ok_or_else(short)?;
     let port = u16::from_be_bytes([fields[4], fields[5]]);
-    let queued = u32::from_ne_bytes([fields[56], fields[57], fields[58], fields[59]]);
-    let connections = match fields[1] {
-        LISTEN => queued,
-        SYN_RECV => 1,
-        _ => 0,
+    let number = |at: usize| u32::from_ne_bytes([fields[at], fields[at + 1], fields[at + 2], fields[at + 3]]);
+    let (receive_queue, send_queue, inode) = (number(56), number(60), number(68));
+    let (reason, connections) = match fields[1] {
+        LISTEN => (Reason::NotAccepted, receive_queue),
+        SYN_RECV => (Reason::NotAccepted, 1),
+        _ => (Reason::NotDelivered, u32::from(inode == 0 && send_queue > 0)),
     };
     if connections > 0 {
-        *ports.entry(port).or_default() += connections;
+        *counts.entry((port, reason)).or_default() += connections;
     }
     Ok(())
 }
@@ -160,15 +183,33 @@ mod tests {
         let limit = Duration::from_millis(20);
         for address in ["127.0.0.1:7000", "[::1]:7000"] {
             let listener = namespace.run(|| Ok(TcpListener::bind(address).unwrap()));
-            assert_eq!(wait_accept_queues_empty(&namespace.net, limit).unwrap(), []);
+            assert_eq!(wait_until_clear(&namespace.net, limit).unwrap(), []);
             let _streams = [connect(&namespace, address), connect(&namespace, address)];
-            let waiting = wait_accept_queues_empty(&namespace.net, limit).unwrap();
-            assert_eq!(waiting, [Waiting { port: 7000, connections: 2 }]);
+            let waiting = wait_until_clear(&namespace.net, limit).unwrap();
+            assert_eq!(waiting, [Waiting { port: 7000, reason: Reason::NotAccepted, connections: 2 }]);
 
             let accepting = std::thread::spawn(move || [listener.accept().unwrap(), listener.accept().unwrap()]);
-            assert_eq!(wait_accept_queues_empty(&namespace.net, Duration::from_secs(5)).unwrap(), []);
+            assert_eq!(wait_until_clear(&namespace.net, Duration::from_secs(5)).unwrap(), []);
             accepting.join().unwrap();
         }
+    }
+
+    /// What the application has said last is waited for, however slowly the client takes it.
+    #[test]
+    fn names_the_port_of_an_answer_that_is_written_and_not_delivered() {
+        use std::io::{Read, Write};
+        let namespace = Namespace::new();
+        let listener = namespace.run(|| Ok(TcpListener::bind("127.0.0.1:7000").unwrap()));
+        let mut client = connect(&namespace, "127.0.0.1:7000");
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        while server.write(&[7; 1 << 16]).is_ok() {}
+        drop(server);
+        let limit = Duration::from_millis(20);
+        let waiting = wait_until_clear(&namespace.net, limit).unwrap();
+        assert_eq!(waiting, [Waiting { port: 7000, reason: Reason::NotDelivered, connections: 1 }]);
+        client.read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(wait_until_clear(&namespace.net, Duration::from_secs(5)).unwrap(), []);
     }
 
     #[test]
@@ -176,6 +217,6 @@ mod tests {
         let mut bytes = question(2);
         bytes.truncate(60);
         assert!(messages(&bytes).next().unwrap().is_err());
-        assert!(add(&[0; 71], &mut BTreeMap::new()).is_err());
+        assert!(add(&[0; 71], &mut Counts::new()).is_err());
     }
 }

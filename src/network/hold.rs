@@ -5,7 +5,7 @@
 //! slow moment: nothing was refused, nothing has to be sent again.
 //!
 //! ```text
-//!   place ──> (new ones wait) ──> tighten ──> (all that comes waits) ──> close ──> (all waits) ──> release
+//!   place ──> (new ones wait) ──> tighten ──> (all that comes waits) ──> close ──> expect back ──> (all waits) ──> release
 //!                                                          │
 //!                        the helper dies: rules stay, packets are dropped and sent again
 //!                                                          │
@@ -129,13 +129,22 @@ impl Hold {
         self.switch(Mode::Inbound, outbound)
     }
 
-    /// Holds what is sent in the container's name as well, for when its processes stand still: the restored
-    /// container must not speak before its connections are tracked again.
+    /// Holds what is sent in the container's name as well, for when its processes stand still and are ended: that its
+    /// connections end is not said.
     ///
     /// # Errors
     /// As [`tighten`](Self::tighten).
     pub fn close(&mut self, outbound: Vec<ReplyTuple>) -> Result<()> {
-        self.switch(Mode::All, outbound)
+        self.switch(Mode::Closing, outbound)
+    }
+
+    /// The frozen processes are gone, and who speaks in the container's name from now on is the restored one. It must not
+    /// be heard before its connections are tracked again; but what it says, the end of a connection too, is kept for then.
+    ///
+    /// # Errors
+    /// As [`tighten`](Self::tighten).
+    pub fn expect_back(&mut self) -> Result<()> {
+        self.switch(Mode::All, self.spec.outbound.clone())
     }
 
     fn switch(&mut self, mode: Mode, outbound: Vec<ReplyTuple>) -> Result<()> {

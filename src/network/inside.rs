@@ -2,7 +2,7 @@
 //!
 //! The hold on the host does not see what never passes the host: neighbours on the same bridge, and the container talking to
 //! itself over `lo`. Before the dump, [`hold_new`] keeps all new connections out, wherever they come from, until the queues
-//! of accepted ones are empty ([`wait_accept_queues_empty`](super::backlog::wait_accept_queues_empty)). Between a dump that
+//! of accepted ones are empty ([`wait_until_clear`](super::backlog::wait_until_clear)). Between a dump that
 //! left the container frozen and its being killed, [`silence`] sees to it that its dying sockets say nothing to anybody.
 //! [`release`] undoes either for the way back.
 //!

@@ -6,7 +6,7 @@
 //!  hold       place ─────────────── tighten ── close ───────────────────────────────────── release
 //!             new connections wait  everything waits                                          │
 //!  inside          hold_new ─┐          silence (while frozen processes are killed)           │
-//!  backlog                   └ wait_accept_queues_empty                                       │
+//!  backlog                   └ wait_until_clear                                              │
 //!  tracking                         save ─────────────────────────────── put_back ────────────┤
 //!  neighbours                                  StandIn ─────────────────────────── announce ──┘
 //!  temporary                                            place ── (restore) ── remove

@@ -8,6 +8,7 @@
 //! [`render`] is pure; the rest runs the host's own iptables, whichever variant that is.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Mutex;
 
 use super::command;
@@ -32,7 +33,9 @@ pub(super) enum Mode {
     NewOnly,
     /// Everything that comes for the container; what it sends goes out.
     Inbound,
-    /// That, and everything that is sent in its name.
+    /// That, and what is sent in its name; the end of a connection is not said at all.
+    Closing,
+    /// Everything, either way.
     All,
 }
 
@@ -273,14 +276,10 @@ impl Rules<'_> {
             match mode {
                 Mode::NewOnly => self.park(format_args!("-d {address} {SYN}")),
                 Mode::Inbound => self.park(format_args!("-d {address}")),
-                Mode::All => {
-                    // The end of a connection is the one thing that must not be said in the container's name while it is
-                    // away: its sockets say it when the frozen processes are killed. Said in earnest just before the
-                    // freeze, a FIN is sent again after the restore, and a RST in answer to the next segment.
-                    push(
-                        &mut self.text,
-                        format_args!("-A {} -s {address} -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP", self.chain),
-                    );
+                Mode::Closing | Mode::All => {
+                    if mode == Mode::Closing {
+                        self.drop_ends(*address);
+                    }
                     self.park(format_args!("-s {address}"));
                     self.park(format_args!("-d {address}"));
                 }
@@ -288,11 +287,19 @@ impl Rules<'_> {
         }
     }
 
+    /// The end of a connection is the one thing that must not be said in the container's name while it dies: its sockets
+    /// say it when the frozen processes are killed. Said in earnest just before the freeze, a FIN is sent again after the
+    /// restore, and a RST in answer to the next segment.
+    fn drop_ends(&mut self, address: IpAddr) {
+        let ends = "-p tcp -m tcp ! --tcp-flags FIN,RST NONE";
+        push(&mut self.text, format_args!("-A {} -s {address} {ends} -j DROP", self.chain));
+    }
+
     fn published(&mut self, spec: &HoldSpec, mode: Mode, family: Family) {
         for port in spec.published.iter().filter(|port| port.host_ip.is_none_or(|ip| Family::of(ip) == family)) {
             let matches = destination(port);
             match mode {
-                Mode::Inbound | Mode::All => self.park(format_args!("{matches}")),
+                Mode::Inbound | Mode::Closing | Mode::All => self.park(format_args!("{matches}")),
                 Mode::NewOnly if port.protocol == Protocol::Tcp => {
                     self.park(format_args!("{matches} --tcp-flags FIN,SYN,RST,ACK SYN"));
                 }

@@ -57,7 +57,9 @@ pub fn remove_in(namespace: &NetNs, addresses: &[IpAddr]) -> Result<()> {
 fn placing(addresses: &[IpAddr]) -> String {
     let mut batch = String::from("link set lo up\n");
     for address in addresses {
-        let (prefix, at_once) = if address.is_ipv4() { (32, "") } else { (128, " nodad") };
+        // For IPv6 the kernel would add a route to the address as well, with which Docker finds its own to be in conflict
+        // (libnetwork `checkRouteConflict`).
+        let (prefix, at_once) = if address.is_ipv4() { (32, "") } else { (128, " nodad noprefixroute") };
         line(&mut batch, format_args!("addr replace {address}/{prefix} dev lo{at_once}"));
     }
     for family in families(addresses) {

@@ -5,6 +5,7 @@ use super::{prepare, thaw};
 use crate::checkpoint::dump::Verdict;
 pub use crate::interposer::SOCKET;
 use crate::interposer::{Answer, Images, Request, read_line};
+use crate::network::hold::Hold;
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, ContainerId};
 use crate::world::{Waiting, World};
@@ -99,11 +100,12 @@ fn taken(world: &World, container: &str) -> Result<Claim, String> {
     claim.ok_or_else(|| format!("there is no claim on container {id:.12}"))
 }
 
-fn create(world: &World, container: &str, manifest: &str) -> Result<Images, String> {
+fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images, String> {
     let claim = taken(world, container)?;
     if claim.manifest != manifest {
         return Err("the claim was changed while it was being taken".into());
     }
+    expect_back(world, &claim.container);
     let images = prepare::images(world, &claim).map_err(|failure| failure.to_string())?.images;
     let checkpoint = world.catalog.get(&claim.checkpoint).map_err(|error| error.to_string())?;
     let connections = connections(&checkpoint, &claim);
@@ -117,6 +119,20 @@ fn create(world: &World, container: &str, manifest: &str) -> Result<Images, Stri
         Connections::Closed => Vec::new(),
     };
     Ok(Images { images, work, criu_config, addresses, options: criu_config::runc_options(connections) })
+}
+
+/// Changing rules takes as long as iptables takes, so it is done while CRIU restores.
+fn expect_back(world: &Arc<World>, container: &ContainerId) {
+    let (for_thread, id) = (Arc::clone(world), container.clone());
+    let switch = move || {
+        if let Some(Err(error)) = for_thread.holds.with(&id, Hold::expect_back) {
+            tracing::error!(container = %id, %error, "the ends of its connections may be said late");
+        }
+    };
+    match std::thread::Builder::new().name("expect-back".into()).spawn(switch) {
+        Ok(thread) => world.expecting.keep(container.clone(), thread),
+        Err(error) => tracing::error!(%container, %error, "no thread to change its hold"),
+    }
 }
 
 /// Another container than the one that was frozen has another address: its connections cannot live.
@@ -146,6 +162,9 @@ fn work_directory(claim: &Claim) -> io::Result<PathBuf> {
 fn restored(world: &World, container: &str, pid: i32) -> Result<(), String> {
     let claim = taken(world, container)?;
     tracing::info!(%container, pid, checkpoint = %claim.checkpoint, "restored, and stopped");
+    if let Some(thread) = world.expecting.take(&claim.container) {
+        thread.join().map_err(|_| "the hold could not be changed".to_owned())?;
+    }
     world.waiting.keep(claim.container, Waiting { pid });
     Ok(())
 }
@@ -154,6 +173,7 @@ fn failed(world: &World, container: &str, reason: &str) -> Result<(), String> {
     let claim = taken(world, container)?;
     tracing::error!(%container, checkpoint = %claim.checkpoint, reason, "could not be restored");
     super::settle::remove_directory(&work_path(&claim.container));
+    drop(world.expecting.take(&claim.container));
     world.claims.give_back(&claim.container).map_err(|error| error.to_string())
 }
 

@@ -100,7 +100,9 @@ pub fn recover<O: Operation>(
     match record.phase {
         Phase::Committed => course.forward(&mut operation, world, record.step),
         // One that needs a person may have failed on either side of its commit.
-        _ if is_past_commit(&operation, record) || operation.has_committed(world) => course.forward(&mut operation, world, record.step),
+        _ if is_past_commit(&operation, record) || operation.has_committed(world) => {
+            course.forward(&mut operation, world, record.step)
+        }
         _ => {
             let because = Failure::new(format!("{} of {} was interrupted", record.kind, record.subject));
             Err(course.back(&mut operation, world, record.step, because))

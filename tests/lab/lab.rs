@@ -77,7 +77,10 @@ impl Host {
 
     /// Runs a shell condition again and again until it holds; fails the test where it never does.
     pub fn within_seconds(&self, seconds: u32, condition: &str) {
-        self.sh(&format!("timeout {seconds} sh -c 'until eval \"$1\"; do :; done' - '{}'", condition.replace('\'', "'\\''")));
+        self.sh(&format!(
+            "timeout {seconds} sh -c 'until eval \"$1\"; do :; done' - '{}'",
+            condition.replace('\'', "'\\''")
+        ));
     }
 
     /// Its address on the clients' segment.
@@ -112,6 +115,12 @@ impl Container<'_> {
             self.host.sh(&format!("n=0; until {ask}; do n=$((n+1)); [ $n -lt 100 ] || exit 1; done 2>/dev/null"));
         assert!(answer.starts_with("ok "), "{}: {answer}", self.name);
         answer
+    }
+
+    /// Asks the watcher in it whether any of its connections noticed anything but a pause.
+    pub fn assert_nothing_noticed(&self, control: u16) {
+        let ask = format!("docker exec {} /tools/watch 127.0.0.1:{control} --ask report", self.name);
+        super::clients::assert_nothing_noticed(&self.host.sh(&ask));
     }
 
     /// What tells this program's run from any other: a cold start has another.

@@ -3,6 +3,7 @@
 //! Hosts are shared by all scenarios, so they run one after the other. A lab that cannot be had is a failure.
 
 mod clients;
+mod crashes;
 mod cycles;
 mod damage;
 mod interposer;

@@ -46,7 +46,7 @@ fn new_connections_alone_are_held_at_first() {
 #[test]
 fn everything_is_held_in_the_end_and_no_jump_is_doubled() {
     let present: Vec<String> = HOOKS.map(|hook| jump(hook, "TRANSSHIP-7")).to_vec();
-    let (_, rules) = render(&spec(), 7, Mode::All, Family::V6, &present);
+    let (_, rules) = render(&spec(), 7, Mode::Closing, Family::V6, &present);
     assert_eq!(
         rules,
         "*raw\n\
@@ -65,7 +65,7 @@ fn everything_is_held_in_the_end_and_no_jump_is_doubled() {
 #[test]
 fn no_packet_walks_past_a_thousand_replies() {
     let spec = HoldSpec { outbound: replies(1000), ..HoldSpec::default() };
-    let (_, rules) = render(&spec, 7, Mode::All, Family::V4, &[]);
+    let (_, rules) = render(&spec, 7, Mode::Closing, Family::V4, &[]);
     let longest = |chain: &str| rules.lines().filter(|line| line.starts_with(&format!("-A {chain} "))).count();
     assert_eq!(rules.lines().filter(|line| line.contains("--queue-num 7")).count(), 1000);
     assert!(longest("TRANSSHIP-7") + longest("TRANSSHIP-7-2") < 100);
@@ -135,7 +135,7 @@ fn legacy_iptables_takes_the_same_rules() {
     let host = Namespace::new();
     let spec = HoldSpec { outbound: replies(40), ..spec() };
     host.run(|| {
-        let (_, rules) = render(&spec, 3, Mode::All, Family::V4, &[]);
+        let (_, rules) = render(&spec, 3, Mode::Closing, Family::V4, &[]);
         command::run("iptables-legacy-restore", &["--noflush", "--wait=10"], &rules)?;
         let text = command::run("iptables-legacy", &["-w", "10", "-t", "raw", "-S"], "")?;
         let present: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -7,7 +7,7 @@ use crate::checkpoint::{describe, freezer, mapped, mend};
 use crate::criu;
 use crate::docker::RestartPolicy;
 use crate::failure::{Failure, OrFail};
-use crate::network::backlog::wait_accept_queues_empty;
+use crate::network::backlog::{self, Reason, Waiting};
 use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
@@ -154,14 +154,21 @@ fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
     let netns = network_of(member)?;
     let parked = inside::hold_new(network_of(member)?, holds::bounds(context)).or_fail(failed)?;
     context.parked_inside.keep(member.id.clone(), parked);
-    let waiting = wait_accept_queues_empty(&netns, context.settings.accept_patience()).or_fail(failed)?;
-    if !waiting.is_empty() {
-        let ports: Vec<String> = waiting.iter().map(|waiting| waiting.port.to_string()).collect();
-        context.told.note(&format!("{} leaves connections to port {} unaccepted", member.name, ports.join(", ")));
-    }
+    let waiting = backlog::wait_until_clear(&netns, context.settings.accept_patience()).or_fail(failed)?;
+    waiting.iter().for_each(|waiting| context.told.note(&left_behind(member, waiting)));
     let remembered = remember(member)?;
     let tightened = context.holds.with(&member.id, |hold| hold.tighten(remembered.outbound()));
     tightened.transpose().or_fail(failed).map(drop)
+}
+
+fn left_behind(member: &Member, waiting: &Waiting) -> String {
+    let (name, port, count) = (&member.name, waiting.port, waiting.connections);
+    match waiting.reason {
+        Reason::NotAccepted => format!("{name} leaves {count} connections to port {port} unaccepted"),
+        Reason::NotDelivered => {
+            format!("{name} has closed {count} connections on port {port} whose clients have not taken all of it yet")
+        }
+    }
 }
 
 /// The network as it is now, with all connections that the container has opened by now.
