@@ -51,6 +51,7 @@ const DOORS: &[(&str, &[&str])] = &[
     // Across.
     ("network", &[]),
     ("services", &[]),
+    ("packages", &[]),
     ("saga", &["failure"]),
     ("world", &["checkpoint::dump", "docker", "failure", "network", "saga", "settings", "store"]),
     (

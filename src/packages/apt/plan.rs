@@ -1,0 +1,166 @@
+//! Everything that changes on the way to a target, found by simulating it.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use super::super::error::{PackageError, Result};
+use super::super::plan::{Change, Direction, Plan, Reason, Space, Target};
+use super::command::query;
+use super::index::{indexed, unpacked_bytes};
+use super::installed::{InstalledPackages, installed};
+use super::simulate::{Simulated, simulate};
+use super::version::compare;
+
+/// Simulates the way to `target` with the host's own sources, preferences and settings: also whether recommended
+/// packages come along is the host's to say.
+pub(super) fn plan(target: &Target) -> Result<Plan> {
+    let simulated = simulate(&arguments(target, &[]))?;
+    let required = match follows_recommendations()? {
+        true => simulate(&arguments(target, &["--no-install-recommends"]))?,
+        false => simulated.clone(),
+    };
+    let names: Vec<_> = simulated.iter().map(|change| change.package.as_str()).collect();
+    let present = installed(&names)?;
+    refuse_held(&present)?;
+    let automatic = automatic(&simulated)?;
+    let changes = classify(target, &simulated, &required, &automatic);
+    let space = space(&simulated, &present)?;
+    Ok(Plan { target: target.clone(), changes, space })
+}
+
+fn arguments(target: &Target, more: &[&str]) -> Vec<String> {
+    // Holds are refused below, by name.
+    let options = ["-y", "-o", "APT::Get::AutomaticRemove=false", "--allow-change-held-packages"];
+    let downgrade = target.downgrade.then_some("--allow-downgrades");
+    let options = options.into_iter().chain(downgrade).chain(more.iter().copied()).map(str::to_owned);
+    options.chain(target.wanted.iter().map(|wanted| format!("{}={}", wanted.package, wanted.to))).collect()
+}
+
+fn follows_recommendations() -> Result<bool> {
+    Ok(!query("apt-config", &["shell", "recommends", "APT::Install-Recommends/b"])?.contains("'false'"))
+}
+
+fn refuse_held(present: &InstalledPackages) -> Result<()> {
+    let packages: Vec<_> = present.iter().filter(|(_, package)| package.held).map(|(name, _)| name.clone()).collect();
+    match packages.is_empty() {
+        true => Ok(()),
+        false => Err(PackageError::Held { packages }),
+    }
+}
+
+/// Those that are there and that apt may remove once nothing needs them.
+fn automatic(simulated: &[Simulated]) -> Result<BTreeSet<String>> {
+    let present = simulated.iter().filter(|change| change.from.is_some()).map(|change| change.package.as_str());
+    let arguments: Vec<_> = ["showauto"].into_iter().chain(present).collect();
+    match arguments.len() {
+        // Without a name it would list all.
+        1 => Ok(BTreeSet::new()),
+        _ => Ok(query("apt-mark", &arguments)?.lines().map(str::to_owned).collect()),
+    }
+}
+
+fn classify(
+    target: &Target,
+    simulated: &[Simulated],
+    required: &[Simulated],
+    automatic: &BTreeSet<String>,
+) -> Vec<Change> {
+    let is_wanted = |package: &str| target.wanted.iter().any(|wanted| wanted.package == package);
+    let is_required = |package: &str| required.iter().any(|change| change.package == package);
+    let change = |change: &Simulated| Change {
+        package: change.package.clone(),
+        from: change.from.clone(),
+        to: change.to.clone(),
+        direction: direction(change),
+        reason: match (is_wanted(&change.package), is_required(&change.package)) {
+            (true, _) => Reason::Wanted,
+            (false, true) => Reason::Required,
+            (false, false) => Reason::Recommended,
+        },
+        automatic: match change.from {
+            Some(_) => automatic.contains(&change.package),
+            None => !is_wanted(&change.package),
+        },
+    };
+    simulated.iter().map(change).collect()
+}
+
+fn direction(change: &Simulated) -> Direction {
+    match (&change.from, &change.to) {
+        (None, _) => Direction::Installed,
+        (Some(_), None) => Direction::Removed,
+        (Some(from), Some(to)) => match compare(from, to) {
+            Ordering::Less => Direction::Upgraded,
+            Ordering::Equal => Direction::Reinstalled,
+            Ordering::Greater => Direction::Downgraded,
+        },
+    }
+}
+
+fn space(simulated: &[Simulated], present: &InstalledPackages) -> Result<Space> {
+    let versions = |version: fn(&Simulated) -> &Option<String>| -> Vec<_> {
+        simulated.iter().filter_map(|change| Some((change.package.clone(), version(change).clone()?))).collect()
+    };
+    let (new, old) = (versions(|change| &change.to), versions(|change| &change.from));
+    let forward = indexed(&new)?.iter().map(|file| file.bytes).sum();
+    // Where no index has it, it is copied or rebuilt, and a file is smaller than what is unpacked from it.
+    let known = indexed(&old)?;
+    let backward = old.iter().map(|(package, _)| {
+        let file = known.iter().find(|file| file.package == *package).map(|file| file.bytes);
+        file.or_else(|| present.get(package).map(|found| found.bytes)).unwrap_or(0)
+    });
+    let unpacked = unpacked_bytes(&new)?;
+    let growth = unpacked
+        .iter()
+        .map(|(package, bytes)| bytes.saturating_sub(present.get(package).map_or(0, |found| found.bytes)));
+    // dpkg writes each package beside the one that it replaces.
+    let largest = unpacked.values().max().copied().unwrap_or(0);
+    Ok(Space { forward, backward: backward.sum(), unpacking: growth.sum::<u64>() + largest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::engine::{Family, Role};
+    use super::super::super::plan::Wanted;
+    use super::*;
+
+    fn simulated(package: &str, from: Option<&str>, to: Option<&str>) -> Simulated {
+        Simulated { package: package.into(), from: from.map(Into::into), to: to.map(Into::into) }
+    }
+
+    fn target() -> Target {
+        let wanted =
+            Wanted { package: "docker.io".into(), role: Role::Engine, from: Some("26-1".into()), to: "28-1".into() };
+        Target { family: Family::Distribution, suites: vec![], wanted: vec![wanted], downgrade: false }
+    }
+
+    #[test]
+    fn each_change_says_which_way_and_why() {
+        let all = [
+            simulated("docker.io", Some("26-1"), Some("28-1")),
+            simulated("tini", Some("0.19-3"), None),
+            simulated("tini-static", None, Some("0.19-6")),
+            simulated("dbus", None, Some("1.16-2")),
+            simulated("libfoo", Some("2-1"), Some("1-1")),
+        ];
+        let automatic = BTreeSet::from(["libfoo".to_owned()]);
+        let changes = classify(&target(), &all, &[&all[..3], &all[4..]].concat(), &automatic);
+        let seen: Vec<_> = changes.iter().map(|change| (change.direction, change.reason, change.automatic)).collect();
+        let expected = [
+            (Direction::Upgraded, Reason::Wanted, false),
+            (Direction::Removed, Reason::Required, false),
+            (Direction::Installed, Reason::Required, true),
+            (Direction::Installed, Reason::Recommended, true),
+            (Direction::Downgraded, Reason::Required, true),
+        ];
+        assert_eq!(seen, expected);
+        let plan = Plan { target: target(), changes, space: Space::default() };
+        assert_eq!(plan.removed().map(|change| change.package.as_str()).collect::<Vec<_>>(), ["tini"]);
+    }
+
+    #[test]
+    fn each_version_is_asked_for_by_name() {
+        assert_eq!(arguments(&target(), &[]).last().unwrap(), "docker.io=28-1");
+        assert!(!arguments(&target(), &[]).contains(&"--allow-downgrades".to_owned()));
+    }
+}
