@@ -45,6 +45,8 @@ pub struct Settings {
     pub parked_packets: u32,
     /// How long connections that wait to be accepted are given time to be, before the freeze.
     pub accept_patience_ms: u64,
+    /// How long after an upgrade containers have to go on well before it counts, in seconds.
+    pub grace_seconds: u32,
 }
 
 impl Default for Settings {
@@ -57,6 +59,7 @@ impl Default for Settings {
             compression_level: 3,
             parked_packets: 65_536,
             accept_patience_ms: 500,
+            grace_seconds: 10,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::failure::{Failure, OrFail};
 use crate::network::hold::Hold;
 use crate::network::inside::NewConnections;
 use crate::network::neighbours::StandIn;
+use crate::restore::addresses::{self, HandingOut};
 use crate::saga::{Failpoints, Journal, Progress};
 use crate::settings::Settings;
 use crate::store::claims::Claims;
@@ -13,8 +14,10 @@ use crate::store::{Catalog, CheckpointId, ContainerId, Layout, layout};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Everything that outlives a single operation.
 pub struct World {
@@ -46,6 +49,12 @@ pub struct World {
     pub prepared: Table<CheckpointId, Prepared>,
     /// Restored containers that are stopped and wait for `start`, or for the rest of their group.
     pub waiting: Table<ContainerId, Waiting>,
+    /// Whose turn it is to get its addresses from Docker.
+    pub handing_out: HandingOut,
+    /// Who wants to hear that a container's `create` has arrived at the gate.
+    pub arrivals: Table<ContainerId, Sender<()>>,
+    /// Containers that only keep an address.
+    pub placeholders: Table<ContainerId, addresses::Waiting>,
     /// Containers that run again and whose restart policy and hold are still being put back.
     pub settling: Table<ContainerId, ()>,
     /// Containers that an operation is at work on.
@@ -96,6 +105,9 @@ impl World {
             reserved: Table::default(),
             prepared: Table::default(),
             waiting: Table::default(),
+            handing_out: HandingOut::default(),
+            arrivals: Table::default(),
+            placeholders: Table::default(),
             settling: Table::default(),
             busy: Busy::default(),
             downtimes: Table::default(),
@@ -162,9 +174,12 @@ impl<K: std::hash::Hash + Eq, V: Clone> Table<K, V> {
     }
 }
 
-/// Admission: one operation at a time for each container.
+/// Admission: one operation at a time for each container; none beside one that works on the engine itself.
 #[derive(Debug, Default)]
 pub struct Busy(Mutex<HashSet<String>>);
+
+/// Stands for the engine among the names of containers, none of which can be this.
+const ENGINE: &str = "the engine";
 
 /// The right to work on some containers, until dropped.
 #[derive(Debug)]
@@ -176,18 +191,40 @@ pub struct Turn<'a> {
 impl Busy {
     /// Takes the turn on all of `names`, or on none: then it names the one that is taken.
     pub fn begin(&self, names: Vec<String>) -> Result<Turn<'_>, String> {
-        let mut busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.lock();
+        if busy.contains(ENGINE) {
+            return Err(ENGINE.to_owned());
+        }
         if let Some(taken) = names.iter().find(|name| busy.contains(*name)) {
             return Err(taken.clone());
         }
         busy.extend(names.iter().cloned());
         Ok(Turn { busy: self, names })
     }
+
+    /// Takes the turn on everything, or names something that is taken.
+    pub fn begin_on_engine(&self) -> Result<Turn<'_>, String> {
+        let mut busy = self.lock();
+        if let Some(taken) = busy.iter().next() {
+            return Err(taken.clone());
+        }
+        busy.insert(ENGINE.to_owned());
+        Ok(Turn { busy: self, names: vec![ENGINE.to_owned()] })
+    }
+
+    /// Whether an operation is at work on the engine itself.
+    pub fn is_on_engine(&self) -> bool {
+        self.lock().contains(ENGINE)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut busy = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.busy.lock();
         busy.retain(|name| !self.names.contains(name));
     }
 }
@@ -248,6 +285,40 @@ pub trait Told: Progress + Send + Sync {
     fn bytes(&self, what: &str, done: u64, total: u64);
     /// Something the operator should know.
     fn note(&self, text: &str);
+    /// What a part of the operation, named by the container that it is about, has come to.
+    fn part(&self, container: &str, doing: &str, number: usize, of: usize);
+}
+
+/// Tells of an operation that is a part of another: its steps are told with its container's name.
+pub struct Part {
+    /// Who is told of the whole.
+    pub whole: Arc<dyn Told>,
+    /// The container, or containers that belong together.
+    pub container: String,
+}
+
+impl Progress for Part {
+    fn step(&self, name: &str, number: usize, of: usize) {
+        self.whole.part(&self.container, name, number, of);
+    }
+
+    fn step_ended(&self, _name: &str, _took: Duration) {}
+
+    fn undoing(&self, because: &Failure) {
+        self.whole.note(&format!("{}: undoing: {because}", self.container));
+    }
+}
+
+impl Told for Part {
+    fn bytes(&self, _what: &str, _done: u64, _total: u64) {}
+
+    fn note(&self, text: &str) {
+        self.whole.note(text);
+    }
+
+    fn part(&self, container: &str, doing: &str, number: usize, of: usize) {
+        self.whole.part(container, doing, number, of);
+    }
 }
 
 impl std::ops::Deref for Context {

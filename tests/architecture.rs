@@ -63,6 +63,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "docker",
             "failure",
             "network",
+            "packages",
             "process",
             "restore",
             "saga",

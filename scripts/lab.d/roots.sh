@@ -3,7 +3,7 @@
 
 # Prints a short key of a recipe: its functions' text (comments do not count) and what else is given.
 recipe_key() {
-    { declare -f build_base build_root run_in_root allow_services forbid_services && printf '%s\n' "$@"; } |
+    { declare -f build_base build_root run_in_root allow_services forbid_services fill_offline && printf '%s\n' "$@"; } |
         sha256sum | cut -c1-12
 }
 
@@ -63,6 +63,7 @@ build_base() {
 Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
 Acquire::GzipIndexes "true";
+APT::Install-Recommends "false";
 CONF
     forbid_services "$1"
     run_in_root "$1" 'apt-get update'
@@ -82,6 +83,7 @@ build_root() {
         apt-get install -y --no-install-recommends \$known"
     [[ $2 == "$CRIU_RELEASE" || $2 == unstable ]] || offer_newer "$1" "$2"
     run_in_root "$1" "apt-get install -y --no-install-recommends -t $CRIU_RELEASE criu"
+    [[ $2 == "$CRIU_RELEASE" || $2 == unstable ]] || offer_offline "$1" "$2"
     allow_services "$1"
 }
 

@@ -17,7 +17,7 @@ END_TIMEOUT=30      # seconds for a host's processes to be gone once killed
 
 # What a host's root holds. Packages that a release does not know are left out (bookworm has no docker-cli).
 ROOT_PACKAGES="docker.io docker-cli containerd runc iproute2 nftables iptables conntrack procps tini kmod zstd
-    ca-certificates curl"
+    ca-certificates curl systemd-standalone-sysusers"
 
 # Namespaces, interfaces and cgroups of the lab all begin with this.
 PREFIX=tslab

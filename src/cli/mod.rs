@@ -17,6 +17,7 @@ mod restore;
 mod resume;
 mod rm;
 mod status;
+mod upgrade;
 
 use crate::failure::Failure;
 use crate::helper::protocol::Request;
@@ -49,6 +50,8 @@ enum Verb {
     Gc(gc::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    Upgrade(upgrade::Arguments),
+    Rollback(upgrade::RollbackArguments),
     Status(status::Arguments),
     History(history::Arguments),
     Resume(resume::Arguments),
@@ -110,6 +113,8 @@ impl Verb {
             Self::Gc(verb) => verb,
             Self::Export(verb) => verb,
             Self::Import(verb) => verb,
+            Self::Upgrade(verb) => verb,
+            Self::Rollback(verb) => verb,
             Self::Status(verb) => verb,
             Self::History(verb) => verb,
             Self::Resume(verb) => verb,

@@ -66,6 +66,7 @@ fn describe(message: &Message) -> Option<String> {
         Message::Bytes { what, done, total } => {
             format!("  {what}: {} of {} ({} %)", HumanBytes(*done), HumanBytes(*total), done * 100 / (*total).max(1))
         }
+        Message::Part { container, doing, number, of } => format!("  {container}: {doing} ({number}/{of})"),
         Message::Note { text } => format!("  note: {text}"),
         Message::Undoing { because } => format!("  undoing: {because}"),
         Message::Done { .. } | Message::Failed { .. } => return None,

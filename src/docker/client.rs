@@ -2,16 +2,20 @@
 
 use super::container::Container;
 use super::specification::RestartPolicy;
+use jiff::Timestamp;
 use reqwest::blocking::{Client as Http, RequestBuilder};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where dockerd listens, by its own default.
 pub const SOCKET: &str = "/var/run/docker.sock";
 
 /// How long an answer may take that dockerd gives from memory.
 const QUICK: Duration = Duration::from_secs(30);
+
+/// Between two tries to reach a dockerd that is starting: containers may be waiting for it.
+const BETWEEN_PINGS: Duration = Duration::from_millis(10);
 
 /// Answers are JSON of a container or a list of them; more than this is not an answer of dockerd's.
 const LARGEST_ANSWER: u64 = 64 << 20;
@@ -65,6 +69,17 @@ pub struct Engine {
     pub live_restore: bool,
     /// `1` or `2`.
     pub cgroup_version: String,
+    /// Whether the host is an active node of a swarm.
+    pub in_swarm: bool,
+}
+
+impl Engine {
+    /// Whether a container is given its addresses only after the runtime has created it, and not before. So it is since
+    /// the runtime's `setkey` hook is no more (moby's `initializeCreatedTask`).
+    pub fn gives_addresses_late(&self) -> bool {
+        let major: u32 = self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
+        major >= 28 || self.version.starts_with("26.0.0")
+    }
 }
 
 /// A connection to the local dockerd.
@@ -102,6 +117,7 @@ impl Client {
             components: components.map(|one| (text(&one["Name"]), text(&one["Version"]))).collect(),
             live_restore: info["LiveRestoreEnabled"].as_bool().unwrap_or_default(),
             cgroup_version: text(&info["CgroupVersion"]),
+            in_swarm: info["Swarm"]["LocalNodeState"] == "active",
         })
     }
 
@@ -124,6 +140,11 @@ impl Client {
     /// One container by name or id.
     pub fn container(&self, reference: &str) -> Result<Container, DockerError> {
         Ok(Container::new(self.get(&format!("/containers/{}/json", escape(reference)))?))
+    }
+
+    /// A network by name or id, as Docker tells it.
+    pub fn network(&self, reference: &str) -> Result<Value, DockerError> {
+        self.get(&format!("/networks/{}", escape(reference)))
     }
 
     /// Whether an image is here, by id or reference.
@@ -158,6 +179,38 @@ impl Client {
         self.act(&format!("/containers/{id}/wait?condition=not-running"), Some(QUICK))
     }
 
+    /// Asks a container's processes to end, and ends them after `patience`.
+    pub fn stop(&self, id: &str, patience: Duration) -> Result<(), DockerError> {
+        self.act(&format!("/containers/{id}/stop?t={}", patience.as_secs()), Some(patience + QUICK))
+    }
+
+    /// Returns as soon as dockerd answers; the error of the last try after `limit`, or when `is_hopeless`.
+    pub fn wait_until_up(&self, limit: Duration, is_hopeless: impl Fn() -> bool) -> Result<(), DockerError> {
+        let begun = Instant::now();
+        loop {
+            match self.get("/_ping").map(drop) {
+                Err(error) if begun.elapsed() > limit || is_hopeless() => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
+            }
+            // A socket that nobody listens at has no event to wait for.
+            std::thread::sleep(BETWEEN_PINGS);
+        }
+    }
+
+    /// What happened to containers between two moments; returns at the later one.
+    pub fn events(&self, since: Timestamp, until: Timestamp) -> Result<Vec<Value>, DockerError> {
+        let filters = escape(&json!({ "type": ["container"] }).to_string());
+        let nanoseconds = |moment: Timestamp| format!("{}.{:09}", moment.as_second(), moment.subsec_nanosecond());
+        let call = format!("/events?since={}&until={}&filters={filters}", nanoseconds(since), nanoseconds(until));
+        let limit = until.duration_since(Timestamp::now()).unsigned_abs() + QUICK;
+        let body = self.body(self.http.get(url(&call)).timeout(limit), &call)?;
+        let events = serde_json::Deserializer::from_slice(&body).into_iter();
+        events
+            .collect::<Result<_, _>>()
+            .map_err(|source| DockerError::Unreadable { call: call.clone(), source: source.into() })
+    }
+
     /// Removes a stopped container.
     pub fn remove(&self, id: &str) -> Result<(), DockerError> {
         let call = format!("/containers/{id}");
@@ -189,6 +242,16 @@ impl Client {
     }
 
     fn answer(&self, request: RequestBuilder, call: &str) -> Result<Value, DockerError> {
+        let body = self.body(request, call)?;
+        // `/_ping` says "OK", which is no JSON, and nobody needs.
+        if body.is_empty() || body == b"OK" {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|source| DockerError::Unreadable { call: call.to_owned(), source: source.into() })
+    }
+
+    fn body(&self, request: RequestBuilder, call: &str) -> Result<Vec<u8>, DockerError> {
         use std::io::Read;
         let unreachable = |source| DockerError::Unreachable { call: call.to_owned(), source };
         let response = request.send().map_err(unreachable)?;
@@ -206,11 +269,7 @@ impl Client {
                 .unwrap_or_else(|| status.to_string());
             return Err(DockerError::Refused { call: call.to_owned(), status: status.as_u16(), message });
         }
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body)
-            .map_err(|source| DockerError::Unreadable { call: call.to_owned(), source: source.into() })
+        Ok(body)
     }
 }
 

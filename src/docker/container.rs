@@ -94,6 +94,11 @@ impl Container {
         self.inspect.pointer("/State/Health/Status")?.as_str()
     }
 
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.inspect.pointer("/Config/Labels")?.get(name)?.as_str()
+    }
+
     fn text(&self, pointer: &str) -> &str {
         self.inspect.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }

@@ -98,6 +98,10 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Import { file } => operations::import::run(context, file.as_ref()),
         Request::Install { dry_run } => operations::install::install(context, dry_run),
         Request::Uninstall { dry_run } => operations::install::uninstall(context, dry_run),
+        Request::Upgrade { to, strategy, may_stop, dry_run } => {
+            operations::upgrade::run(context, to, strategy.as_deref(), may_stop, dry_run, peer)
+        }
+        Request::Rollback { operation, dry_run } => operations::upgrade::roll_back(context, operation, dry_run, peer),
         Request::Status => operations::status::run(context),
         Request::History { limit } => operations::status::history(context, limit),
         Request::Resume { operation } => super::recovery::resume(context, operation),
@@ -140,5 +144,9 @@ impl Told for Stream {
 
     fn note(&self, text: &str) {
         let _ = self.messages.send(Message::Note { text: text.into() });
+    }
+
+    fn part(&self, container: &str, doing: &str, number: usize, of: usize) {
+        let _ = self.messages.send(Message::Part { container: container.into(), doing: doing.into(), number, of });
     }
 }

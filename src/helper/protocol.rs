@@ -37,6 +37,10 @@ pub enum Request {
     Install { dry_run: bool },
     /// Take it away again.
     Uninstall { dry_run: bool },
+    /// Bring the engine to another version under its containers.
+    Upgrade { to: Option<String>, strategy: Option<String>, may_stop: Vec<String>, dry_run: bool },
+    /// Bring the engine back to the version before an upgrade.
+    Rollback { operation: i64, dry_run: bool },
     /// What is going on?
     Status,
     /// What was done?
@@ -57,6 +61,8 @@ pub enum Message {
     Bytes { what: String, done: u64, total: u64 },
     /// Something the operator should know.
     Note { text: String },
+    /// What a part of the operation, named by its container, has come to.
+    Part { container: String, doing: String, number: usize, of: usize },
     /// Undoing begins.
     Undoing { because: String },
     /// It is done; the verb's answer.

@@ -3,20 +3,33 @@
 use crate::failure::{Failure, OrFail};
 use crate::operations::checkpoint::Checkpoint;
 use crate::operations::restore::Restore;
+use crate::operations::upgrade::Upgrade;
 use crate::saga::{self, Operation, OperationRecord, Progress};
 use crate::world::{Context, Told, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// dockerd may be starting beside us, at boot. What needs it is worth waiting for, but not for ever: who is frozen can be
+/// seen and held without it.
+const DOCKER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Brings unfinished operations to an end, takes holds over, sweeps what belongs to nothing.
+///
+/// An upgrade takes minutes. It is carried on beside the helper's other work, and keeps the turn on everything.
 pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
     crate::operations::holds::take_over(&context);
+    let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
+    if !unfinished.is_empty() || !world.claims.unsettled_claims().is_empty() {
+        if let Err(error) = world.docker.wait_until_up(DOCKER_PATIENCE, || false) {
+            tracing::warn!(%error, "going on without dockerd");
+        }
+    }
     crate::restore::carry_out::committed(world);
     crate::restore::carry_out::unsettled(world);
-    let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
-    for record in unfinished {
+    let (upgrades, others): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(|record| record.kind == Upgrade::KIND);
+    for record in others {
         tracing::warn!(
             operation = record.id,
             kind = record.kind,
@@ -29,10 +42,39 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
         }
     }
     crate::operations::holds::sweep(&context);
+    crate::restore::addresses::sweep(world);
     let swept = world.catalog.sweep_staging().or_fail(|| "the store cannot be swept".into())?;
     if !swept.is_empty() {
         tracing::warn!(?swept, "half-made checkpoints are removed");
     }
+    carry_upgrades_on(world, upgrades)
+}
+
+/// Returns when they have the turn, so that nothing else begins before them.
+fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Result<(), Failure> {
+    if upgrades.is_empty() {
+        return Ok(());
+    }
+    let (turn_is_taken, taken) = std::sync::mpsc::channel();
+    let world = Arc::clone(world);
+    let carry_on = move || {
+        let turn = world.busy.begin_on_engine();
+        let _ = turn_is_taken.send(());
+        let context = Context { world: Arc::clone(&world), told: Arc::new(Log) };
+        for record in upgrades {
+            tracing::warn!(operation = record.id, of = record.subject, "an upgrade was interrupted; it goes on");
+            match bring_to_an_end(&context, &record) {
+                Ok(_) => tracing::info!(operation = record.id, "the upgrade is done"),
+                Err(failure) => tracing::error!(operation = record.id, %failure, "the upgrade did not succeed"),
+            }
+        }
+        drop(turn);
+        crate::operations::settled::containers(&world);
+    };
+    let thread = std::thread::Builder::new().name("upgrade".into()).spawn(carry_on);
+    thread.or_fail(|| "no thread to carry an upgrade on".into())?;
+    // A thread that ended without a word has logged why.
+    let _ = taken.recv();
     Ok(())
 }
 
@@ -49,6 +91,7 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
     match record.kind.as_str() {
         Checkpoint::KIND => recover::<Checkpoint>(context, record),
         Restore::KIND => recover::<Restore>(context, record),
+        Upgrade::KIND => recover::<Upgrade>(context, record),
         other => Err(Failure::new(format!("operation {}: this version does not know {other}", record.id))),
     }
 }
@@ -80,5 +123,9 @@ impl Told for Log {
 
     fn note(&self, text: &str) {
         tracing::info!("{text}");
+    }
+
+    fn part(&self, container: &str, doing: &str, number: usize, of: usize) {
+        tracing::info!(container, doing, number, of, "recovering");
     }
 }

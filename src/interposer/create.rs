@@ -14,8 +14,13 @@ pub fn claimed(call: &Invocation) -> Option<ExitCode> {
     let id: ContainerId = call.container()?.to_str()?.parse().ok()?;
     // Anything wrong with the claims is no reason to keep a container from starting that has none.
     let claim = claims().take(&id).ok()??;
-    Some(match restore(call, &claim) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = ask_for_images(&claim).and_then(|images| match images {
+        Some(images) => restore(call, &claim, &images).map(|()| true),
+        None => Ok(false),
+    });
+    Some(match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => return None,
         Err(reason) => {
             let told = Request::Failed { container: id.to_string(), reason: reason.clone() };
             // Where the helper is gone, its next start finds the claim taken and gives it back.
@@ -28,12 +33,11 @@ pub fn claimed(call: &Invocation) -> Option<ExitCode> {
     })
 }
 
-fn restore(call: &Invocation, claim: &Claim) -> Result<(), String> {
-    let images = ask_for_images(claim)?;
+fn restore(call: &Invocation, claim: &Claim, images: &Images) -> Result<(), String> {
     let bundle = PathBuf::from(call.option(&["--bundle", "-b"]).ok_or("runc create was called without --bundle")?);
     hook::prepare(&bundle, &images.addresses)
         .map_err(|error| format!("cannot prepare {}: {error}", bundle.join("config.json").display()))?;
-    run_restore(call, &images)?;
+    run_restore(call, images)?;
     let pid_file = call.option(&["--pid-file"]).ok_or("runc create was called without --pid-file")?;
     let pid = read_pid(Path::new(&pid_file))?;
     let told = Request::Restored { container: claim.container.to_string(), pid };
@@ -45,14 +49,16 @@ fn restore(call: &Invocation, claim: &Claim) -> Result<(), String> {
     }
 }
 
-fn ask_for_images(claim: &Claim) -> Result<Images, String> {
+/// What to restore; nothing where the helper wants it created as any other container.
+fn ask_for_images(claim: &Claim) -> Result<Option<Images>, String> {
     let question = Request::Create {
         container: claim.container.to_string(),
         checkpoint: claim.checkpoint.to_string(),
         manifest: claim.manifest.to_string(),
     };
     match gate::ask(&claim.gate, &question) {
-        Ok(Answer::Restore(images)) => Ok(images),
+        Ok(Answer::Restore(images)) => Ok(Some(images)),
+        Ok(Answer::Create) => Ok(None),
         Ok(Answer::Refused { reason }) => Err(reason),
         Ok(other) => Err(format!("the helper answered a question for images with {other:?}")),
         Err(error) => Err(format!(

@@ -42,6 +42,8 @@ pub enum Request {
 pub enum Answer {
     /// Restore it like this.
     Restore(Images),
+    /// Let the real runc create it; it asks again before it is started.
+    Create,
     /// Noted.
     Done,
     /// Its network is in place and its hold is lifted: continue its processes.

@@ -29,6 +29,9 @@ use arguments::Invocation;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// Where the package puts this program.
+pub const PROGRAM: &str = "/usr/libexec/transship/transship-runc";
+
 /// The name under which the OCI runtime calls back for a restored container's network.
 const HOOK_NAME: &str = "transship-restore-network";
 

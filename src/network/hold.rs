@@ -27,6 +27,7 @@
 //!
 //! All of this acts on the calling thread's network namespace: the host's.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -202,6 +203,9 @@ impl Hold {
 
 /// The first queue that nobody listens to and no rules lead to: those of a hold without a helper are not ours to take.
 fn free_queue(bounds: Bounds) -> Result<Keeper> {
+    // Two holds of this process that look at the same time would find the same queue free.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut taken = queue::in_use()?;
     taken.extend(rules::queues_with_rules()?);
     for queue in QUEUES.filter(|queue| !taken.contains(queue)) {

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::mend::processes_of;
 use crate::checkpoint::preflight::{self, ContainerFacts, Finding, HostFacts, Purpose, Severity};
-use crate::criu::canary;
+use crate::criu::canary::{self, CanaryError, CanaryReport};
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::services::{Interposition, effective_runc};
@@ -103,13 +103,18 @@ fn is_able(findings: &[Finding]) -> bool {
 
 /// Dumps and restores a process of our own; only that shows that CRIU and this kernel understand each other.
 fn try_canary(context: &Context, findings: &mut Vec<Finding>) -> Value {
-    match canary::run(&own_program(), &context.catalog.layout().tmp()) {
+    match canary(context) {
         Ok(report) => serde_json::to_value(report).unwrap_or_default(),
         Err(error) => {
             findings.push(Finding::dead_canary(Failure::new("").because(&error).why.join(": ")));
             json!({ "error": error.to_string(), "log": error.log().map(|log| &log.lines) })
         }
     }
+}
+
+/// What freezing and restoring a process of our own takes on this host.
+pub fn canary(context: &Context) -> Result<CanaryReport, CanaryError> {
+    canary::run(&own_program(), &context.catalog.layout().tmp())
 }
 
 /// The canary is this very program under another first word; its file may have been replaced since it was started.

@@ -14,6 +14,7 @@ pub mod remove;
 pub mod restore;
 pub mod settled;
 pub mod status;
+pub mod upgrade;
 
 use crate::failure::{Failure, OrFail};
 use crate::store::Checkpoint;

@@ -7,7 +7,12 @@ use crate::world::World;
 use std::sync::Arc;
 
 /// Starts compressing what lies there raw, one checkpoint after the other, unless that is under way already.
+///
+/// While the engine is being upgraded it waits for the end of that: containers are away, and the processors are theirs.
 pub fn begin(world: &Arc<World>) {
+    if world.busy.is_on_engine() {
+        return;
+    }
     let world = Arc::clone(world);
     let thread = std::thread::Builder::new().name("pack".into()).spawn(move || {
         give_way_to_everything();

@@ -1,8 +1,9 @@
 //! The gate: where the interposer asks what to do with a claimed container.
 
 use super::criu_config::{self, Connections};
-use super::{prepare, thaw};
+use super::{addresses, prepare, thaw};
 use crate::checkpoint::dump::Verdict;
+use crate::docker::Container;
 pub use crate::interposer::SOCKET;
 use crate::interposer::{Answer, Images, Request, read_line};
 use crate::network::hold::Hold;
@@ -72,6 +73,7 @@ fn serve(world: &Arc<World>, mut stream: UnixStream) {
 fn answer(world: &Arc<World>, request: &Request) -> Answer {
     let answered = match request {
         Request::Dumped { .. } => Err("a dump asks for a verdict and nothing else".into()),
+        Request::Create { container, .. } if is_placeholder(world, container) => Ok(Answer::Create),
         Request::Create { container, manifest, .. } => create(world, container, manifest).map(Answer::Restore),
         Request::Restored { container, pid } => restored(world, container, *pid).map(|()| Answer::Done),
         Request::Failed { container, reason } => failed(world, container, reason).map(|()| Answer::Done),
@@ -93,6 +95,10 @@ fn dumped(world: &World, container: &str) -> Option<Answer> {
     })
 }
 
+fn is_placeholder(world: &World, container: &str) -> bool {
+    container.parse().is_ok_and(|id: ContainerId| world.placeholders.has(&id))
+}
+
 /// The claim that the interposer has just taken, as the store has it.
 fn taken(world: &World, container: &str) -> Result<Claim, String> {
     let id: ContainerId = container.parse().map_err(|error| format!("{container:?}: {error}"))?;
@@ -104,6 +110,10 @@ fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images,
     let claim = taken(world, container)?;
     if claim.manifest != manifest {
         return Err("the claim was changed while it was being taken".into());
+    }
+    if let Some(told) = world.arrivals.take(&claim.container) {
+        // Who waited may have given up.
+        let _ = told.send(());
     }
     expect_back(world, &claim.container);
     let images = prepare::images(world, &claim).map_err(|failure| failure.to_string())?.images;
@@ -159,13 +169,18 @@ fn work_directory(claim: &Claim) -> io::Result<PathBuf> {
     Ok(work)
 }
 
-fn restored(world: &World, container: &str, pid: i32) -> Result<(), String> {
+fn restored(world: &Arc<World>, container: &str, pid: i32) -> Result<(), String> {
     let claim = taken(world, container)?;
     tracing::info!(%container, pid, checkpoint = %claim.checkpoint, "restored, and stopped");
     if let Some(thread) = world.expecting.take(&claim.container) {
         thread.join().map_err(|_| "the hold could not be changed".to_owned())?;
     }
-    world.waiting.keep(claim.container, Waiting { pid });
+    world.waiting.keep(claim.container.clone(), Waiting { pid });
+    let checkpoint = world.catalog.get(&claim.checkpoint).map_err(|error| error.to_string())?;
+    if connections(&checkpoint, &claim) == Connections::Kept {
+        let before = Container::new(checkpoint.manifest().container.spec.clone());
+        addresses::before_docker_hears(world, &claim.container, &before).map_err(|failure| failure.to_string())?;
+    }
     Ok(())
 }
 
@@ -174,11 +189,17 @@ fn failed(world: &World, container: &str, reason: &str) -> Result<(), String> {
     tracing::error!(%container, checkpoint = %claim.checkpoint, reason, "could not be restored");
     super::settle::remove_directory(&work_path(&claim.container));
     drop(world.expecting.take(&claim.container));
+    world.handing_out.end_turn(world, &claim.container);
     world.claims.give_back(&claim.container).map_err(|error| error.to_string())
 }
 
 fn start(world: &Arc<World>, container: &str) -> Result<Answer, String> {
     let claim = taken(world, container)?;
+    if let Some(placeholder) = world.placeholders.take(&claim.container) {
+        placeholder.wait();
+        return Err("it only kept an address".into());
+    }
+    world.handing_out.end_turn(world, &claim.container);
     let waiting = world.waiting.get(&claim.container);
     let waiting = waiting.ok_or_else(|| format!("container {container:.12} was not restored by this helper"))?;
     thaw::container(world, &claim, &waiting).map_err(|failure| failure.to_string())

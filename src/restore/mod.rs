@@ -10,6 +10,7 @@
 //!                   SIGCONT
 //! ```
 
+pub mod addresses;
 pub mod carry_out;
 mod criu_config;
 pub mod gate;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +19,8 @@ CREATE TABLE IF NOT EXISTS operations (
     state   TEXT NOT NULL,
     result  TEXT,
     began   TEXT NOT NULL,
-    ended   TEXT
+    ended   TEXT,
+    within  INTEGER REFERENCES operations(id)
 );
 CREATE TABLE IF NOT EXISTS entries (
     operation INTEGER NOT NULL REFERENCES operations(id),
@@ -28,6 +30,9 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 CREATE INDEX IF NOT EXISTS entries_of ON entries(operation);
 ";
+
+/// The number of the schema above, kept in the file's own `user_version`.
+const VERSION: i64 = 2;
 
 /// Why the journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,12 @@ pub enum Phase {
     Undone,
     /// Failed, and a person has to look.
     NeedsPerson,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_text())
+    }
 }
 
 impl Phase {
@@ -113,6 +124,24 @@ pub struct OperationRecord {
     pub began: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
+    /// The operation that it is a part of.
+    pub within: Option<i64>,
+}
+
+/// Who asked for an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// User and pid, from the socket's peer credentials.
+    pub by: &'a str,
+    /// The operation that needs this one, where it was not asked for by itself.
+    pub within: Option<i64>,
+}
+
+impl<'a> Asked<'a> {
+    /// Asked for by itself.
+    pub fn by(by: &'a str) -> Self {
+        Self { by, within: None }
+    }
 }
 
 /// One line of an operation's course.
@@ -141,19 +170,20 @@ impl Journal {
         // for it (`durably`).
         connection.pragma_update(None, "journal_mode", "WAL").map_err(db("opened"))?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("opened"))?;
-        connection.execute_batch(SCHEMA).map_err(db("opened"))?;
+        migrate(&connection).map_err(db("opened"))?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 
     /// Begins an operation; returns its number. The entry is on disk then: after a loss of power, too, it is known
     /// what the operation was going to set aside.
-    pub fn begin(&self, kind: &str, subject: &str, asked_by: &str, state: &Value) -> Result<i64, JournalError> {
+    pub fn begin(&self, kind: &str, subject: &str, asked: Asked<'_>, state: &Value) -> Result<i64, JournalError> {
         let connection = self.lock();
         durably(&connection, true)?;
         connection
             .execute(
-                "INSERT INTO operations (kind, subject, asked_by, phase, step, state, began) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
-                params![kind, subject, asked_by, Phase::Running.as_text(), state.to_string(), now()],
+                "INSERT INTO operations (kind, subject, asked_by, phase, step, state, began, within)
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7)",
+                params![kind, subject, asked.by, Phase::Running.as_text(), state.to_string(), now(), asked.within],
             )
             .map_err(db("written"))?;
         Ok(connection.last_insert_rowid())
@@ -198,9 +228,14 @@ impl Journal {
             .map_err(db("written"))
     }
 
-    /// Operations that have not ended, oldest first.
+    /// Operations that have not ended, newest first: a part comes before the whole that it belongs to.
     pub fn unfinished(&self) -> Result<Vec<OperationRecord>, JournalError> {
-        self.select("WHERE ended IS NULL ORDER BY id", 10_000)
+        self.select("WHERE ended IS NULL ORDER BY id DESC", 10_000)
+    }
+
+    /// The parts of an operation, oldest first.
+    pub fn parts(&self, operation: i64) -> Result<Vec<OperationRecord>, JournalError> {
+        self.select(&format!("WHERE within = {operation} ORDER BY id"), 100_000)
     }
 
     /// Operations that ended and wait for a person, oldest first.
@@ -210,7 +245,7 @@ impl Journal {
 
     /// The last operations, newest first.
     pub fn history(&self, limit: usize) -> Result<Vec<OperationRecord>, JournalError> {
-        self.select("ORDER BY id DESC", limit)
+        self.select("WHERE within IS NULL ORDER BY id DESC", limit)
     }
 
     /// One operation.
@@ -249,7 +284,18 @@ impl Journal {
     }
 }
 
-const COLUMNS: &str = "id, kind, subject, asked_by, phase, step, state, result, began, ended";
+/// Makes the tables, or brings those of an older version up to this one.
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let has_tables = connection.table_exists(None, "operations")?;
+    if has_tables && version < VERSION {
+        connection.execute_batch("ALTER TABLE operations ADD COLUMN within INTEGER REFERENCES operations(id)")?;
+    }
+    connection.execute_batch(SCHEMA)?;
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
+const COLUMNS: &str = "id, kind, subject, asked_by, phase, step, state, result, began, ended, within";
 
 struct RawRow {
     id: i64,
@@ -258,6 +304,7 @@ struct RawRow {
     result: Option<String>,
     began: String,
     ended: Option<String>,
+    within: Option<i64>,
 }
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
@@ -268,6 +315,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<RawRow> {
         result: row.get(7)?,
         began: row.get(8)?,
         ended: row.get(9)?,
+        within: row.get(10)?,
     })
 }
 
@@ -286,6 +334,7 @@ fn parse_row(row: RawRow) -> Result<OperationRecord, JournalError> {
         result: row.result.as_deref().map(serde_json::from_str).transpose().map_err(unreadable)?,
         began: timestamp(&row.began),
         ended: row.ended.as_deref().map(timestamp),
+        within: row.within,
     })
 }
 

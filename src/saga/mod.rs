@@ -16,5 +16,5 @@ mod journal;
 mod runner;
 
 pub use failpoint::Failpoints;
-pub use journal::{Entry, Journal, JournalError, OperationRecord, Phase};
+pub use journal::{Asked, Entry, Journal, JournalError, OperationRecord, Phase};
 pub use runner::{Operation, Progress, Step, is_past_commit, recover, run};

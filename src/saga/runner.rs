@@ -1,7 +1,7 @@
 //! Runs an operation's steps, undoes them, and goes on with what a killed helper left.
 
 use super::failpoint::Failpoints;
-use super::journal::{Journal, JournalError, OperationRecord, Phase};
+use super::journal::{Asked, Journal, JournalError, OperationRecord, Phase};
 use crate::failure::{Failure, OrFail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -58,6 +58,14 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
 
     /// What it answers when it is done.
     fn answer(&self) -> Value;
+
+    /// It is told its number in the journal, for operations that are made of others.
+    fn is_numbered(&mut self, _number: i64) {}
+
+    /// Whether a killed helper's operation is carried on rather than undone, short of its commit.
+    fn goes_on_after_a_crash(&self) -> bool {
+        false
+    }
 }
 
 /// Who is told how an operation comes along.
@@ -77,11 +85,12 @@ pub fn run<O: Operation>(
     journal: &Journal,
     failpoints: &Failpoints,
     progress: &dyn Progress,
-    asked_by: &str,
+    asked: Asked<'_>,
 ) -> Result<Value, Failure> {
     let id = journal
-        .begin(O::KIND, &operation.subject(), asked_by, &state_of(&operation))
+        .begin(O::KIND, &operation.subject(), asked, &state_of(&operation))
         .or_fail(|| format!("cannot begin {} of {}", O::KIND, operation.subject()))?;
+    operation.is_numbered(id);
     let course = Course { id, journal, failpoints, progress };
     course.forward(&mut operation, world, 0)
 }
@@ -96,9 +105,11 @@ pub fn recover<O: Operation>(
 ) -> Result<Value, Failure> {
     let mut operation: O = serde_json::from_value(record.state.clone())
         .or_fail(|| format!("operation {} ({}) in the journal cannot be read", record.id, record.kind))?;
+    operation.is_numbered(record.id);
     let course = Course { id: record.id, journal, failpoints, progress };
     match record.phase {
         Phase::Committed => course.forward(&mut operation, world, record.step),
+        Phase::Running if operation.goes_on_after_a_crash() => course.forward(&mut operation, world, record.step),
         // One that needs a person may have failed on either side of its commit.
         _ if is_past_commit(&operation, record) || operation.has_committed(world) => {
             course.forward(&mut operation, world, record.step)

@@ -18,6 +18,9 @@ pub enum ManagerError {
     Failed { command: String, stderr: String },
 }
 
+/// As much of a log as tells why.
+const LOG_LINES: usize = 12;
+
 /// What starts and stops services on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceManager {
@@ -58,6 +61,56 @@ impl ServiceManager {
             Self::Systemd => run("systemctl", &["restart", service]),
             Self::Sysv => run("service", &[service, "restart"]),
         }
+    }
+
+    /// Stops it, and what would start it again by itself; returns when it has ended.
+    pub fn stop(self, service: &str) -> Result<(), ManagerError> {
+        match self {
+            Self::Systemd => {
+                let socket = format!("{service}.socket");
+                // A socket that still listens would start the service again at the first question.
+                if run("systemctl", &["cat", &socket]).is_ok() {
+                    run("systemctl", &["stop", &socket])?;
+                }
+                run("systemctl", &["stop", &format!("{service}.service")])
+            }
+            Self::Sysv => run("service", &[service, "stop"]),
+        }
+    }
+
+    /// Starts it, without waiting until it answers: that may be never, and its unit may set no limit.
+    pub fn begin_to_start(self, service: &str) -> Result<(), ManagerError> {
+        match self {
+            Self::Systemd => run("systemctl", &["start", "--no-block", &format!("{service}.service")]),
+            Self::Sysv => run("service", &[service, "start"]),
+        }
+    }
+
+    /// Whether the manager has given it up.
+    pub fn has_failed(self, service: &str) -> bool {
+        match self {
+            Self::Systemd => run("systemctl", &["is-failed", "--quiet", service]).is_ok(),
+            Self::Sysv => !self.is_active(service),
+        }
+    }
+
+    /// The last lines that it has logged.
+    pub fn log(self, service: &str) -> Vec<String> {
+        let lines = |text: String| text.lines().rev().take(LOG_LINES).map(str::to_owned).collect::<Vec<_>>();
+        let mut last = match self {
+            Self::Systemd => {
+                let unit = format!("{service}.service");
+                let number = LOG_LINES.to_string();
+                let words = ["--unit", unit.as_str(), "--lines", number.as_str(), "--no-pager", "--output", "cat"];
+                let output = Command::new("journalctl").args(words).output();
+                output.map(|output| lines(String::from_utf8_lossy(&output.stdout).into_owned())).unwrap_or_default()
+            }
+            Self::Sysv => std::fs::read(format!("/var/log/{service}.log"))
+                .map(|bytes| lines(String::from_utf8_lossy(&bytes).into_owned()))
+                .unwrap_or_default(),
+        };
+        last.reverse();
+        last
     }
 
     /// Makes it read its configuration files again.

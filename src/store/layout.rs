@@ -18,6 +18,7 @@ pub const CLAIMS: &str = "claims";
 pub const TMP: &str = "tmp";
 pub const JOURNAL: &str = "journal.sqlite";
 pub const INSTALLATION: &str = "installation.json";
+pub const UPGRADES: &str = "upgrades";
 
 // In a checkpoint's directory.
 pub const MANIFEST: &str = "manifest.json";
@@ -72,6 +73,11 @@ impl Layout {
     /// Where whole checkpoints lie.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join(CHECKPOINTS)
+    }
+
+    /// Where an upgrade, by its number in the journal, keeps its packages. Made by whoever fills it.
+    pub fn upgrade(&self, number: i64) -> PathBuf {
+        self.root.join(UPGRADES).join(number.to_string())
     }
 
     /// The directory of one checkpoint.

@@ -17,8 +17,8 @@ mod steps;
 pub use member::Member;
 
 use crate::failure::Failure;
-use crate::saga::{self, Operation, Step};
-use crate::store::CheckpointName;
+use crate::saga::{self, Asked, Operation, Step};
+use crate::store::{CheckpointId, CheckpointName, ContainerId};
 use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -102,9 +102,7 @@ pub fn run(
     }
     let mut checkpoints = Vec::new();
     for members in groups {
-        let operation = Checkpoint { members, nftables: false, leave_running, name: name.clone() };
-        let world = &context.world;
-        let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), peer)?;
+        let answer = freeze(context, members, leave_running, name.clone(), Asked::by(peer))?;
         checkpoints.extend(answer["checkpoints"].as_array().cloned().unwrap_or_default());
     }
     super::pack::begin(&context.world);
@@ -112,4 +110,35 @@ pub fn run(
         context.told.note(&format!("old checkpoints could not be deleted: {failure}"));
     }
     Ok(json!({ "checkpoints": checkpoints }))
+}
+
+/// Freezes or backs up containers that belong together, as a part of a larger operation that has the turn on them.
+/// Returns the checkpoint of each.
+pub fn part(
+    context: &Context,
+    names: &[String],
+    leave_running: bool,
+    asked: Asked<'_>,
+) -> Result<Vec<(ContainerId, CheckpointId)>, Failure> {
+    let mut made = Vec::new();
+    for mut members in group::of(context, names, leave_running)? {
+        group::admit(context, &mut members, leave_running)?;
+        let checkpoints = members.iter().map(|member| (member.id.clone(), member.checkpoint.clone()));
+        let checkpoints: Vec<_> = checkpoints.collect();
+        freeze(context, members, leave_running, None, asked)?;
+        made.extend(checkpoints);
+    }
+    Ok(made)
+}
+
+fn freeze(
+    context: &Context,
+    members: Vec<Member>,
+    leave_running: bool,
+    name: Option<CheckpointName>,
+    asked: Asked<'_>,
+) -> Result<Value, Failure> {
+    let operation = Checkpoint { members, nftables: false, leave_running, name };
+    let world = &context.world;
+    saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }

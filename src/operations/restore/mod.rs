@@ -12,7 +12,7 @@ mod steps;
 mod targets;
 
 use crate::failure::Failure;
-use crate::saga::{self, Operation, Step};
+use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, ContainerId};
 use crate::world::Context;
 use serde::{Deserialize, Serialize};
@@ -93,10 +93,26 @@ pub fn run(
 ) -> Result<Value, Failure> {
     let targets = targets::find(context, reference, name.as_deref())?;
     let _turn = super::turn(context, targets.iter().map(|target| target.name.clone()).collect())?;
+    let answer = restore(context, targets, cold_start_on_failure, Asked::by(peer));
+    super::pack::begin(&context.world);
+    answer
+}
+
+/// Brings a frozen container, and the group that it was frozen in, back in place, as a part of a larger operation that
+/// has the turn on them.
+pub fn part(context: &Context, checkpoint: &CheckpointId, asked: Asked<'_>) -> Result<(), Failure> {
+    let targets = targets::find(context, checkpoint.as_str(), None)?;
+    restore(context, targets, false, asked).map(drop)
+}
+
+fn restore(
+    context: &Context,
+    targets: Vec<Target>,
+    cold_start_on_failure: bool,
+    asked: Asked<'_>,
+) -> Result<Value, Failure> {
     targets::admit(context, &targets)?;
     let operation = Restore { targets, cold_start_on_failure };
     let world = &context.world;
-    let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), peer);
-    super::pack::begin(world);
-    answer
+    saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }

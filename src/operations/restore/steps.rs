@@ -5,7 +5,7 @@ use crate::archive::rootfs;
 use crate::checkpoint::mend;
 use crate::docker::{Container, creation_request};
 use crate::failure::{Failure, OrFail};
-use crate::restore::{gate, prepare};
+use crate::restore::{addresses, gate, prepare};
 use crate::saga::Step;
 use crate::store::ContainerId;
 use crate::store::claims::Claim;
@@ -149,9 +149,7 @@ fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
         false => format!("transship restore {}", target.name),
     };
     let remedy = format!("its checkpoint is whole: see transship check, then {again}");
-    context
-        .docker
-        .start(&container.to_string())
+    start_in_docker(target, &container, context)
         .or_fail(|| format!("{} was not restored", target.name))
         .map_err(|failure| failure.remedy(remedy))?;
     // I8: Docker's word that it started is not enough; the gate must have let it go, or hold it for its group.
@@ -166,6 +164,15 @@ fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
         .needs_person());
     }
     Ok(())
+}
+
+/// In place its address has to be the one it had; a new container takes what it gets.
+fn start_in_docker(target: &Target, container: &ContainerId, context: &Context) -> Result<(), Failure> {
+    if target.is_new {
+        return context.docker.start(container.as_str()).or_fail(|| format!("{} cannot be started", target.name));
+    }
+    let checkpoint = context.catalog.get(&target.checkpoint).or_fail(|| "the checkpoint cannot be read".into())?;
+    addresses::start(&context.world, container, &Container::new(checkpoint.manifest().container.spec.clone()))
 }
 
 fn start_afresh(target: &mut Target, context: &Context) -> Result<(), Failure> {

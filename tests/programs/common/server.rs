@@ -28,7 +28,7 @@ struct Counts {
 
 /// Listens on `port`, says `ready` on standard output, and serves without end.
 pub fn serve(port: u16, answer: Arc<Answer>) -> ! {
-    let listener = TcpListener::bind(("0.0.0.0", port)).unwrap_or_else(|error| panic!("port {port}: {error}"));
+    let listener = TcpListener::bind(("::", port)).unwrap_or_else(|error| panic!("port {port}: {error}"));
     println!("ready");
     let counts = Arc::new(Counts::default());
     loop {

@@ -1,0 +1,76 @@
+//! One container's way through an upgrade.
+
+use super::strategy::Strategy;
+use crate::process::Identity;
+use crate::store::{CheckpointId, ContainerId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// A container, or several that share a network namespace and go together, and what becomes of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Course {
+    /// The containers, the owner of the network first.
+    pub members: Vec<Traveller>,
+    /// How they go.
+    pub strategy: Strategy,
+    /// Why that.
+    pub reason: String,
+    /// In which wave they come back, from 0.
+    pub wave: usize,
+    /// Whether the next wave waits until they are healthy.
+    pub wait_healthy: bool,
+    /// Their memory in bytes, about.
+    pub memory_bytes: u64,
+}
+
+/// One of the containers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Traveller {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Its first process before the upgrade.
+    pub init: Identity,
+    /// Whether its health check passed before the upgrade; none where it has none.
+    pub was_healthy: Option<bool>,
+    /// The checkpoint that was made of it last.
+    pub checkpoint: Option<CheckpointId>,
+    /// How long it was away, in microseconds; added up where it was frozen more than once.
+    pub away_us: u64,
+}
+
+impl Course {
+    /// Its containers' names.
+    pub fn names(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.name.clone()).collect()
+    }
+
+    /// Its containers' names for people.
+    pub fn title(&self) -> String {
+        self.names().join(", ")
+    }
+
+    /// Remembers the checkpoints that were just made of its containers.
+    pub fn note_checkpoints(&mut self, made: &[(ContainerId, CheckpointId)]) {
+        for (container, checkpoint) in made {
+            for member in self.members.iter_mut().filter(|member| member.id == *container) {
+                member.checkpoint = Some(checkpoint.clone());
+            }
+        }
+    }
+
+    /// What is told of it when all is over.
+    pub fn answer(&self) -> Value {
+        let member = |member: &Traveller| json!({ "name": member.name, "id": member.id, "away_us": member.away_us, "checkpoint": member.checkpoint });
+        json!({
+            "names": self.names(),
+            "strategy": self.strategy,
+            "reason": self.reason,
+            "wave": self.wave,
+            "wait_healthy": self.wait_healthy,
+            "memory_bytes": self.memory_bytes,
+            "members": self.members.iter().map(member).collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! Many containers at once: freezing them, and bringing them back in their order.
+
+use super::Upgrade;
+use super::course::{Course, Traveller};
+use super::strategy::Strategy;
+use crate::failure::{Failure, OrFail};
+use crate::operations::{checkpoint, restore};
+use crate::world::{Context, Part};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A container that is stopped is given this long to end by itself: Docker's own default.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many containers are worked on at once. CRIU keeps a core busy, Docker waits for disk and kernel.
+pub fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
+}
+
+/// Freezes (or backs up, or stops) every container that is not yet, those that come back last first.
+pub fn freeze(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+    each_wave(upgrade, context, Direction::Away, go)
+}
+
+/// Brings back every container that is away, wave by wave. Where one does not come back the others of its wave still do.
+pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+    each_wave(upgrade, context, Direction::Back, come_back)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Away,
+    Back,
+}
+
+type Task = fn(&mut Course, &Upgrade, &Context) -> Result<(), Failure>;
+
+fn each_wave(upgrade: &mut Upgrade, context: &Context, direction: Direction, task: Task) -> Result<(), Failure> {
+    let mut courses = std::mem::take(&mut upgrade.containers);
+    let mut waves: Vec<&mut [Course]> = courses.chunk_by_mut(|one, other| one.wave == other.wave).collect();
+    if direction == Direction::Away {
+        waves.reverse();
+    }
+    let mut outcome = Ok(());
+    for wave in waves {
+        let failures = in_parallel(wave, |course| task(course, upgrade, context));
+        if let Some(failure) = together(failures) {
+            outcome = Err(failure);
+            // Whoever is to come back is owed the try, whatever became of the others.
+            if direction == Direction::Away {
+                break;
+            }
+        }
+    }
+    upgrade.containers = courses;
+    outcome
+}
+
+/// Does the task for each, several at a time; returns what failed.
+fn in_parallel(courses: &mut [Course], task: impl Fn(&mut Course) -> Result<(), Failure> + Sync) -> Vec<Failure> {
+    let slots: Vec<Mutex<&mut Course>> = courses.iter_mut().map(Mutex::new).collect();
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut course = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(failure) = task(&mut course) {
+                failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+            }
+        }
+    };
+    std::thread::scope(|threads| (0..at_once().min(slots.len())).for_each(|_| drop(threads.spawn(work))));
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first failure, with the others in its details.
+fn together(mut failures: Vec<Failure>) -> Option<Failure> {
+    let mut first = (!failures.is_empty()).then(|| failures.remove(0))?;
+    first.details.extend(failures.iter().map(ToString::to_string));
+    Some(first)
+}
+
+/// The context of a part of the upgrade.
+fn part_of(context: &Context, course: &Course) -> Context {
+    let told = Part { whole: Arc::clone(&context.told), container: course.title() };
+    Context { world: Arc::clone(&context.world), told: Arc::new(told) }
+}
+
+fn go(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Result<(), Failure> {
+    let part = part_of(context, course);
+    match course.strategy {
+        Strategy::Freeze if is_away(course, context)? => Ok(()),
+        Strategy::Freeze => {
+            let made = checkpoint::part(&part, &course.names(), false, upgrade.asks())?;
+            course.note_checkpoints(&made);
+            Ok(())
+        }
+        // Its backup is there: this step was cut short and is run again.
+        Strategy::LiveRestore if course.members.iter().all(|member| member.checkpoint.is_some()) => Ok(()),
+        Strategy::LiveRestore => {
+            let made = checkpoint::part(&part, &course.names(), true, upgrade.asks())?;
+            course.note_checkpoints(&made);
+            Ok(())
+        }
+        Strategy::Stop => course.members.iter().rev().try_for_each(|member| stop(member, context)),
+    }
+}
+
+/// Whether its containers are frozen: claims stand on them.
+fn is_away(course: &Course, context: &Context) -> Result<bool, Failure> {
+    let claim = |member: &Traveller| {
+        context.claims.find(&member.id).or_fail(|| format!("the claim on {} cannot be read", member.name))
+    };
+    course.members.iter().try_fold(false, |away, member| Ok(away || claim(member)?.is_some()))
+}
+
+/// The first container that is still frozen.
+pub fn is_any_away(upgrade: &Upgrade, context: &Context) -> Result<Option<String>, Failure> {
+    for course in &upgrade.containers {
+        if is_away(course, context)? {
+            return Ok(Some(course.title()));
+        }
+    }
+    Ok(None)
+}
+
+fn stop(member: &Traveller, context: &Context) -> Result<(), Failure> {
+    context.told.part(&member.name, "stop", 1, 1);
+    let stopped = context.docker.stop(member.id.as_str(), STOP_PATIENCE);
+    stopped.or_fail(|| format!("{} cannot be stopped", member.name))
+}
+
+fn come_back(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Result<(), Failure> {
+    match course.strategy {
+        Strategy::Freeze if is_away(course, context)? => restore_group(course, upgrade, context)?,
+        Strategy::Freeze | Strategy::LiveRestore => {}
+        Strategy::Stop => course.members.iter().try_for_each(|member| start(member, context))?,
+    }
+    match course.wait_healthy {
+        true => course.members.iter().try_for_each(|member| super::verify::wait_until_healthy(member, context)),
+        false => Ok(()),
+    }
+}
+
+fn restore_group(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Result<(), Failure> {
+    let title = course.title();
+    let part = part_of(context, course);
+    let claim =
+        context.claims.find(&course.members[0].id).or_fail(|| format!("the claim on {title} cannot be read"))?;
+    let claim = claim.ok_or_else(|| Failure::new(format!("{title} is not frozen as a whole")))?;
+    restore::part(&part, &claim.checkpoint, upgrade.asks())?;
+    for member in &mut course.members {
+        member.away_us += context.downtimes.take(&member.id).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn start(member: &Traveller, context: &Context) -> Result<(), Failure> {
+    context.told.part(&member.name, "start", 1, 1);
+    context.docker.start(member.id.as_str()).or_fail(|| format!("{} cannot be started", member.name))
+}
+
+/// Containers that would end with dockerd: they run, and they are not among those that are away or run on without it.
+pub fn left_running(upgrade: &Upgrade, context: &Context) -> Result<Vec<String>, Failure> {
+    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let runs_on = |id: &str| {
+        let mut live = upgrade.containers.iter().filter(|course| course.strategy == Strategy::LiveRestore);
+        live.any(|course| course.members.iter().any(|member| member.id.as_str() == id))
+    };
+    let left = all.iter().filter(|container| container.pid().is_some() && !runs_on(container.id()));
+    Ok(left.map(|container| container.name().to_owned()).collect())
+}

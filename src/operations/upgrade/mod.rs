@@ -1,0 +1,176 @@
+//! `upgrade` and `rollback`: the engine changes its version under its containers.
+//!
+//! ```text
+//!  fetch    prepare      install     freeze      restart     restore     verify*      tidy
+//!  both     hooks        new         all that    containerd  in order,   a grace      hooks
+//!  ways                  packages    is to be    dockerd     hold by     period
+//!                                    frozen                  hold
+//!  ─────────────────────────────────┤ containers are away ├────────────────────────────────► * commits
+//!
+//!  way back, from wherever it failed:
+//!           bring back   old         nothing     nothing     freeze
+//!           (restart     packages                            again
+//!           first)       again
+//! ```
+//!
+//! Packages are installed while the containers still run: the long part costs nobody anything. Undoing goes from the
+//! right to the left; frozen containers wait for the old packages and, where the engine was touched, for the old engine.
+//! They come back as they are by then, not as they were.
+
+mod course;
+mod engine;
+mod fleet;
+mod hooks;
+mod order;
+mod plan;
+mod steps;
+mod strategy;
+mod verify;
+
+use crate::failure::{Failure, OrFail};
+use crate::packages::{Fetched, Plan};
+use crate::saga::{self, Asked, Operation, Step};
+use crate::world::Context;
+use course::Course;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Taking the engine from one version to another.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// Its number in the journal.
+    number: Option<i64>,
+    /// Who asked for it.
+    asked_by: String,
+    /// The upgrade that it takes back, if it is a rollback.
+    rolls_back: Option<i64>,
+    /// The version of the running dockerd before.
+    engine_before: String,
+    /// Which packages change.
+    packages: Plan,
+    /// What becomes of each running container, in the order in which they come back.
+    containers: Vec<Course>,
+    /// Where the packages are; made by the first step.
+    fetched: Option<Fetched>,
+    /// Whether the engine has been stopped since the containers were frozen.
+    engine_touched: bool,
+    /// What the operator should know.
+    warnings: Vec<String>,
+}
+
+impl Operation for Upgrade {
+    type World = Context;
+
+    const KIND: &'static str = "upgrade";
+
+    fn steps(&self) -> Vec<Step<Self, Context>> {
+        use steps::{fetch, freeze, install, prepare, restart, restore, tidy, verify};
+        vec![fetch(), prepare(), install(), freeze(), restart(), restore(), verify().commits(), tidy()]
+    }
+
+    fn subject(&self) -> String {
+        let change = self.packages.changes.iter().find(|change| change.package == self.packages.target.family.engine());
+        let change = change.or(self.packages.changes.first());
+        let version = |version: Option<&String>| version.cloned().unwrap_or_else(|| "none".into());
+        change.map_or_else(String::new, |change| {
+            format!("{} {} to {}", change.package, version(change.from.as_ref()), version(change.to.as_ref()))
+        })
+    }
+
+    /// Its commit is in the journal and nowhere else.
+    fn has_committed(&self, _: &Context) -> bool {
+        false
+    }
+
+    fn answer(&self) -> Value {
+        let containers = self.containers.iter().map(Course::answer);
+        json!({
+            "operation": self.number,
+            "rolls_back": self.rolls_back,
+            "packages": self.packages.changes,
+            "containers": containers.collect::<Vec<_>>(),
+            "warnings": self.warnings,
+        })
+    }
+
+    fn is_numbered(&mut self, number: i64) {
+        self.number = Some(number);
+    }
+
+    /// Half an upgrade is worth completing: the packages are on disk, and containers wait.
+    fn goes_on_after_a_crash(&self) -> bool {
+        true
+    }
+}
+
+impl Upgrade {
+    /// Where its packages are kept.
+    fn directory(&self, context: &Context) -> PathBuf {
+        context.catalog.layout().upgrade(self.number.unwrap_or_default())
+    }
+
+    /// The version of the package with dockerd in it after the upgrade; none where that does not change.
+    fn engine_package_version(&self) -> Option<&str> {
+        let engine = self.packages.target.family.engine();
+        self.packages.changes.iter().find(|change| change.package == engine)?.to.as_deref()
+    }
+
+    /// As what it asks for its parts.
+    fn asks(&self) -> Asked<'_> {
+        Asked { by: &self.asked_by, within: self.number }
+    }
+}
+
+/// Plans an upgrade and, unless only the plan is wanted, carries it out.
+pub fn run(
+    context: &Context,
+    to: Option<String>,
+    strategy: Option<&str>,
+    may_stop: Vec<String>,
+    dry_run: bool,
+    peer: &str,
+) -> Result<Value, Failure> {
+    let wish = plan::Wish { to, strategy: strategy.map_or(Ok(None), strategy::parse)?, may_stop, rolls_back: None };
+    carry_out(context, &wish, dry_run, peer)
+}
+
+/// Plans and carries out the way back to the packages from before an upgrade.
+pub fn roll_back(context: &Context, operation: i64, dry_run: bool, peer: &str) -> Result<Value, Failure> {
+    let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
+    let record = record.filter(|record| record.kind == Upgrade::KIND).ok_or_else(|| {
+        Failure::usage(format!("operation {operation} is not an upgrade")).remedy("see: transship history")
+    })?;
+    if record.phase != saga::Phase::Done {
+        return Err(Failure::refused(format!("upgrade {operation} is {}", record.phase))
+            .remedy("only an upgrade that is done can be rolled back; see: transship status"));
+    }
+    let before: Upgrade = serde_json::from_value(record.state)
+        .or_fail(|| format!("upgrade {operation} in the journal cannot be read"))?;
+    let engine = before.packages.target.family.engine();
+    let change = before.packages.changes.iter().find(|change| change.package == engine);
+    let Some(version) = change.and_then(|change| change.from.clone()) else {
+        return Err(Failure::refused(format!("upgrade {operation} did not change {engine}"))
+            .remedy("change its other packages with the package manager itself"));
+    };
+    let wish = plan::Wish { to: Some(version), strategy: None, may_stop: Vec::new(), rolls_back: Some(operation) };
+    carry_out(context, &wish, dry_run, peer)
+}
+
+fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, peer: &str) -> Result<Value, Failure> {
+    let turn = context.busy.begin_on_engine().map_err(|taken| {
+        Failure::refused(format!("another operation is at work on {taken}"))
+            .remedy("wait for it; see: transship status")
+    })?;
+    let planned = plan::make(context, wish, peer)?;
+    let plan = planned.answer();
+    if dry_run {
+        return Ok(json!({ "plan": plan }));
+    }
+    let world = &context.world;
+    let answer =
+        saga::run(planned.upgrade, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(peer));
+    drop(turn);
+    super::settled::containers(world);
+    answer
+}

@@ -1,0 +1,182 @@
+//! The steps of an upgrade, each beside its undo.
+
+use super::{Upgrade, engine, fleet, hooks, verify as verification};
+use crate::failure::{Failure, OrFail};
+use crate::packages::{self, Event, Fetched, PackageError, PackageManager, PackageSet};
+use crate::restore::settle::remove_directory;
+use crate::saga::Step;
+use crate::world::Context;
+
+type UpgradeStep = Step<Upgrade, Context>;
+
+fn nothing(_: &mut Upgrade, _: &Context) -> Result<(), Failure> {
+    Ok(())
+}
+
+fn manager() -> Result<Box<dyn PackageManager>, Failure> {
+    packages::of_this_host().or_fail(|| "this host has no package manager that is known".into())
+}
+
+fn failed(what: &'static str) -> impl FnOnce(PackageError) -> Failure {
+    move |error| {
+        let failure = Failure::new(what).because(&error).details(error.log().to_vec());
+        match error.remedy() {
+            Some(remedy) => failure.remedy(remedy),
+            None => failure,
+        }
+    }
+}
+
+/// The new packages, and the present ones for the way back, are on disk before anything changes.
+pub fn fetch() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        let directory = operation.directory(context);
+        let parent = directory.parent().map_or(Ok(()), std::fs::create_dir_all);
+        parent.or_fail(|| format!("{} cannot be made", directory.display()))?;
+        let mut watch = |event| match event {
+            Event::Fetched { bytes, of } => context.told.bytes("fetched", bytes, of),
+            Event::Percent(_) | Event::Line(_) => {}
+        };
+        let fetched = manager()?.fetch(&operation.packages, &directory, &mut watch);
+        operation.fetched = Some(fetched.map_err(failed("the packages cannot be fetched"))?);
+        Ok(())
+    }
+    fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        remove_directory(&operation.directory(context));
+        Ok(())
+    }
+    Step::new("fetch", run, undo)
+}
+
+/// Hooks before; and on the way back the last thing: whoever is away comes back, on the engine that is installed by then.
+pub fn prepare() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, _: &Context) -> Result<(), Failure> {
+        hooks::run("before-upgrade", operation, "planned")
+    }
+    fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        if operation.engine_touched {
+            restart_engine(operation, context)?;
+        }
+        let back = fleet::bring_back(operation, context);
+        let told = hooks::run("after-upgrade", operation, "rolled-back");
+        back.and(told)
+    }
+    Step::new("prepare", run, undo)
+}
+
+/// While the containers still run: nothing is restarted yet.
+pub fn install() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        let fetched = fetched(operation)?;
+        let manager = manager()?;
+        let differences = manager.differences(&fetched.backward).map_err(failed("the packages cannot be looked at"))?;
+        // A host that is not as it was planned for was left half way by an installation that was cut short.
+        let half_way = !differences.is_empty();
+        let kept = change_packages(operation, context, manager.as_ref(), &fetched.forward, half_way)
+            .map_err(failed("the new packages cannot be installed"))?;
+        operation
+            .warnings
+            .extend(kept.into_iter().map(|package| format!("{package} stays: something needs it by now")));
+        Ok(())
+    }
+    fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        let fetched = fetched(operation)?;
+        let manager = manager()?;
+        change_packages(operation, context, manager.as_ref(), &fetched.backward, true)
+            .map(drop)
+            .map_err(failed("the old packages cannot be installed again"))
+    }
+    Step::new("install", run, undo)
+}
+
+fn fetched(operation: &Upgrade) -> Result<Fetched, Failure> {
+    operation.fetched.clone().ok_or_else(|| Failure::new("the packages were not fetched"))
+}
+
+/// Installs a set with service starts deferred, and lets services start again whatever comes of it.
+fn change_packages(
+    operation: &Upgrade,
+    context: &Context,
+    manager: &dyn PackageManager,
+    set: &PackageSet,
+    half_way: bool,
+) -> packages::Result<Vec<String>> {
+    // What stood in the way of the deferral is kept beside the packages.
+    let saved = operation.directory(context);
+    let mut watch = |event| match event {
+        Event::Percent(percent) => context.told.bytes("installed", percent as u64, 100),
+        Event::Line(line) => tracing::debug!(line, "package manager"),
+        Event::Fetched { .. } => {}
+    };
+    manager.defer_service_starts(&saved)?;
+    let installed = match half_way {
+        true => manager.repair(set, &mut watch),
+        false => manager.install(set, &mut watch),
+    };
+    manager.allow_service_starts(&saved)?;
+    installed
+}
+
+/// Everything that is to be frozen stands still on disk, everything that is to be stopped is.
+pub fn freeze() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        fleet::freeze(operation, context)
+    }
+    // They come back when the old packages are here again: a containerd that still runs starts no container with the shim
+    // of a newer one ("unsupported shim version").
+    Step::new("freeze", run, nothing)
+}
+
+/// containerd and dockerd as they are installed now.
+pub fn restart() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        restart_engine(operation, context)?;
+        engine::require(context, operation.engine_package_version())
+    }
+    Step::new("restart", run, nothing)
+}
+
+/// Containers that nobody spoke of are not ended by the way (I7).
+fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+    // Where dockerd is dead already there is nobody to ask, and nobody left to protect from its end.
+    if let Ok(left) = fleet::left_running(operation, context) {
+        if !left.is_empty() {
+            return Err(Failure::new(format!("{} would end with dockerd", left.join(", ")))
+                .remedy("they were started, or could not be frozen, since the upgrade began; stop or freeze them"));
+        }
+    }
+    operation.engine_touched = true;
+    engine::restart(context)
+}
+
+/// In the order that they depend on each other; each one's clients wait no longer than for itself.
+pub fn restore() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        fleet::bring_back(operation, context)
+    }
+    /// As they are by then.
+    fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        fleet::freeze(operation, context)
+    }
+    Step::new("restore", run, undo)
+}
+
+/// From here on the old engine does not come back by itself.
+pub fn verify() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        verification::everything(operation, context)
+    }
+    Step::new("verify", run, nothing)
+}
+
+/// Hooks after. A host that runs the new engine is not taken back for a hook.
+pub fn tidy() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        if let Err(failure) = hooks::run("after-upgrade", operation, "done") {
+            context.told.note(&failure.to_string());
+            operation.warnings.push(failure.to_string());
+        }
+        Ok(())
+    }
+    Step::new("tidy", run, nothing)
+}

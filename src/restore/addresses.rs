@@ -1,0 +1,385 @@
+//! Getting a container's own address back from Docker.
+//!
+//! Unless an address was fixed (`--ip`, which the default bridge does not take), Docker gives a starting container the
+//! lowest address that is free in its network. For that to be the one that the container had, every lower one has to be
+//! taken at that moment. So containers that come back at the same time take turns, the lowest address first, and free
+//! addresses below are taken by *placeholders*: containers that are created and never started, because the gate keeps
+//! their `start` waiting until it is over and then lets it fail.
+//!
+//! ```text
+//!            docker start ──────► create ─────────────────────────► start
+//!  early     ├── address ──┤                                                  (26.0.1 to 27, and before)
+//!  late                                 Restored ─► Done ├── address ──┤      (28 and later, and 26.0.0)
+//!  turn      ├─────────────┤    or               ├─────────────────────┤
+//! ```
+//!
+//! When Docker hands the address out depends on its version: before it calls the runtime's `create`, or after. Restoring
+//! itself is outside of the turn: that goes on beside others'.
+
+use super::gate;
+use crate::docker::{Client, Container};
+use crate::failure::{Failure, OrFail};
+use crate::store::claims::Claim;
+use crate::store::{CheckpointId, ContainerId};
+use crate::world::World;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Marks placeholders, so that those of a helper that died are found.
+const LABEL: &str = "transship.placeholder";
+
+/// What a placeholder would run if it ever ran: the one program that is on every host that has this one. It is bound
+/// into the container, whose image may have none.
+const PROGRAM: &str = crate::interposer::PROGRAM;
+
+/// More free addresses below the wanted one than this are not filled: each costs Docker a tenth of a second.
+const MOST: usize = 64;
+
+/// Whose turn it is to be given an address.
+#[derive(Debug, Default)]
+pub struct HandingOut {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Containers that come back just now, and the addresses that they want.
+    pending: BTreeMap<ContainerId, Vec<Wanted>>,
+    /// Who has the turn, with the placeholders that stand for it.
+    turn: Option<(ContainerId, Vec<Placeholder>)>,
+}
+
+/// An address in a network, by its name.
+type Wanted = (String, Ipv4Addr);
+
+impl HandingOut {
+    /// A container is coming back and wants these addresses.
+    fn announce(&self, container: &ContainerId, wanted: Vec<Wanted>) {
+        self.lock().pending.insert(container.clone(), wanted);
+    }
+
+    /// Waits until it is the container's turn. Those with lower addresses in one of its networks come first.
+    fn wait_for_turn(&self, container: &ContainerId) {
+        let mut state = self.lock();
+        while state.turn.is_some() || state.is_behind_another(container) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.turn = Some((container.clone(), Vec::new()));
+    }
+
+    /// Keeps placeholders until the turn ends.
+    fn keep(&self, placeholder: Placeholder) {
+        if let Some((_, placeholders)) = &mut self.lock().turn {
+            placeholders.push(placeholder);
+        }
+    }
+
+    /// The container has its address, or will not get one: the next one's turn begins. May be repeated.
+    pub fn end_turn(&self, world: &World, container: &ContainerId) {
+        let mut state = self.lock();
+        state.pending.remove(container);
+        let placeholders = match &mut state.turn {
+            Some((holder, placeholders)) if holder == container => std::mem::take(placeholders),
+            _ => Vec::new(),
+        };
+        drop(state);
+        // Their addresses have to be free before somebody else looks.
+        placeholders.into_iter().for_each(|placeholder| placeholder.remove(world));
+        let mut state = self.lock();
+        if state.turn.as_ref().is_some_and(|(holder, _)| holder == container) {
+            state.turn = None;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether another pending container that shares a network goes first. The order is a total one, so that nobody waits
+    /// in a circle.
+    fn is_behind_another(&self, container: &ContainerId) -> bool {
+        let Some(own) = self.pending.get(container) else { return false };
+        let shares = |other: &Vec<Wanted>| other.iter().any(|(name, _)| own.iter().any(|(mine, _)| mine == name));
+        self.pending.iter().any(|(id, other)| id != container && shares(other) && (other, id) < (own, container))
+    }
+}
+
+/// `docker start` of a frozen container in place; `before` is what Docker said of it when it was frozen.
+pub fn start(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
+    let failed = || format!("{} cannot be started", before.name());
+    let engine = world.docker.engine().or_fail(failed)?;
+    world.handing_out.announce(container, chosen_by_docker(before));
+    let started = match engine.gives_addresses_late() {
+        // The gate takes the turn when the container is restored.
+        true => world.docker.start(container.as_str()).or_fail(failed),
+        false => start_in_turn(world, container, before),
+    };
+    world.handing_out.end_turn(world, container);
+    started
+}
+
+fn start_in_turn(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
+    let failed = || format!("{} cannot be started", before.name());
+    world.handing_out.wait_for_turn(container);
+    make_way(world, before)?;
+    let (told, heard) = channel();
+    world.arrivals.keep(container.clone(), told.clone());
+    std::thread::scope(|threads| {
+        let starting = threads.spawn(move || {
+            let started = world.docker.start(container.as_str());
+            // Where it failed before it came to the gate.
+            let _ = told.send(());
+            started
+        });
+        let _ = heard.recv();
+        world.arrivals.take(container);
+        world.handing_out.end_turn(world, container);
+        starting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).or_fail(failed)
+    })
+}
+
+/// A container is restored and stands still, and Docker, if it is one that does so late, gives it its address as soon as it
+/// hears of that. Returns when it is its turn.
+pub fn before_docker_hears(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
+    let engine = world.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
+    let wanted = chosen_by_docker(before);
+    if !engine.gives_addresses_late() || wanted.is_empty() {
+        return Ok(());
+    }
+    world.handing_out.announce(container, wanted);
+    world.handing_out.wait_for_turn(container);
+    make_way(world, before)
+}
+
+/// Takes every free address below the container's own, in each of its networks where Docker would choose.
+fn make_way(world: &Arc<World>, before: &Container) -> Result<(), Failure> {
+    for (network, address) in chosen_by_docker(before) {
+        let found = world.docker.network(&network).or_fail(|| format!("the network {network} cannot be looked at"))?;
+        let free = free_below(&found, address);
+        if free.len() > MOST {
+            return Err(Failure::new(format!(
+                "more than {MOST} addresses below {address} are free in the network {network}: Docker would give {} another",
+                before.name()
+            ))
+            .remedy("give containers fixed addresses (--ip, on a network of their own)"));
+        }
+        for _ in free {
+            world.handing_out.keep(Placeholder::put(world, &network, before)?);
+        }
+    }
+    Ok(())
+}
+
+/// The networks, by name, in which a container's address was Docker's choice, and that address.
+fn chosen_by_docker(before: &Container) -> Vec<(String, Ipv4Addr)> {
+    let networks = before.inspect().pointer("/NetworkSettings/Networks").and_then(Value::as_object);
+    let chosen = networks.into_iter().flatten().filter_map(|(name, endpoint)| {
+        let fixed = endpoint.pointer("/IPAMConfig/IPv4Address").and_then(Value::as_str).unwrap_or_default();
+        let address: Ipv4Addr = endpoint["IPAddress"].as_str()?.parse().ok()?;
+        fixed.is_empty().then(|| (name.clone(), address))
+    });
+    chosen.collect()
+}
+
+/// The addresses of a network, as `GET /networks/ID` tells it, that Docker would give away before `wanted`.
+fn free_below(network: &Value, wanted: Ipv4Addr) -> Vec<Ipv4Addr> {
+    let configs = network.pointer("/IPAM/Config").and_then(Value::as_array).into_iter().flatten();
+    let pool = configs.filter_map(|config| Pool::of(config)).find(|pool| pool.range.contains(&wanted));
+    let Some(pool) = pool else { return Vec::new() };
+    let endpoints = network["Containers"].as_object().into_iter().flatten();
+    let addresses =
+        endpoints.filter_map(|(_, endpoint)| endpoint["IPv4Address"].as_str()?.split('/').next()?.parse().ok());
+    let taken: BTreeSet<Ipv4Addr> = addresses.chain(pool.reserved).collect();
+    let lower = u32::from(*pool.range.start())..u32::from(wanted);
+    lower.map(Ipv4Addr::from).filter(|address| !taken.contains(address)).take(MOST + 1).collect()
+}
+
+/// What Docker gives addresses from.
+struct Pool {
+    range: std::ops::RangeInclusive<Ipv4Addr>,
+    reserved: Vec<Ipv4Addr>,
+}
+
+impl Pool {
+    fn of(config: &Value) -> Option<Self> {
+        let subnet = bounds(config["Subnet"].as_str()?)?;
+        let range = config["IPRange"].as_str().and_then(bounds).unwrap_or_else(|| subnet.clone());
+        let gateway = config["Gateway"].as_str().and_then(|address| address.parse().ok());
+        let others = config["AuxiliaryAddresses"].as_object().into_iter().flatten();
+        let others = others.filter_map(|(_, address)| address.as_str()?.parse().ok());
+        // A network's first address is its own name, and its last reaches everybody.
+        let reserved = others.chain(gateway).chain([*subnet.start(), *subnet.end()]).collect();
+        Some(Self { range, reserved })
+    }
+}
+
+fn bounds(subnet: &str) -> Option<std::ops::RangeInclusive<Ipv4Addr>> {
+    let (address, prefix) = subnet.split_once('/')?;
+    let (address, prefix): (Ipv4Addr, u32) = (address.parse().ok()?, prefix.parse().ok()?);
+    let mask = u32::MAX.checked_shl(32 - prefix.min(32)).unwrap_or_default();
+    let first = u32::from(address) & mask;
+    Some(Ipv4Addr::from(first)..=Ipv4Addr::from(first | !mask))
+}
+
+/// A container that has an address and nothing else.
+#[derive(Debug)]
+struct Placeholder {
+    container: ContainerId,
+    /// As long as this is here, its `start` waits at the gate.
+    wait: Sender<()>,
+    starting: JoinHandle<()>,
+}
+
+impl Placeholder {
+    /// Returns when it has its address.
+    fn put(world: &Arc<World>, network: &str, like: &Container) -> Result<Self, Failure> {
+        let failed = || format!("a free address of the network {network} cannot be taken");
+        let name = CheckpointId::random().or_fail(failed)?;
+        let request = json!({
+            "Image": like.image_id(),
+            "Entrypoint": ["/transship-placeholder"],
+            "Labels": { LABEL: like.name() },
+            "HostConfig": {
+                "NetworkMode": network,
+                "LogConfig": { "Type": "none" },
+                "Binds": [format!("{PROGRAM}:/transship-placeholder:ro")],
+            },
+        });
+        let id = world.docker.create(&format!("transship-placeholder-{name}"), &request).or_fail(failed)?;
+        let container: ContainerId = id.parse().or_fail(failed)?;
+        let (wait, released) = channel();
+        let (told, heard) = channel();
+        world.placeholders.keep(container.clone(), Waiting { arrived: told.clone(), released });
+        let claim = Claim::new(container.clone(), name, String::new(), gate::SOCKET.into());
+        world.claims.place(&claim).or_fail(failed)?;
+        let (docker, starts): (Client, _) = (world.docker.clone(), id);
+        let starting = std::thread::spawn(move || {
+            // It fails as it is meant to. Where it failed too early the address is not taken, and that shows later.
+            let _ = docker.start(&starts);
+            let _ = told.send(());
+        });
+        let _ = heard.recv();
+        Ok(Self { container, wait, starting })
+    }
+
+    fn remove(self, world: &World) {
+        drop(self.wait);
+        let _ = self.starting.join();
+        remove(world, &self.container);
+    }
+}
+
+/// A placeholder, as the gate knows it.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Is told when its `start` arrives.
+    arrived: Sender<()>,
+    /// Nothing comes from here; its other end goes when the placeholder may go.
+    released: Receiver<()>,
+}
+
+impl Waiting {
+    /// At the gate: the placeholder has its address now. Returns when that is not needed any more.
+    pub fn wait(self) {
+        let _ = self.arrived.send(());
+        drop(self.arrived);
+        let _ = self.released.recv();
+    }
+}
+
+fn remove(world: &World, container: &ContainerId) {
+    world.placeholders.take(container);
+    if let Err(error) = world.claims.withdraw(container) {
+        tracing::warn!(%container, %error, "the claim of a placeholder could not be withdrawn");
+    }
+    match world.docker.remove(container.as_str()) {
+        Err(error) if !error.is_not_found() => {
+            tracing::warn!(%container, %error, "a placeholder could not be removed; the next start of the helper does it");
+        }
+        _ => {}
+    }
+}
+
+/// Removes what a helper that died has left (I5).
+pub fn sweep(world: &World) {
+    let Ok(all) = world.docker.containers() else { return };
+    for container in all.iter().filter(|container| container.label(LABEL).is_some()) {
+        if let Ok(id) = container.id().parse() {
+            remove(world, &id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(containers: &[&str]) -> Value {
+        let containers: serde_json::Map<_, _> = containers
+            .iter()
+            .map(|address| ((*address).to_owned(), json!({ "IPv4Address": format!("{address}/24") })))
+            .collect();
+        json!({
+            "IPAM": { "Config": [
+                { "Subnet": "fd00::/64", "Gateway": "fd00::1" },
+                { "Subnet": "172.30.0.0/24", "Gateway": "172.30.0.1", "AuxiliaryAddresses": { "printer": "172.30.0.3" } },
+            ] },
+            "Containers": containers,
+        })
+    }
+
+    fn free(network: &Value, wanted: &str) -> Vec<String> {
+        free_below(network, wanted.parse().unwrap()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_free_addresses_below_the_wanted_one_are_in_the_way() {
+        assert_eq!(free(&network(&["172.30.0.2", "172.30.0.5"]), "172.30.0.7"), ["172.30.0.4", "172.30.0.6"]);
+        assert!(free(&network(&[]), "172.30.0.2").is_empty());
+        assert!(free(&network(&[]), "10.0.0.9").is_empty(), "an address of no pool of this network");
+    }
+
+    #[test]
+    fn docker_begins_with_the_range_where_there_is_one() {
+        let mut network = network(&[]);
+        network["IPAM"]["Config"] =
+            json!([{ "Subnet": "172.30.0.0/24", "IPRange": "172.30.0.128/25", "Gateway": "172.30.0.1" }]);
+        assert_eq!(free(&network, "172.30.0.130"), ["172.30.0.128", "172.30.0.129"]);
+    }
+
+    #[test]
+    fn the_lowest_address_comes_first_and_strangers_do_not_wait_for_each_other() {
+        let id = |digit: &str| digit.repeat(64).parse::<ContainerId>().unwrap();
+        let wanted = |network: &str, last: u8| vec![(network.to_owned(), Ipv4Addr::new(172, 17, 0, last))];
+        let (low, high, other) = (id("c"), id("a"), id("b"));
+        let pending = [
+            (low.clone(), wanted("bridge", 2)),
+            (high.clone(), wanted("bridge", 10)),
+            (other.clone(), wanted("front", 9)),
+        ];
+        let mut state = State { pending: pending.into(), turn: None };
+        assert!(state.is_behind_another(&high));
+        assert!(!state.is_behind_another(&low) && !state.is_behind_another(&other));
+        state.pending.remove(&low);
+        assert!(!state.is_behind_another(&high));
+    }
+
+    #[test]
+    fn a_fixed_address_is_not_dockers_choice() {
+        let before = Container::new(json!({ "NetworkSettings": { "Networks": {
+            "bridge": { "IPAMConfig": null, "IPAddress": "172.17.0.4" },
+            "front": { "IPAMConfig": { "IPv4Address": "172.30.0.9" }, "IPAddress": "172.30.0.9" },
+            "none": { "IPAMConfig": {}, "IPAddress": "" },
+        } } }));
+        assert_eq!(chosen_by_docker(&before), [("bridge".to_owned(), "172.17.0.4".parse().unwrap())]);
+    }
+}
