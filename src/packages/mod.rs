@@ -106,7 +106,7 @@ pub trait PackageManager: Send + Sync {
     fn install(&self, set: &PackageSet, watch: Watch<'_>) -> Result<Vec<String>>;
 
     /// Brings the host to `set` from wherever a killed or failed installation left it. Waits for a manager that is still
-    /// running.
+    /// running. The surest way is on in the direction that was being gone, and from there back.
     ///
     /// # Errors
     /// As [`install`](Self::install), and [`PackageError::Locked`] where somebody else keeps the manager busy.

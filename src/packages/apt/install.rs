@@ -57,11 +57,33 @@ pub(super) fn install(set: &PackageSet, watch: Watch<'_>) -> Result<Vec<String>>
 pub(super) fn repair(set: &PackageSet, watch: Watch<'_>) -> Result<Vec<String>> {
     set.verify()?;
     wait_until_free(watch)?;
+    let log = set.directory.join(LOG);
     let arguments = ["--configure", "-a", "--force-confdef", "--force-confold"].map(str::to_owned);
     // It fails where a package lies there unpacked without what it depends on. The set brings that; apt judges.
-    watched::dpkg(&arguments, &set.directory.join(LOG), watch)?;
+    watched::dpkg(&arguments, &log, watch)?;
+    let (to_remove, to_unpack) = torn_of(set, &installed(&[])?);
+    // apt does nothing at all while a package is torn whose version it has no file of.
+    let mut mend = |options: &[&str], packages: &[String]| -> Result<()> {
+        let options = options.iter().map(|option| (*option).to_owned());
+        let arguments: Vec<_> = options.chain(packages.iter().cloned()).collect();
+        if !packages.is_empty() {
+            watched::dpkg(&arguments, &log, watch)?;
+        }
+        Ok(())
+    };
+    // What depends on these goes with the set too, or is replaced by it.
+    mend(&["--remove", "--force-remove-reinstreq", "--force-depends"], &to_remove)?;
+    mend(&["--unpack", "--auto-deconfigure", "--force-confdef", "--force-confold"], &to_unpack)?;
     let arguments = arguments_that_do_as_planned(set, &["--fix-broken"])?;
     apt_install(set, &arguments, watch)
+}
+
+/// The torn packages that go with the set, by name, and those that it has, by the paths of their files.
+fn torn_of(set: &PackageSet, all: &InstalledPackages) -> (Vec<String>, Vec<String>) {
+    let is_torn = |package: &str| all.get(package).is_some_and(|found| found.torn);
+    let to_remove = set.removed.iter().filter(|package| is_torn(package)).cloned().collect();
+    let to_unpack = set.archives.iter().filter(|archive| is_torn(&archive.package));
+    (to_remove, to_unpack.map(|archive| set.path(archive).to_string_lossy().into_owned()).collect())
 }
 
 /// Where the host differs from the set.
@@ -91,6 +113,11 @@ fn apt_install(set: &PackageSet, arguments: &[String], watch: Watch<'_>) -> Resu
     if !differences.is_empty() {
         return Err(PackageError::Incomplete { differences });
     }
+    still_there(set)
+}
+
+/// Which of the packages that go with the set are there.
+fn still_there(set: &PackageSet) -> Result<Vec<String>> {
     let removed: Vec<_> = set.removed.iter().map(String::as_str).collect();
     match removed.is_empty() {
         true => Ok(Vec::new()),
@@ -113,13 +140,18 @@ fn keep_marks(set: &PackageSet) -> Result<()> {
 /// installed beside it.
 fn arguments_that_do_as_planned(set: &PackageSet, more: &[&str]) -> Result<Vec<String>> {
     let found = installed_of(set)?;
-    let with_removals = arguments(set, &set.removed, more);
-    let judged = simulate(&with_removals).and_then(|simulated| judge(set, &found, &simulated));
-    if judged.is_ok() || set.removed.is_empty() {
+    let wanted: Vec<_> =
+        set.archives.iter().map(|archive| format!("{}={}", archive.package, archive.version)).collect();
+    let judge = |arguments: &[String]| simulate(arguments, &wanted).and_then(|all| judge(set, &found, &all));
+    // Of what is not there, apt may not even know the name.
+    let removed = still_there(set)?;
+    let with_removals = arguments(set, &removed, more);
+    let judged = judge(&with_removals);
+    if judged.is_ok() || removed.is_empty() {
         return judged.map(|()| with_removals);
     }
     let without = arguments(set, &[], more);
-    simulate(&without).and_then(|simulated| judge(set, &found, &simulated)).map(|()| without)
+    judge(&without).map(|()| without)
 }
 
 fn arguments(set: &PackageSet, removed: &[String], more: &[&str]) -> Vec<String> {

@@ -19,6 +19,8 @@ pub(super) struct Installed {
     pub held: bool,
     /// Whether it is installed in full and configured.
     pub configured: bool,
+    /// Whether dpkg was killed in the middle of its files, so that it has to be unpacked again or removed.
+    pub torn: bool,
     /// Bytes that it takes on disk, as its maker counted them.
     pub bytes: u64,
 }
@@ -65,6 +67,7 @@ fn parse(text: &str, native: &str) -> std::result::Result<InstalledPackages, Str
             architecture: architecture.into(),
             held: want == Some('h'),
             configured: is == Some('i') && broken != Some('R'),
+            torn: is == Some('H') || broken == Some('R'),
             bytes: kibibytes.parse::<u64>().unwrap_or(0).saturating_mul(1024),
         };
         found.insert(package, installed);
@@ -92,11 +95,11 @@ ii \ttzdata\tall\t2026f-0+deb13u1\t1500
     fn states_are_read() {
         let found = parse(TEXT, "amd64").unwrap();
         assert_eq!(found.len(), 7);
-        let seen = |name: &str| (found[name].held, found[name].configured);
-        assert_eq!(seen("containerd"), (false, true));
-        assert_eq!(seen("docker.io"), (true, true));
-        assert_eq!(seen("docker-cli"), (false, false));
-        assert_eq!(seen("runc"), (false, false));
+        let seen = |name: &str| (found[name].held, found[name].configured, found[name].torn);
+        assert_eq!(seen("containerd"), (false, true, false));
+        assert_eq!(seen("docker.io"), (true, true, false));
+        assert_eq!(seen("docker-cli"), (false, false, false));
+        assert_eq!(seen("runc"), (false, false, true));
         assert_eq!(found["docker.io"].bytes, 94955 * 1024);
         assert!(found.contains_key("libc6") && found.contains_key("libc6:i386") && found.contains_key("tzdata"));
     }
