@@ -1,8 +1,8 @@
 //! Installs a set from its files, and repairs what a killed installation left.
 //!
-//! apt does it rather than `dpkg --install`, since it knows the order in which packages that replace each other come and
-//! go. It is shown no source but the files of the set: so it needs no network, it cannot pull in anything else, and the
-//! way back is the same as the way forward. What it would do is simulated first and compared with the set.
+//! apt does it rather than `dpkg --install`, since it knows the order in which packages that replace each other come
+//! and go. It is shown no source but the files of the set: so it needs no network, it cannot pull in anything else,
+//! and the way back is the same as the way forward. What it would do is simulated first and compared with the set.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::super::error::{PackageError, Result};
 use super::super::problem::Problem;
 use super::super::set::{Difference, PackageSet};
 use super::super::{Event, Watch};
-use super::command::query;
+use super::command::{feed, query};
 use super::installed::{InstalledPackages, installed};
 use super::simulate::{Simulated, simulate};
 use super::{state, watched};
@@ -109,6 +109,7 @@ fn apt_install(set: &PackageSet, arguments: &[String], watch: Watch<'_>) -> Resu
         });
     }
     keep_marks(set)?;
+    forget_removals(set)?;
     let differences = differences(set)?;
     if !differences.is_empty() {
         return Err(PackageError::Incomplete { differences });
@@ -132,6 +133,22 @@ fn keep_marks(set: &PackageSet) -> Result<()> {
     }
     let arguments: Vec<_> = ["auto"].into_iter().chain(set.automatic.iter().map(String::as_str)).collect();
     query("apt-mark", &arguments).map(drop)
+}
+
+/// An apt that was killed before it removed a package leaves a note with dpkg that it is to go. A later one may act on
+/// it.
+fn forget_removals(set: &PackageSet) -> Result<()> {
+    let archives = set.archives.iter().map(|archive| archive.package.as_str());
+    let names: Vec<_> = archives.chain(set.removed.iter().map(String::as_str)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let stay = installed(&names)?.into_iter().filter(|(_, package)| package.to_go);
+    let selections: String = stay.map(|(package, _)| format!("{package} install\n")).collect();
+    match selections.is_empty() {
+        true => Ok(()),
+        false => feed("dpkg", &["--set-selections"], &selections),
+    }
 }
 
 /// The arguments with which apt does what the set says and nothing else.

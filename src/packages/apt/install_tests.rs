@@ -30,6 +30,7 @@ fn found(package: &str, version: &str) -> InstalledPackages {
         held: false,
         configured: true,
         torn: false,
+        to_go: false,
         bytes: 0,
     };
     InstalledPackages::from([(package.into(), installed)])

@@ -31,8 +31,8 @@ pub(super) fn plan(target: &Target) -> Result<Plan> {
 }
 
 fn options(target: &Target, more: &[&str]) -> Vec<String> {
-    // Holds are refused later, by name.
-    let options = ["-y", "-o", "APT::Get::AutomaticRemove=false", "--allow-change-held-packages"];
+    // Holds are refused later, by name; apt itself would only say that it finds no way.
+    let options = ["-y", "-o", "APT::Get::AutomaticRemove=false", "--ignore-hold", "--allow-change-held-packages"];
     let downgrade = target.downgrade.then_some("--allow-downgrades");
     options.into_iter().chain(downgrade).chain(more.iter().copied()).map(str::to_owned).collect()
 }

@@ -29,7 +29,8 @@ pub(super) fn simulate(arguments: &[String], wanted: &[String]) -> Result<Vec<Si
     parse(&String::from_utf8_lossy(&output.stdout)).map_err(|line| PackageError::Malformed { command, line })
 }
 
-/// Reads lines as `Inst runc [1.1.15+ds1-2+b4] (1.3.6+ds1-1 Debian:unstable [amd64]) []` and `Remv tini [0.19.0-3+b8] []`.
+/// Reads lines as `Inst runc [1.1.15+ds1-2+b4] (1.3.6+ds1-1 Debian:unstable [amd64]) []` and `Remv tini [0.19.0-3+b8]
+/// []`.
 /// `Conf` says only when what was installed is configured.
 fn parse(text: &str) -> std::result::Result<Vec<Simulated>, String> {
     let mut found = Vec::new();

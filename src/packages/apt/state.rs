@@ -127,6 +127,7 @@ mod tests {
             held: false,
             configured,
             torn: false,
+            to_go: false,
             bytes: 0,
         };
         let all = InstalledPackages::from([("runc".into(), package(false)), ("libc6".into(), package(true))]);
