@@ -35,10 +35,10 @@ pub(super) fn plan(target: &Target) -> Result<Plan> {
 /// First only the versions that are wanted are named. A suite that the host prefers less, as it does backports, then
 /// gives nothing else, and what they need from it is not found. So it is then preferred, as `apt-get -t` does: of the
 /// packages that are there, those change that have to.
-fn least_change<'a>(
-    target: &'a Target,
+fn least_change(
+    target: &Target,
     simulate: impl Fn(&[&str]) -> Result<Vec<Simulated>>,
-) -> Result<(Vec<&'a str>, Vec<Simulated>)> {
+) -> Result<(Vec<&str>, Vec<Simulated>)> {
     let refused = match simulate(&[]) {
         Err(refused @ PackageError::Unsatisfiable { .. }) => refused,
         other => return Ok((Vec::new(), other?)),
