@@ -81,6 +81,7 @@ pub(super) const PACKAGES: &[(&str, Role)] = &[
 ];
 
 /// The role of the package, where it has one.
+#[cfg(test)]
 pub(super) fn role_of(package: &str) -> Option<Role> {
     PACKAGES.iter().find(|(name, _)| *name == package).map(|(_, role)| *role)
 }

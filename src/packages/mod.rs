@@ -78,8 +78,8 @@ pub trait PackageManager: Send + Sync {
     fn plan(&self, target: &Target) -> Result<Plan>;
 
     /// Brings all that the plan installs, and all that it replaces or removes, into `directory`, which is made with
-    /// mode 0700. When it returns, both sets are verified and have reached the disk. Running it again fetches only what is
-    /// missing.
+    /// mode 0700. When it returns, both sets are verified and have reached the disk. Running it again fetches only
+    /// what is missing.
     ///
     /// # Errors
     /// [`PackageError::Space`] before a byte is fetched, [`PackageError::NoWayBack`] where the present version of a
@@ -105,8 +105,8 @@ pub trait PackageManager: Send + Sync {
     /// [`repair`](Self::repair).
     fn install(&self, set: &PackageSet, watch: Watch<'_>) -> Result<Vec<String>>;
 
-    /// Brings the host to `set` from wherever a killed or failed installation left it. Waits for a manager that is still
-    /// running.
+    /// Brings the host to `set` from wherever a killed or failed installation left it. Waits for a manager that is
+    /// still running. The surest way is on in the direction that was being gone, and from there back.
     ///
     /// # Errors
     /// As [`install`](Self::install), and [`PackageError::Locked`] where somebody else keeps the manager busy.

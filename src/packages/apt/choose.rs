@@ -11,8 +11,8 @@ use super::super::plan::{Offer, Suite, Target, Wanted, Wish};
 use super::offers::Offers;
 use super::version::{compare, names};
 
-/// The versions that `wish` means, of what `offers` has. `split` is a package that has split off the installed engine's:
-/// without it the new engine would come without its client.
+/// The versions that `wish` means, of what `offers` has. `split` is a package that has split off the installed
+/// engine's: without it the new engine would come without its client.
 pub(super) fn choose(engine: &EnginePackages, offers: &Offers, split: Option<&str>, wish: &Wish) -> Result<Target> {
     let [present, companions @ ..] = &engine.packages[..] else { return Err(PackageError::NoEngine) };
     let chosen = engine_version(present, of(offers, &present.package), wish)?;

@@ -55,8 +55,8 @@ fn debian() -> Host {
 
 fn docker() -> Host {
     host(&[
-        "docker-ce: 5:27.5.1-1 ^5:28.5.2-1@Docker/trixie/500 5:28.4.0-1@Docker/trixie/500 5:27.5.1-1@Docker/trixie/500",
-        "docker-ce-cli: 5:27.5.1-1 ^5:28.5.2-1@Docker/trixie/500 5:28.4.0-1@Docker/trixie/500 5:27.5.1-1@Docker/trixie/500",
+        "docker-ce: 5:27.5.1-1 ^5:28.5.2-1@Docker/trixie/500 5:28.4.0-1@Docker/trixie/500",
+        "docker-ce-cli: 5:27.5.1-1 ^5:28.5.2-1@Docker/trixie/500 5:28.4.0-1@Docker/trixie/500",
         "containerd.io: 1.7.25-1 ^1.7.28-1@Docker/trixie/500 1.7.25-1@Docker/trixie/500",
         "docker-compose-plugin: 2.30.0-1 ^2.40.3-1@Docker/trixie/500",
     ])

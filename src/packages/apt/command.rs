@@ -1,6 +1,6 @@
 //! Runs the programs of apt and dpkg, all in the same surroundings.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -52,6 +52,24 @@ pub(super) fn query(program: &str, arguments: &[&str]) -> Result<String> {
     }
 }
 
+/// Runs a program that reads `input`, which must be short: a pipe's worth.
+pub(super) fn feed(program: &str, arguments: &[&str], input: &str) -> Result<()> {
+    let text = [&[program], arguments].concat().join(" ");
+    let run = || -> io::Result<Output> {
+        let mut command = command(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output()?;
+        written.map(|()| output)
+    };
+    let output = run().map_err(|source| PackageError::Run { command: text.clone(), source })?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(PackageError::Failed { command: text, status: output.status, log: complaint(&output) }),
+    }
+}
+
 /// Runs a program in a directory; its failure is for the caller to judge.
 pub(super) fn run(program: &str, arguments: &[&str], directory: &Path) -> Result<(String, Output)> {
     let text = [&[program], arguments].concat().join(" ");
@@ -84,6 +102,12 @@ mod tests {
         let error = query("sh", &["-c", "echo out; echo no such thing >&2; exit 3"]).unwrap_err();
         assert_eq!(error.log(), ["out", "no such thing"]);
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_program_is_fed() {
+        feed("grep", &["-q", "runc install"], "runc install\n").unwrap();
+        assert!(matches!(feed("grep", &["x"], "y\n"), Err(PackageError::Failed { .. })));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) fn fetch(plan: &Plan, directory: &Path, watch: Watch<'_>) -> Result<F
     let mut progress = Progress { done: 0, of: new.bytes() + present.bytes(), watch };
     new.bring(&mut progress)?;
     present.bring(&mut progress)?;
-    present.rebuild_the_rest()?;
+    present.rebuild_the_rest(&mut progress)?;
     let goes = |gone: fn(&super::super::plan::Change) -> bool| {
         changes().filter(move |change| gone(change)).map(|change| change.package.clone()).collect()
     };
@@ -139,7 +139,7 @@ impl Side {
     }
 
     /// Present versions that no index has any more.
-    fn rebuild_the_rest(&self) -> Result<()> {
+    fn rebuild_the_rest(&self, progress: &mut Progress<'_>) -> Result<()> {
         let is_indexed = |package: &str| self.indexed.iter().any(|file| file.package == package);
         for (package, version) in self.versions.iter().filter(|(package, _)| !is_indexed(package)) {
             let file = file_name(package, version)?;
@@ -151,6 +151,8 @@ impl Side {
                 copy(&cached, &here)?;
                 continue;
             }
+            // It can take a minute for each.
+            (progress.watch)(Event::Line(format!("rebuilding {package} {version} from its files on this host")));
             self.repack(package, version, &here)?;
         }
         Ok(())

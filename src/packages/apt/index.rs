@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn files_are_read() {
-        let line = "'http://deb.example/pool/d/dmsetup_1.02.205-2_i386.deb' dmsetup_2%3a1.02.205-2_i386.deb 82344 SHA256:4771f7";
+        let line =
+            "'http://deb.example/dmsetup_1.02.205-2_i386.deb' dmsetup_2%3a1.02.205-2_i386.deb 82344 SHA256:4771f7";
         let expected = Indexed {
             package: "dmsetup:i386".into(),
             version: "2:1.02.205-2".into(),
@@ -119,7 +120,16 @@ mod tests {
 
     #[test]
     fn sizes_are_read_for_each_package() {
-        let text = "Package: docker.io\nVersion: 28.5.2\nInstalled-Size: 80705\n\nPackage: meta\n\nPackage: runc\nInstalled-Size: 21";
+        let text = "\
+Package: docker.io
+Version: 28.5.2+dfsg4-5
+Installed-Size: 80705
+
+Package: meta
+
+Package: runc
+Installed-Size: 21
+";
         let expected = BTreeMap::from([("docker.io".into(), 80705 * 1024), ("runc".into(), 21 * 1024)]);
         assert_eq!(parse_sizes(text), expected);
     }

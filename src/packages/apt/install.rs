@@ -1,8 +1,8 @@
 //! Installs a set from its files, and repairs what a killed installation left.
 //!
-//! apt does it rather than `dpkg --install`, since it knows the order in which packages that replace each other come and
-//! go. It is shown no source but the files of the set: so it needs no network, it cannot pull in anything else, and the
-//! way back is the same as the way forward. What it would do is simulated first and compared with the set.
+//! apt does it rather than `dpkg --install`, since it knows the order in which packages that replace each other come
+//! and go. It is shown no source but the files of the set: so it needs no network, it cannot pull in anything else,
+//! and the way back is the same as the way forward. What it would do is simulated first and compared with the set.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::super::error::{PackageError, Result};
 use super::super::problem::Problem;
 use super::super::set::{Difference, PackageSet};
 use super::super::{Event, Watch};
-use super::command::query;
+use super::command::{feed, query};
 use super::installed::{InstalledPackages, installed};
 use super::simulate::{Simulated, simulate};
 use super::{state, watched};
@@ -57,11 +57,33 @@ pub(super) fn install(set: &PackageSet, watch: Watch<'_>) -> Result<Vec<String>>
 pub(super) fn repair(set: &PackageSet, watch: Watch<'_>) -> Result<Vec<String>> {
     set.verify()?;
     wait_until_free(watch)?;
+    let log = set.directory.join(LOG);
     let arguments = ["--configure", "-a", "--force-confdef", "--force-confold"].map(str::to_owned);
     // It fails where a package lies there unpacked without what it depends on. The set brings that; apt judges.
-    watched::dpkg(&arguments, &set.directory.join(LOG), watch)?;
+    watched::dpkg(&arguments, &log, watch)?;
+    let (to_remove, to_unpack) = torn_of(set, &installed(&[])?);
+    // apt does nothing at all while a package is torn whose version it has no file of.
+    let mut mend = |options: &[&str], packages: &[String]| -> Result<()> {
+        let options = options.iter().map(|option| (*option).to_owned());
+        let arguments: Vec<_> = options.chain(packages.iter().cloned()).collect();
+        if !packages.is_empty() {
+            watched::dpkg(&arguments, &log, watch)?;
+        }
+        Ok(())
+    };
+    // What depends on these goes with the set too, or is replaced by it.
+    mend(&["--remove", "--force-remove-reinstreq", "--force-depends"], &to_remove)?;
+    mend(&["--unpack", "--auto-deconfigure", "--force-confdef", "--force-confold"], &to_unpack)?;
     let arguments = arguments_that_do_as_planned(set, &["--fix-broken"])?;
     apt_install(set, &arguments, watch)
+}
+
+/// The torn packages that go with the set, by name, and those that it has, by the paths of their files.
+fn torn_of(set: &PackageSet, all: &InstalledPackages) -> (Vec<String>, Vec<String>) {
+    let is_torn = |package: &str| all.get(package).is_some_and(|found| found.torn);
+    let to_remove = set.removed.iter().filter(|package| is_torn(package)).cloned().collect();
+    let to_unpack = set.archives.iter().filter(|archive| is_torn(&archive.package));
+    (to_remove, to_unpack.map(|archive| set.path(archive).to_string_lossy().into_owned()).collect())
 }
 
 /// Where the host differs from the set.
@@ -87,10 +109,16 @@ fn apt_install(set: &PackageSet, arguments: &[String], watch: Watch<'_>) -> Resu
         });
     }
     keep_marks(set)?;
+    forget_removals(set)?;
     let differences = differences(set)?;
     if !differences.is_empty() {
         return Err(PackageError::Incomplete { differences });
     }
+    still_there(set)
+}
+
+/// Which of the packages that go with the set are there.
+fn still_there(set: &PackageSet) -> Result<Vec<String>> {
     let removed: Vec<_> = set.removed.iter().map(String::as_str).collect();
     match removed.is_empty() {
         true => Ok(Vec::new()),
@@ -107,19 +135,40 @@ fn keep_marks(set: &PackageSet) -> Result<()> {
     query("apt-mark", &arguments).map(drop)
 }
 
+/// An apt that was killed before it removed a package leaves a note with dpkg that it is to go. A later one may act on
+/// it.
+fn forget_removals(set: &PackageSet) -> Result<()> {
+    let archives = set.archives.iter().map(|archive| archive.package.as_str());
+    let names: Vec<_> = archives.chain(set.removed.iter().map(String::as_str)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let stay = installed(&names)?.into_iter().filter(|(_, package)| package.to_go);
+    let selections: String = stay.map(|(package, _)| format!("{package} install\n")).collect();
+    match selections.is_empty() {
+        true => Ok(()),
+        false => feed("dpkg", &["--set-selections"], &selections),
+    }
+}
+
 /// The arguments with which apt does what the set says and nothing else.
 ///
 /// What is to go is named first. If something that came later needs it by now, it stays, unless the set cannot be
 /// installed beside it.
 fn arguments_that_do_as_planned(set: &PackageSet, more: &[&str]) -> Result<Vec<String>> {
     let found = installed_of(set)?;
-    let with_removals = arguments(set, &set.removed, more);
-    let judged = simulate(&with_removals).and_then(|simulated| judge(set, &found, &simulated));
-    if judged.is_ok() || set.removed.is_empty() {
+    let wanted: Vec<_> =
+        set.archives.iter().map(|archive| format!("{}={}", archive.package, archive.version)).collect();
+    let judge = |arguments: &[String]| simulate(arguments, &wanted).and_then(|all| judge(set, &found, &all));
+    // Of what is not there, apt may not even know the name.
+    let removed = still_there(set)?;
+    let with_removals = arguments(set, &removed, more);
+    let judged = judge(&with_removals);
+    if judged.is_ok() || removed.is_empty() {
         return judged.map(|()| with_removals);
     }
     let without = arguments(set, &[], more);
-    simulate(&without).and_then(|simulated| judge(set, &found, &simulated)).map(|()| without)
+    judge(&without).map(|()| without)
 }
 
 fn arguments(set: &PackageSet, removed: &[String], more: &[&str]) -> Vec<String> {

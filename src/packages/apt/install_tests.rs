@@ -24,8 +24,15 @@ fn change(package: &str, from: Option<&str>, to: Option<&str>) -> Simulated {
 }
 
 fn found(package: &str, version: &str) -> InstalledPackages {
-    let installed =
-        Installed { version: version.into(), architecture: "amd64".into(), held: false, configured: true, bytes: 0 };
+    let installed = Installed {
+        version: version.into(),
+        architecture: "amd64".into(),
+        held: false,
+        configured: true,
+        torn: false,
+        to_go: false,
+        bytes: 0,
+    };
     InstalledPackages::from([(package.into(), installed)])
 }
 
@@ -66,4 +73,17 @@ fn holds_bar_the_way_forward_and_not_the_way_back() {
     assert!(arguments.contains(&held));
     let expected = ["--fix-broken", "/var/lib/x/new/runc_2_amd64.deb", "tini-"];
     assert_eq!(arguments[arguments.len() - 3..], expected);
+}
+
+#[test]
+fn torn_packages_are_unpacked_again_where_the_set_has_them_and_removed_where_they_go() {
+    let set = set(&[("runc", "2"), ("docker.io", "2")], &["systemd", "dbus"], true);
+    let torn = |package: &str| {
+        let (name, installed) = found(package, "1").pop_first().unwrap();
+        (name, Installed { torn: true, ..installed })
+    };
+    let mut all = found("dbus", "1");
+    all.extend([torn("systemd"), torn("runc"), torn("somebody-elses")]);
+    let expected = (vec!["systemd".to_owned()], vec!["/var/lib/x/new/runc_2_amd64.deb".to_owned()]);
+    assert_eq!(torn_of(&set, &all), expected);
 }

@@ -17,8 +17,12 @@ pub(super) struct Installed {
     pub architecture: String,
     /// Whether somebody has told dpkg to leave it alone.
     pub held: bool,
+    /// Whether dpkg has a note that it is to go: apt makes one for all that it is about to remove.
+    pub to_go: bool,
     /// Whether it is installed in full and configured.
     pub configured: bool,
+    /// Whether dpkg was killed in the middle of its files, so that it has to be unpacked again or removed.
+    pub torn: bool,
     /// Bytes that it takes on disk, as its maker counted them.
     pub bytes: u64,
 }
@@ -64,7 +68,9 @@ fn parse(text: &str, native: &str) -> std::result::Result<InstalledPackages, Str
             version: version.into(),
             architecture: architecture.into(),
             held: want == Some('h'),
+            to_go: matches!(want, Some('r' | 'p')),
             configured: is == Some('i') && broken != Some('R'),
+            torn: is == Some('H') || broken == Some('R'),
             bytes: kibibytes.parse::<u64>().unwrap_or(0).saturating_mul(1024),
         };
         found.insert(package, installed);
@@ -86,17 +92,19 @@ rc \tsystemd\tamd64\t257.13-1~deb13u1\t10855
 ii \tlibc6\tamd64\t2.41-12+deb13u5\t13223
 ii \tlibc6\ti386\t2.41-12+deb13u5\t13223
 ii \ttzdata\tall\t2026f-0+deb13u1\t1500
+ri \ttini\tamd64\t0.19.0-3+b8\t800
 ";
 
     #[test]
     fn states_are_read() {
         let found = parse(TEXT, "amd64").unwrap();
-        assert_eq!(found.len(), 7);
-        let seen = |name: &str| (found[name].held, found[name].configured);
-        assert_eq!(seen("containerd"), (false, true));
-        assert_eq!(seen("docker.io"), (true, true));
-        assert_eq!(seen("docker-cli"), (false, false));
-        assert_eq!(seen("runc"), (false, false));
+        assert_eq!(found.len(), 8);
+        let seen = |name: &str| (found[name].held, found[name].configured, found[name].torn);
+        assert_eq!(seen("containerd"), (false, true, false));
+        assert_eq!(seen("docker.io"), (true, true, false));
+        assert_eq!(seen("docker-cli"), (false, false, false));
+        assert_eq!(seen("runc"), (false, false, true));
+        assert!(found["tini"].to_go && found["tini"].configured && !found["runc"].to_go);
         assert_eq!(found["docker.io"].bytes, 94955 * 1024);
         assert!(found.contains_key("libc6") && found.contains_key("libc6:i386") && found.contains_key("tzdata"));
     }

@@ -1,7 +1,7 @@
 //! apt and dpkg, on Debian, Ubuntu and what comes from them.
 //!
-//! Their programs are run, rather than their library used, since what they print is documented and stays, and a crash of
-//! theirs is not ours. What is printed is read by pure functions, beside which stand tests on real output.
+//! Their programs are run, rather than their library used, since what they print is documented and stays, and a crash
+//! of theirs is not ours. What is printed is read by pure functions, beside which stand tests on real output.
 
 mod choose;
 mod command;

@@ -20,7 +20,8 @@ pub(super) fn offers(packages: &[&str]) -> Result<Offers> {
 /// Where an index comes from, by the text that apt describes it with: `http://... sid/main amd64 Packages`.
 type Releases = BTreeMap<String, Suite>;
 
-/// Reads `apt-cache policy` without arguments: each index, its priority, and on the next line its `Release` file's fields.
+/// Reads `apt-cache policy` without arguments: each index, its priority, and on the next line its `Release` file's
+/// fields.
 fn parse_releases(text: &str) -> Releases {
     let mut releases = Releases::new();
     let mut index = None;

@@ -14,9 +14,11 @@ use super::version::compare;
 /// Simulates the way to `target` with the host's own sources, preferences and settings: also whether recommended
 /// packages come along is the host's to say.
 pub(super) fn plan(target: &Target) -> Result<Plan> {
-    let simulated = simulate(&arguments(target, &[]))?;
+    let wanted: Vec<_> = target.wanted.iter().map(|wanted| format!("{}={}", wanted.package, wanted.to)).collect();
+    let simulate = |more: &[&str]| simulate(&[options(target, more), wanted.clone()].concat(), &wanted);
+    let (preferring, simulated) = least_change(target, simulate)?;
     let required = match follows_recommendations()? {
-        true => simulate(&arguments(target, &["--no-install-recommends"]))?,
+        true => simulate(&[preferring.as_slice(), &["--no-install-recommends"]].concat())?,
         false => simulated.clone(),
     };
     let names: Vec<_> = simulated.iter().map(|change| change.package.as_str()).collect();
@@ -28,12 +30,35 @@ pub(super) fn plan(target: &Target) -> Result<Plan> {
     Ok(Plan { target: target.clone(), changes, space })
 }
 
-fn arguments(target: &Target, more: &[&str]) -> Vec<String> {
-    // Holds are refused below, by name.
-    let options = ["-y", "-o", "APT::Get::AutomaticRemove=false", "--allow-change-held-packages"];
+/// What apt would do, and the options that it took to find a way.
+///
+/// First only the versions that are wanted are named. A suite that the host prefers less, as it does backports, then
+/// gives nothing else, and what they need from it is not found. So it is then preferred, as `apt-get -t` does: of the
+/// packages that are there, those change that have to.
+fn least_change(
+    target: &Target,
+    simulate: impl Fn(&[&str]) -> Result<Vec<Simulated>>,
+) -> Result<(Vec<&str>, Vec<Simulated>)> {
+    let refused = match simulate(&[]) {
+        Err(refused @ PackageError::Unsatisfiable { .. }) => refused,
+        other => return Ok((Vec::new(), other?)),
+    };
+    // A bare directory of packages has no name to prefer it by.
+    let suites = target.suites.iter().filter(|suite| suite.name.starts_with(char::is_alphanumeric));
+    for preferring in suites.map(|suite| vec!["-t", suite.name.as_str()]) {
+        match simulate(&preferring) {
+            Err(PackageError::Unsatisfiable { .. }) => {}
+            other => return Ok((preferring, other?)),
+        }
+    }
+    Err(refused)
+}
+
+fn options(target: &Target, more: &[&str]) -> Vec<String> {
+    // Holds are refused later, by name; apt itself would only say that it finds no way.
+    let options = ["-y", "-o", "APT::Get::AutomaticRemove=false", "--ignore-hold", "--allow-change-held-packages"];
     let downgrade = target.downgrade.then_some("--allow-downgrades");
-    let options = options.into_iter().chain(downgrade).chain(more.iter().copied()).map(str::to_owned);
-    options.chain(target.wanted.iter().map(|wanted| format!("{}={}", wanted.package, wanted.to))).collect()
+    options.into_iter().chain(downgrade).chain(more.iter().copied()).map(str::to_owned).collect()
 }
 
 fn follows_recommendations() -> Result<bool> {
@@ -121,7 +146,7 @@ fn space(simulated: &[Simulated], present: &InstalledPackages) -> Result<Space> 
 #[cfg(test)]
 mod tests {
     use super::super::super::engine::{Family, Role};
-    use super::super::super::plan::Wanted;
+    use super::super::super::plan::{Suite, Wanted};
     use super::*;
 
     fn simulated(package: &str, from: Option<&str>, to: Option<&str>) -> Simulated {
@@ -158,9 +183,38 @@ mod tests {
         assert_eq!(plan.removed().map(|change| change.package.as_str()).collect::<Vec<_>>(), ["tini"]);
     }
 
+    fn unsatisfiable(log: &str) -> PackageError {
+        PackageError::Unsatisfiable { wanted: vec![], log: vec![log.into()] }
+    }
+
+    fn from_sid() -> Target {
+        let suite = |name: &str| Suite { origin: "Debian".into(), name: name.into(), priority: 100 };
+        Target { suites: vec![suite("."), suite("sid")], ..target() }
+    }
+
     #[test]
-    fn each_version_is_asked_for_by_name() {
-        assert_eq!(arguments(&target(), &[]).last().unwrap(), "docker.io=28-1");
-        assert!(!arguments(&target(), &[]).contains(&"--allow-downgrades".to_owned()));
+    fn the_suite_is_preferred_only_where_there_is_no_way_otherwise() {
+        let target = from_sid();
+        let (preferring, _) = least_change(&target, |_| Ok(vec![])).unwrap();
+        assert_eq!(preferring, [""; 0]);
+        let only_preferring = |more: &[&str]| match more {
+            ["-t", "sid"] => Ok(vec![simulated("libsystemd0", Some("257-1"), Some("262-1"))]),
+            _ => Err(unsatisfiable("")),
+        };
+        let (preferring, changes) = least_change(&target, only_preferring).unwrap();
+        assert_eq!((preferring.as_slice(), changes.len()), (&["-t", "sid"][..], 1));
+    }
+
+    #[test]
+    fn where_there_is_no_way_at_all_the_first_refusal_is_told() {
+        let refused = least_change(&from_sid(), |more| Err(unsatisfiable(&more.concat()))).unwrap_err();
+        assert_eq!(refused.log(), [""]);
+    }
+
+    #[test]
+    fn packages_become_older_only_where_the_target_says_so() {
+        let allowed =
+            |downgrade| options(&Target { downgrade, ..target() }, &[]).contains(&"--allow-downgrades".into());
+        assert!(allowed(true) && !allowed(false));
     }
 }

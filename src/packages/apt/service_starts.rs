@@ -1,11 +1,11 @@
 //! Keeps packages from starting, stopping or restarting services while they are installed.
 //!
-//! Debian asks `/usr/sbin/policy-rc.d` before a package's script acts on a service, and 101 means no. invoke-rc.d(8) asks
-//! it, and so does deb-systemd-invoke(1p), through which scripts act where systemd runs. A script that calls `systemctl`
-//! itself is not kept from anything; those of the engine's packages do not.
+//! Debian asks `/usr/sbin/policy-rc.d` before a package's script acts on a service, and 101 means no. invoke-rc.d(8)
+//! asks it, and so does deb-systemd-invoke(1p), through which scripts act where systemd runs. A script that calls
+//! `systemctl` itself is not kept from anything; those of the engine's packages do not.
 //!
-//! What was at that place is saved first and put back exactly. The saved record decides: while it is there, putting back
-//! is due.
+//! What was at that place is saved first and put back exactly. The saved record decides: while it is there, putting
+//! back is due.
 
 use serde::{Deserialize, Serialize};
 use std::fs::{File, FileTimes, Metadata, Permissions};

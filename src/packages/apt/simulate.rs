@@ -16,21 +16,21 @@ pub(super) struct Simulated {
     pub to: Option<String>,
 }
 
-/// What `apt-get install` would do with these arguments.
+/// What `apt-get install` would do with these arguments, which ask for `wanted`.
 ///
 /// # Errors
 /// [`PackageError::Unsatisfiable`] with apt's own words where it would do nothing.
-pub(super) fn simulate(arguments: &[String]) -> Result<Vec<Simulated>> {
+pub(super) fn simulate(arguments: &[String], wanted: &[String]) -> Result<Vec<Simulated>> {
     let words: Vec<_> = ["--simulate", "install"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     let (command, output) = run("apt-get", &words, Path::new("/"))?;
     if !output.status.success() {
-        let wanted = arguments.iter().filter(|word| !word.starts_with('-')).cloned().collect();
-        return Err(PackageError::Unsatisfiable { wanted, log: complaint(&output) });
+        return Err(PackageError::Unsatisfiable { wanted: wanted.to_owned(), log: complaint(&output) });
     }
     parse(&String::from_utf8_lossy(&output.stdout)).map_err(|line| PackageError::Malformed { command, line })
 }
 
-/// Reads lines as `Inst runc [1.1.15+ds1-2+b4] (1.3.6+ds1-1 Debian:unstable [amd64]) []` and `Remv tini [0.19.0-3+b8] []`.
+/// Reads lines as `Inst runc [1.1.15+ds1-2+b4] (1.3.6+ds1-1 Debian:unstable [amd64]) []` and `Remv tini [0.19.0-3+b8]
+/// []`.
 /// `Conf` says only when what was installed is configured.
 fn parse(text: &str) -> std::result::Result<Vec<Simulated>, String> {
     let mut found = Vec::new();

@@ -126,6 +126,8 @@ mod tests {
             architecture: "amd64".into(),
             held: false,
             configured,
+            torn: false,
+            to_go: false,
             bytes: 0,
         };
         let all = InstalledPackages::from([("runc".into(), package(false)), ("libc6".into(), package(true))]);

@@ -13,8 +13,9 @@ pub(super) fn compare(one: &str, other: &str) -> Ordering {
         .then_with(|| compare_part(one_revision, other_revision))
 }
 
-/// Whether `wanted` names `version`: it is the version in full, with or without its epoch, or begins it and ends where a
-/// number does. `28`, `28.5`, `28.5.2` and `28.5.2-1` all name `5:28.5.2-1~debian.13~trixie`; `28.5` does not name `28.51.0`.
+/// Whether `wanted` names `version`: it is the version in full, with or without its epoch, or begins it and ends
+/// where a number does. `28`, `28.5`, `28.5.2` and `28.5.2-1` all name `5:28.5.2-1~debian.13~trixie`; `28.5` does not
+/// name `28.51.0`.
 ///
 /// A release candidate is named only by those who say so: `29` does not name `29.0.0~rc.1-1`.
 pub(super) fn names(wanted: &str, version: &str) -> bool {
@@ -133,7 +134,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_order_is_one(one in "[0-9][0-9a-z.+~-]{0,8}", other in "[0-9][0-9a-z.+~-]{0,8}", third in "[0-9][0-9a-z.+~-]{0,8}") {
+        fn the_order_is_one(
+            one in "[0-9][0-9a-z.+~-]{0,8}",
+            other in "[0-9][0-9a-z.+~-]{0,8}",
+            third in "[0-9][0-9a-z.+~-]{0,8}",
+        ) {
             proptest::prop_assert_eq!(compare(&one, &one), Ordering::Equal);
             proptest::prop_assert_eq!(compare(&one, &other), compare(&other, &one).reverse());
             if compare(&one, &other).is_le() && compare(&other, &third).is_le() {

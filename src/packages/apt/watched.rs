@@ -138,8 +138,8 @@ impl Tail {
         Ok(Self { file, begun: Vec::new() })
     }
 
-    /// The lines that were completed since. A file that cannot be read just now has none: what is told on the way is not
-    /// worth leaving a package manager alone for.
+    /// The lines that were completed since. A file that cannot be read just now has none: what is told on the way is
+    /// not worth leaving a package manager alone for.
     fn lines(&mut self) -> Vec<String> {
         let _ = self.file.read_to_end(&mut self.begun);
         let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
@@ -186,7 +186,8 @@ mod tests {
         let file = open(&status).unwrap();
         let number = file.as_raw_fd();
         let script = format!(
-            "echo pmstatus:x:25.5:y >&{number}; echo $$ $(cut -d' ' -f6 /proc/$$/stat); echo oops >&2; sleep 0.3; exit 7"
+            "echo pmstatus:x:25.5:y >&{number}; echo $$ $(cut -d' ' -f6 /proc/$$/stat)
+            echo oops >&2; sleep 0.3; exit 7"
         );
         let mut events = Vec::new();
         let arguments = ["-c".to_owned(), script];
