@@ -76,6 +76,8 @@ const DOORS: &[(&str, &[&str])] = &[
         &["criu::canary", "failure", "operations", "restore::carry_out", "restore::gate", "saga", "settings", "world"],
     ),
     ("cli", &["failure", "helper::protocol"]),
+    // Plain data in, text out.
+    ("report", &[]),
     // Programs.
     ("bin/transship", &["cli"]),
     ("bin/transshipd", &["helper"]),
