@@ -22,7 +22,7 @@
 //! [`interposer`]. Beside them: [`network`] (holds, addresses, connection tracking), [`criu`] (its protocol, its log,
 //! the canary), [`services`] (the interposer's place in front of runc), [`packages`] (what the engine was installed
 //! from). Across them: [`saga`] (steps and journal), [`operations`] (each verb). At the ends: [`helper`] (the socket,
-//! recovery) and [`cli`].
+//! recovery), [`cli`] and [`report`] (what an operation did, as a page or as lines).
 //!
 //! Who decides when something dies half way: the claim. Where the claim on a group's leader exists, the group is
 //! frozen; where it is committed, the container runs. See `docs/architecture.md`.
@@ -38,6 +38,7 @@ pub mod network;
 pub mod operations;
 pub mod packages;
 pub mod process;
+pub mod report;
 pub mod restore;
 pub mod saga;
 pub mod services;

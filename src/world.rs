@@ -3,7 +3,7 @@
 use crate::checkpoint::dump::Dumps;
 use crate::docker::Client;
 use crate::failure::{Failure, OrFail};
-use crate::network::hold::Hold;
+use crate::network::hold::{Hold, HoldReport};
 use crate::network::inside::NewConnections;
 use crate::network::neighbours::StandIn;
 use crate::restore::addresses::{self, HandingOut};
@@ -59,6 +59,8 @@ pub struct World {
     pub settling: Table<ContainerId, ()>,
     /// Containers that an operation is at work on.
     pub busy: Busy,
+    /// What holds that were lifted have kept, for whoever asks.
+    pub lifted: Table<ContainerId, HoldReport>,
     /// How long containers that have just come back were away, in microseconds.
     pub downtimes: Table<ContainerId, u64>,
     /// Checkpoints that are being compressed.
@@ -110,6 +112,7 @@ impl World {
             placeholders: Table::default(),
             settling: Table::default(),
             busy: Busy::default(),
+            lifted: Table::default(),
             downtimes: Table::default(),
             packing: Packing::default(),
             on_settled: |_| {},

@@ -65,6 +65,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "network",
             "packages",
             "process",
+            "report",
             "restore",
             "saga",
             "services",
@@ -77,7 +78,9 @@ const DOORS: &[(&str, &[&str])] = &[
         "helper",
         &["criu::canary", "failure", "operations", "restore::carry_out", "restore::gate", "saga", "settings", "world"],
     ),
-    ("cli", &["failure", "helper::protocol"]),
+    ("cli", &["failure", "helper::protocol", "report"]),
+    // Plain data in, text out.
+    ("report", &[]),
     // Programs.
     ("bin/transship", &["cli"]),
     ("bin/transshipd", &["helper"]),

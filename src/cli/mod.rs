@@ -13,6 +13,7 @@ mod inspect;
 mod install;
 mod ls;
 mod render;
+mod report;
 mod restore;
 mod resume;
 mod rm;
@@ -52,6 +53,7 @@ enum Verb {
     Import(import::Arguments),
     Upgrade(upgrade::Arguments),
     Rollback(upgrade::RollbackArguments),
+    Report(report::Arguments),
     Status(status::Arguments),
     History(history::Arguments),
     Resume(resume::Arguments),
@@ -66,6 +68,11 @@ trait Ask {
 
     /// The answer for a person.
     fn tell(&self, answer: &Value) -> String;
+
+    /// Shows the answer elsewhere, where that was asked for, and says so.
+    fn show(&self, answer: &Value) -> Result<String, Failure> {
+        Ok(self.tell(answer))
+    }
 
     /// The exit code for an answer that is not a failure.
     fn exit_code(&self, _answer: &Value) -> u8 {
@@ -96,7 +103,7 @@ fn run(verb: &dyn Ask, json: bool) -> Result<u8, Failure> {
     let answer = answer?;
     match json {
         true => println!("{answer}"),
-        false => print!("{}", verb.tell(&answer)),
+        false => print!("{}", verb.show(&answer)?),
     }
     Ok(verb.exit_code(&answer))
 }
@@ -115,6 +122,7 @@ impl Verb {
             Self::Import(verb) => verb,
             Self::Upgrade(verb) => verb,
             Self::Rollback(verb) => verb,
+            Self::Report(verb) => verb,
             Self::Status(verb) => verb,
             Self::History(verb) => verb,
             Self::Resume(verb) => verb,

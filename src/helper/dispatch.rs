@@ -102,6 +102,7 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
             operations::upgrade::run(context, to, strategy.as_deref(), may_stop, dry_run, peer)
         }
         Request::Rollback { operation, dry_run } => operations::upgrade::roll_back(context, operation, dry_run, peer),
+        Request::Report { operation } => operations::report::run(context, operation),
         Request::Status => operations::status::run(context),
         Request::History { limit } => operations::status::history(context, limit),
         Request::Resume { operation } => super::recovery::resume(context, operation),

@@ -41,6 +41,8 @@ pub enum Request {
     Upgrade { to: Option<String>, strategy: Option<String>, may_stop: Vec<String>, dry_run: bool },
     /// Bring the engine back to the version before an upgrade.
     Rollback { operation: i64, dry_run: bool },
+    /// What did an operation do?
+    Report { operation: i64 },
     /// What is going on?
     Status,
     /// What was done?

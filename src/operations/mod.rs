@@ -11,6 +11,7 @@ pub mod install;
 pub mod list;
 pub mod pack;
 pub mod remove;
+pub mod report;
 pub mod restore;
 pub mod settled;
 pub mod status;

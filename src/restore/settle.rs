@@ -43,7 +43,10 @@ pub fn lift_hold(world: &World, container: &ContainerId) {
     drop(world.stand_ins.take(container));
     let Some(mut hold) = world.holds.take(container) else { return };
     match hold.release() {
-        Ok(report) => tracing::info!(%container, ?report, "hold lifted"),
+        Ok(report) => {
+            tracing::info!(%container, ?report, "hold lifted");
+            world.lifted.keep(container.clone(), report);
+        }
         Err(error) => tracing::error!(%container, %error, "the hold could not be lifted"),
     }
 }

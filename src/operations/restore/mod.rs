@@ -17,6 +17,7 @@ use crate::store::{CheckpointId, ContainerId};
 use crate::world::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Restoring one group of containers, or one new container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,10 +100,17 @@ pub fn run(
 }
 
 /// Brings a frozen container, and the group that it was frozen in, back in place, as a part of a larger operation that
-/// has the turn on them.
-pub fn part(context: &Context, checkpoint: &CheckpointId, asked: Asked<'_>) -> Result<(), Failure> {
+/// has the turn on them. Returns how long each was away, in microseconds.
+pub fn part(
+    context: &Context,
+    checkpoint: &CheckpointId,
+    asked: Asked<'_>,
+) -> Result<BTreeMap<ContainerId, u64>, Failure> {
     let targets = targets::find(context, checkpoint.as_str(), None)?;
-    restore(context, targets, false, asked).map(drop)
+    let answer = restore(context, targets, false, asked)?;
+    let containers = answer["containers"].as_array().into_iter().flatten();
+    let away = containers.filter_map(|one| Some((one["id"].as_str()?.parse().ok()?, one["downtime_us"].as_u64()?)));
+    Ok(away.collect())
 }
 
 fn restore(

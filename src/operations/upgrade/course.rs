@@ -2,6 +2,7 @@
 
 use super::strategy::Strategy;
 use crate::process::Identity;
+use crate::report::ContainerCourse;
 use crate::store::{CheckpointId, ContainerId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,6 +39,8 @@ pub struct Traveller {
     pub checkpoint: Option<CheckpointId>,
     /// How long it was away, in microseconds; added up where it was frozen more than once.
     pub away_us: u64,
+    /// Packets that were kept for it meanwhile, and those that did not fit; none while that is not known.
+    pub held: Option<(u64, u64)>,
 }
 
 impl Course {
@@ -58,6 +61,22 @@ impl Course {
                 member.checkpoint = Some(checkpoint.clone());
             }
         }
+    }
+
+    /// What a report tells of its containers, all but what each went through.
+    pub fn tell(&self) -> Vec<ContainerCourse> {
+        let one = |member: &Traveller| ContainerCourse {
+            name: member.name.clone(),
+            strategy: self.strategy.to_string(),
+            reason: self.reason.clone(),
+            spans: Vec::new(),
+            away_us: (member.away_us > 0).then_some(member.away_us),
+            memory_bytes: Some(self.memory_bytes),
+            parked: member.held.map(|(parked, _)| parked),
+            dropped: member.held.map(|(_, dropped)| dropped),
+            note: None,
+        };
+        self.members.iter().map(one).collect()
     }
 
     /// What is told of it when all is over.

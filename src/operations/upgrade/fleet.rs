@@ -148,9 +148,9 @@ fn restore_group(course: &mut Course, upgrade: &Upgrade, context: &Context) -> R
     let claim =
         context.claims.find(&course.members[0].id).or_fail(|| format!("the claim on {title} cannot be read"))?;
     let claim = claim.ok_or_else(|| Failure::new(format!("{title} is not frozen as a whole")))?;
-    restore::part(&part, &claim.checkpoint, upgrade.asks())?;
+    let away = restore::part(&part, &claim.checkpoint, upgrade.asks())?;
     for member in &mut course.members {
-        member.away_us += context.downtimes.take(&member.id).unwrap_or_default();
+        member.away_us += away.get(&member.id).copied().unwrap_or_default();
     }
     Ok(())
 }
@@ -158,6 +158,17 @@ fn restore_group(course: &mut Course, upgrade: &Upgrade, context: &Context) -> R
 fn start(member: &Traveller, context: &Context) -> Result<(), Failure> {
     context.told.part(&member.name, "start", 1, 1);
     context.docker.start(member.id.as_str()).or_fail(|| format!("{} cannot be started", member.name))
+}
+
+/// Remembers what the holds of those that are back have kept. Their rules are taken away after they run.
+pub fn note_holds(upgrade: &mut Upgrade, context: &Context) {
+    for member in upgrade.containers.iter_mut().flat_map(|course| &mut course.members) {
+        context.settling.wait_until_taken(&member.id);
+        if let Some(report) = context.lifted.take(&member.id) {
+            let (parked, dropped) = member.held.unwrap_or_default();
+            member.held = Some((parked + report.parked, dropped + report.dropped));
+        }
+    }
 }
 
 /// Containers that would end with dockerd: they run, and they are not among those that are away or run on without it.

@@ -29,6 +29,7 @@ mod verify;
 
 use crate::failure::{Failure, OrFail};
 use crate::packages::{Fetched, Plan};
+use crate::report::{PackageChange, Report};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::world::Context;
 use course::Course;
@@ -105,6 +106,22 @@ impl Operation for Upgrade {
 }
 
 impl Upgrade {
+    /// Fills in what a report tells of an upgrade besides its steps.
+    pub fn tell(&self, report: &mut Report) {
+        report.packages = self
+            .packages
+            .changes
+            .iter()
+            .map(|change| PackageChange {
+                name: change.package.clone(),
+                from: change.from.clone(),
+                to: change.to.clone(),
+            })
+            .collect();
+        report.containers = self.containers.iter().flat_map(Course::tell).collect();
+        report.warnings = self.warnings.clone();
+    }
+
     /// Where its packages are kept.
     fn directory(&self, context: &Context) -> PathBuf {
         context.catalog.layout().upgrade(self.number.unwrap_or_default())

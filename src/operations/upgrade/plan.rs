@@ -199,7 +199,7 @@ fn course(group: &[(Container, Place)], strategy: Strategy, reason: String) -> R
         let init = init.ok_or_else(|| Failure::refused(format!("{name} is ending")).remedy("try again"))?;
         memory_bytes += processes_of(init.pid).into_iter().map(resident).sum::<u64>();
         let was_healthy = container.health().map(|health| health == "healthy");
-        members.push(Traveller { id, name, init, was_healthy, checkpoint: None, away_us: 0 });
+        members.push(Traveller { id, name, init, was_healthy, checkpoint: None, away_us: 0, held: None });
     }
     let wave = group.iter().map(|(_, place)| place.wave).max().unwrap_or_default();
     let wait_healthy = group.iter().any(|(_, place)| place.wait_healthy);

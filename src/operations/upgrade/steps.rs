@@ -58,6 +58,7 @@ pub fn prepare() -> UpgradeStep {
             restart_engine(operation, context)?;
         }
         let back = fleet::bring_back(operation, context);
+        fleet::note_holds(operation, context);
         let told = hooks::run("after-upgrade", operation, "rolled-back");
         back.and(told)
     }
@@ -164,6 +165,7 @@ pub fn restore() -> UpgradeStep {
 /// From here on the old engine does not come back by itself.
 pub fn verify() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        fleet::note_holds(operation, context);
         verification::everything(operation, context)
     }
     Step::new("verify", run, nothing)

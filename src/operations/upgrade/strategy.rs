@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The label by which an operator directs a container's strategy.
 pub const LABEL: &str = "transship.strategy";
@@ -16,6 +17,16 @@ pub enum Strategy {
     LiveRestore,
     /// It is stopped and started afresh: its clients are cut off.
     Stop,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Freeze => "freeze",
+            Self::LiveRestore => "live-restore",
+            Self::Stop => "stop",
+        })
+    }
 }
 
 /// What an operator asks for; `None` is `auto`.
