@@ -55,7 +55,7 @@ struct State {
 }
 
 /// An address in a network, by its name.
-type Wanted = (String, Ipv4Addr);
+pub type Wanted = (String, Ipv4Addr);
 
 impl HandingOut {
     /// A container is coming back and wants these addresses.
@@ -180,7 +180,7 @@ fn make_way(world: &Arc<World>, before: &Container) -> Result<(), Failure> {
 }
 
 /// The networks, by name, in which a container's address was Docker's choice, and that address.
-fn chosen_by_docker(before: &Container) -> Vec<(String, Ipv4Addr)> {
+pub fn chosen_by_docker(before: &Container) -> Vec<Wanted> {
     let networks = before.inspect().pointer("/NetworkSettings/Networks").and_then(Value::as_object);
     let chosen = networks.into_iter().flatten().filter_map(|(name, endpoint)| {
         let fixed = endpoint.pointer("/IPAMConfig/IPv4Address").and_then(Value::as_str).unwrap_or_default();

@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 pub const SID: Host = Host("sid");
 /// Docker 26.1.
 pub const TRIXIE: Host = Host("trixie");
+/// Docker 26.1, and the packages for another on its disk.
+pub const UPGRADED: Host = Host("upgraded");
 /// Both engines.
 pub const BOTH: [Host; 2] = [SID, TRIXIE];
 
@@ -37,6 +39,30 @@ fn told(what: &str, output: &Output) -> String {
     out.trim().to_owned()
 }
 
+/// The images that scenarios use.
+fn make_images(host: Host) {
+    let copy = |name| format!("{}:/tools/{name}", program(name).display());
+    let copies = [copy("tree"), copy("holder"), copy("watch")];
+    let mut words = vec!["image", host.0, "programs"];
+    copies.iter().for_each(|copy| words.extend(["--copy", copy]));
+    words.push("busybox-static");
+    run(&words);
+    run(&["image", host.0, "redis", "redis-server"]);
+    run(&["image", host.0, "nginx", "nginx-light"]);
+}
+
+/// The host whose engine scenarios upgrade, with a short grace period and no container; the turn is theirs by [`hosts`].
+pub fn upgraded_host() {
+    static UP: OnceLock<()> = OnceLock::new();
+    UP.get_or_init(|| {
+        run(&["up", "upgraded=trixie"]);
+        make_images(UPGRADED);
+        UPGRADED.sh("mkdir -p /etc/transship; echo '{ \"grace_seconds\": 1 }' > /etc/transship/transship.json; \
+             service transshipd restart");
+    });
+    UPGRADED.sh("docker ps -aq | xargs -r docker rm -f >/dev/null");
+}
+
 /// The hosts, for one scenario at a time.
 pub fn hosts() -> MutexGuard<'static, ()> {
     static UP: OnceLock<()> = OnceLock::new();
@@ -44,16 +70,7 @@ pub fn hosts() -> MutexGuard<'static, ()> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     UP.get_or_init(|| {
         run(&["up", "sid=sid", "trixie=trixie"]);
-        let copy = |name| format!("{}:/tools/{name}", program(name).display());
-        for host in BOTH {
-            let copies = [copy("tree"), copy("holder"), copy("watch")];
-            let mut words = vec!["image", host.0, "programs"];
-            copies.iter().for_each(|copy| words.extend(["--copy", copy]));
-            words.push("busybox-static");
-            run(&words);
-            run(&["image", host.0, "redis", "redis-server"]);
-            run(&["image", host.0, "nginx", "nginx-light"]);
-        }
+        BOTH.into_iter().for_each(make_images);
     });
     for host in BOTH {
         host.sh("docker ps -aq | xargs -r docker rm -f >/dev/null; \

@@ -10,3 +10,4 @@ mod interposer;
 mod kinds;
 mod lab;
 mod stores;
+mod upgrades;

@@ -6,6 +6,7 @@ use crate::report::ContainerCourse;
 use crate::store::{CheckpointId, ContainerId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 
 /// A container, or several that share a network namespace and go together, and what becomes of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct Course {
     pub reason: String,
     /// In which wave they come back, from 0.
     pub wave: usize,
+    /// The first of the owner's addresses that Docker has chosen, if there is one.
+    pub address: Option<Ipv4Addr>,
     /// Whether the next wave waits until they are healthy.
     pub wait_healthy: bool,
     /// Their memory in bytes, about.

@@ -11,6 +11,7 @@ use crate::failure::{Failure, OrFail};
 use crate::operations::check;
 use crate::packages::{self, PackageError, PackageManager, Plan};
 use crate::process::Identity;
+use crate::restore::addresses;
 use crate::services::{Interposition, effective_runc};
 use crate::store::ContainerId;
 use crate::world::Context;
@@ -52,7 +53,9 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
     let target_version = target.and_then(|change| change.to.clone()).unwrap_or_else(|| engine.version.clone());
     let containers = running(context)?;
     let mut courses = choose(context, wish, &engine, &target_version, containers)?;
-    courses.sort_by_key(|course| course.wave);
+    // Within a wave by address: Docker hands addresses out from the lowest. They are frozen in the same order, so that
+    // who goes first is back first.
+    courses.sort_by_key(|course| (course.wave, course.address));
     let is_frozen = courses.iter().any(|course| course.strategy == Strategy::Freeze);
     let canary = is_frozen.then(|| canary(context)).transpose()?;
     if is_frozen && effective_runc() != Interposition::Interposed {
@@ -203,7 +206,9 @@ fn course(group: &[(Container, Place)], strategy: Strategy, reason: String) -> R
     }
     let wave = group.iter().map(|(_, place)| place.wave).max().unwrap_or_default();
     let wait_healthy = group.iter().any(|(_, place)| place.wait_healthy);
-    Ok(Course { members, strategy, reason, wave, wait_healthy, memory_bytes })
+    let address =
+        group.first().and_then(|(owner, _)| addresses::chosen_by_docker(owner).first().map(|(_, address)| *address));
+    Ok(Course { members, strategy, reason, wave, address, wait_healthy, memory_bytes })
 }
 
 /// Bytes of memory that a process has; 0 when it has ended.

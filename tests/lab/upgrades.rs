@@ -1,0 +1,233 @@
+//! The engine's packages change under running containers, forth and back, and with everything that can go wrong.
+
+use super::clients::{Load, Watch};
+use super::lab::{Container, UPGRADED, hosts, upgraded_host};
+
+const POINTS: &str = "/root/failpoints";
+const OLD: &str = "26.1.5";
+const NEW: &str = "28.5.2";
+
+fn engine() -> String {
+    UPGRADED.sh("docker version --format '{{.Server.Version}}'")
+}
+
+/// Nothing of an upgrade is left, whichever way it ended (I5).
+fn assert_nothing_is_left() {
+    UPGRADED.within_seconds(10, "! iptables-save | grep -q TRANSSHIP");
+    for gone in ["/usr/sbin/policy-rc.d", "/var/lib/transship/claims/*", "/var/lib/transship/staging/*"] {
+        assert!(!UPGRADED.try_sh(&format!("ls -d {gone}")).status.success(), "{gone} is left");
+    }
+    assert_eq!(UPGRADED.sh("docker ps -aq --filter label=transship.placeholder | wc -l"), "0");
+    assert_eq!(UPGRADED.sh("dpkg --audit"), "", "no package is half way");
+}
+
+struct Fleet {
+    containers: Vec<(Container<'static>, u16)>,
+    born: Vec<String>,
+}
+
+impl Fleet {
+    /// A few of our own programs, on the default bridge and behind published ports.
+    fn start(count: u16) -> Self {
+        let names = ["one", "two", "three", "four"];
+        let start = |(index, name): (u16, &'static str)| {
+            let options = format!("--restart always -p {0}:{0} programs", 7000 + index);
+            (UPGRADED.start(name, &options, &format!("/tools/holder {} 8", 7000 + index)), 7000 + index)
+        };
+        let containers: Vec<_> = (0..count).zip(names).map(start).collect();
+        let born = containers.iter().map(|(container, port)| container.born(*port)).collect();
+        Self { containers, born }
+    }
+
+    fn watches(&self) -> Vec<Watch> {
+        let address = UPGRADED.address();
+        self.containers.iter().map(|(_, port)| Watch::start(&format!("{address}:{port}"))).collect()
+    }
+
+    fn assert_same(&self, when: &str) {
+        for ((container, port), born) in self.containers.iter().zip(&self.born) {
+            assert_eq!(&container.born(*port), born, "{when}");
+            let policy = format!(
+                "[ $(docker inspect -f '{{{{.HostConfig.RestartPolicy.Name}}}}' {}) = always ]",
+                container.name
+            );
+            UPGRADED.within_seconds(10, &policy);
+        }
+    }
+}
+
+#[test]
+fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
+    let _turn = hosts();
+    upgraded_host();
+    let web = UPGRADED.start("web", "-p 8080:80 nginx", "nginx -g 'daemon off;'");
+    let db = UPGRADED.start("db", "-p 6379:6379 redis", "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
+    UPGRADED.sh("docker network create --subnet 172.31.0.0/24 shop");
+    let shop = UPGRADED.start("shop", "--network shop programs", "/tools/holder 7009 8");
+    UPGRADED.sh("until docker exec db redis-cli ping && docker exec web test -s /run/nginx.pid; do :; done");
+    let fleet = Fleet::start(3);
+    let born = shop.born(7009);
+    assert!(engine().starts_with(OLD));
+    let planned = UPGRADED.sh(&format!("transship upgrade --to {NEW} --dry-run"));
+    assert!(planned.contains("nothing was touched") && planned.contains("docker.io"), "{planned}");
+
+    let address = UPGRADED.address();
+    let url = format!("http://{address}:8080/");
+    let faultless = |text: &str| text.contains("Failed requests:        0") && !text.contains("Non-2xx");
+    let kept = Load::start(&["ab", "-q", "-k", "-n", "20000", "-c", "10", "-s", "120", &url], faultless);
+    let new = Load::start(&["ab", "-q", "-n", "5000", "-c", "5", "-s", "120", &url], faultless);
+    let redis = ["redis-benchmark", "-h", &address, "-c", "10", "-n", "200000", "-t", "set,get", "-q"];
+    let redis = Load::start(&redis, |text| !text.contains("rror"));
+    let watches = fleet.watches();
+    let answer = UPGRADED.sh(&format!("transship --json upgrade --to {NEW} 2>/dev/null"));
+    let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
+    assert!(engine().starts_with(NEW));
+    fleet.assert_same("after the upgrade");
+    assert_nothing_is_left();
+    let report = UPGRADED.sh(&format!("transship report {}", answer["operation"]));
+    assert!(report.contains("nothing was lost"), "{report}");
+
+    UPGRADED.sh(&format!("transship rollback {}", answer["operation"]));
+    assert!(engine().starts_with(OLD));
+    fleet.assert_same("after the way back");
+    assert_eq!(shop.born(7009), born);
+    assert_nothing_is_left();
+    watches.into_iter().for_each(Watch::end);
+    [kept, new, redis].into_iter().for_each(Load::end);
+    drop((web, db, shop));
+    UPGRADED.sh("docker network rm shop");
+}
+
+/// Names of the steps, as a run tells them: a new step is not forgotten.
+fn steps() -> Vec<String> {
+    let lines = UPGRADED.sh(&format!("transship --json upgrade --to {NEW} 2>&1 >/dev/null"));
+    let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let steps = messages.filter(|message| message["type"] == "step");
+    steps.map(|step| step["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// Back to the old engine, where the last operation left the new one.
+fn back_to_the_old_engine() {
+    if engine().starts_with(NEW) {
+        let last = "transship --json history --limit 40 | tr '{' '\\n' | sed -n 's/.*\"id\":\\([0-9]*\\),\"kind\":\"upgrade\".*\"phase\":\"done\".*/\\1/p' | head -1";
+        UPGRADED.sh(&format!("transship rollback $({last})"));
+    }
+    assert!(engine().starts_with(OLD));
+}
+
+/// Whoever dies, whatever fails: it ends upgraded or rolled back, and everybody runs with the memory they had.
+#[test]
+fn i1_i2_i3_i5_every_fault_at_every_step_of_an_upgrade_ends_well() {
+    let _turn = hosts();
+    upgraded_host();
+    let fleet = Fleet::start(2);
+    let steps = steps();
+    assert!(steps.len() > 6, "{steps:?}");
+    back_to_the_old_engine();
+    UPGRADED.sh(&format!(
+        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
+    ));
+    let watches = fleet.watches();
+    for step in &steps {
+        for (place, action) in [("before", "kill"), ("after", "error")] {
+            let fault = format!("upgrade/{step}/{place} {action}");
+            UPGRADED.sh(&format!("echo '{fault}' > {POINTS}"));
+            UPGRADED.try_sh(&format!("transship upgrade --to {NEW}"));
+            UPGRADED.sh(&format!("[ ! -s {POINTS} ]"));
+            UPGRADED.within_seconds(120, "transship status && ! transship status | grep -q upgrade");
+            fleet.assert_same(&fault);
+            assert_nothing_is_left();
+            back_to_the_old_engine();
+        }
+    }
+    watches.into_iter().for_each(Watch::end);
+    UPGRADED.sh(&format!("rm /etc/default/transshipd {POINTS}; service transshipd restart"));
+}
+
+/// The failpoint's program runs in the host at that moment; the upgrade has to be undone by itself.
+fn rolled_back_when(point: &str, program: &str) -> String {
+    let _turn = hosts();
+    upgraded_host();
+    let fleet = Fleet::start(2);
+    UPGRADED.sh(&format!(
+        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
+    ));
+    let watches = fleet.watches();
+    UPGRADED
+        .sh(&format!("cat > /root/fault <<'FAULT'\n{program}\nFAULT\necho '{point} exec . /root/fault' > {POINTS}"));
+    let undone = UPGRADED.try_sh(&format!("transship upgrade --to {NEW}"));
+    let text = String::from_utf8_lossy(&undone.stderr).into_owned();
+    assert_eq!(undone.status.code(), Some(1), "failed, and everything undone: {text}");
+    assert!(engine().starts_with(OLD));
+    fleet.assert_same(program);
+    assert_nothing_is_left();
+    watches.into_iter().for_each(Watch::end);
+    UPGRADED.sh(&format!("rm /etc/default/transshipd {POINTS} /root/fault; service transshipd restart"));
+    text
+}
+
+#[test]
+fn i2_an_engine_that_does_not_come_up_is_rolled_back() {
+    let text = rolled_back_when("upgrade/install/after", "rm /usr/sbin/dockerd; ln -s /bin/false /usr/sbin/dockerd");
+    assert!(text.contains("dockerd does not come up"), "{text}");
+}
+
+#[test]
+fn i2_a_package_manager_that_is_killed_is_rolled_back() {
+    let kill = "(until p=$(for c in /proc/[0-9]*/comm; do [ \"$(cat $c 2>/dev/null)\" != dpkg ] || echo $c; done) && [ -n \"$p\" ]; \
+                do :; done; for c in $p; do kill -9 $(echo $c | tr -dc 0-9); done) >/dev/null 2>&1 &";
+    let text = rolled_back_when("upgrade/install/before", kill);
+    assert!(text.contains("cannot be installed"), "{text}");
+}
+
+#[test]
+fn i7_what_was_not_there_when_it_was_planned_is_not_ended_by_it() {
+    let text =
+        rolled_back_when("upgrade/freeze/after", "docker run -d --name stranger --rm programs /tools/holder 7010 8");
+    assert!(text.contains("stranger would end with dockerd"), "{text}");
+    let stranger = Container { host: &UPGRADED, name: "stranger" };
+    stranger.check(7010);
+}
+
+#[test]
+fn what_cannot_go_through_it_is_refused_before_anything_is_touched() {
+    let _turn = hosts();
+    upgraded_host();
+    let _stays = UPGRADED.start("stays", "--network host programs", "/tools/holder 7000 8");
+    let refused = |words: &str| {
+        let output = UPGRADED.try_sh(&format!("transship upgrade {words}"));
+        assert_eq!(output.status.code(), Some(3), "{words}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(refused(&format!("--to {NEW}")).contains("stays"));
+    assert!(refused("--to 99").contains("there is no version 99"));
+    assert!(refused("--to 1.0").contains("there is no version 1.0"));
+    let planned = UPGRADED.sh(&format!("transship upgrade --to {NEW} --may-stop stays --dry-run"));
+    assert!(planned.contains("stop") && planned.contains("are lost"), "{planned}");
+    UPGRADED.sh("apt-mark hold runc");
+    assert!(refused(&format!("--to {NEW} --may-stop stays")).contains("hold"));
+    UPGRADED.sh("apt-mark unhold runc");
+    assert!(engine().starts_with(OLD));
+}
+
+/// A hook takes the host out of a load balancer first; one that fails keeps the upgrade from beginning.
+#[test]
+fn hooks_run_before_and_after_with_the_plan_on_standard_input() {
+    let _turn = hosts();
+    upgraded_host();
+    let _one = Fleet::start(1);
+    let hooks = "/etc/transship/hooks.d";
+    UPGRADED.sh(&format!(
+        "mkdir -p {hooks}; for h in before after; do printf '#!/bin/sh\\ncat >> /root/told; echo >> /root/told\\n' > {hooks}/$h-upgrade-lb; \
+         chmod 755 {hooks}/$h-upgrade-lb; done; printf '#!/bin/sh\\necho busy >&2; exit 1\\n' > {hooks}/before-upgrade-zz; chmod 755 {hooks}/*"
+    ));
+    let failed = UPGRADED.try_sh(&format!("transship upgrade --to {NEW}"));
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("busy"));
+    let told = UPGRADED.sh("cat /root/told");
+    let moments: Vec<serde_json::Value> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let moments: Vec<_> = moments.iter().map(|told| (told["moment"].as_str(), told["outcome"].as_str())).collect();
+    assert_eq!(moments, [(Some("before-upgrade"), Some("planned")), (Some("after-upgrade"), Some("rolled-back"))]);
+    assert!(engine().starts_with(OLD));
+    UPGRADED.sh(&format!("rm -r {hooks} /root/told"));
+}
