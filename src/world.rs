@@ -6,11 +6,11 @@ use crate::failure::{Failure, OrFail};
 use crate::network::hold::{Hold, HoldReport};
 use crate::network::inside::NewConnections;
 use crate::network::neighbours::StandIn;
-use crate::restore::addresses::{self, HandingOut};
 use crate::saga::{Failpoints, Journal, Progress};
 use crate::settings::Settings;
 use crate::store::claims::Claims;
 use crate::store::{Catalog, CheckpointId, ContainerId, Layout, layout};
+use handing_out::{AtTheGate, HandingOut};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,8 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+pub mod handing_out;
 
 /// Everything that outlives a single operation.
 pub struct World {
@@ -54,7 +56,7 @@ pub struct World {
     /// Who wants to hear that a container's `create` has arrived at the gate.
     pub arrivals: Table<ContainerId, Sender<()>>,
     /// Containers that only keep an address.
-    pub placeholders: Table<ContainerId, addresses::Waiting>,
+    pub placeholders: Table<ContainerId, AtTheGate>,
     /// Containers that run again and whose restart policy and hold are still being put back.
     pub settling: Table<ContainerId, ()>,
     /// Containers that an operation is at work on.

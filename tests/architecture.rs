@@ -76,7 +76,17 @@ const DOORS: &[(&str, &[&str])] = &[
     // Ends: nothing uses them but the programs, and the command line what it says to the helper.
     (
         "helper",
-        &["criu::canary", "failure", "operations", "restore::carry_out", "restore::gate", "saga", "settings", "world"],
+        &[
+            "criu::canary",
+            "failure",
+            "operations",
+            "restore::addresses",
+            "restore::carry_out",
+            "restore::gate",
+            "saga",
+            "settings",
+            "world",
+        ],
     ),
     ("cli", &["failure", "helper::protocol", "report"]),
     // Plain data in, text out.

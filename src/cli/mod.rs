@@ -25,6 +25,7 @@ use crate::helper::protocol::Request;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Freeze running Docker containers to disk and bring them back with their connections open.
 ///
@@ -74,6 +75,11 @@ trait Ask {
         Ok(self.tell(answer))
     }
 
+    /// After how long it is asked again, for verbs that watch.
+    fn again_after(&self) -> Option<Duration> {
+        None
+    }
+
     /// The exit code for an answer that is not a failure.
     fn exit_code(&self, _answer: &Value) -> u8 {
         0
@@ -96,6 +102,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(verb: &dyn Ask, json: bool) -> Result<u8, Failure> {
+    while let Some(pause) = verb.again_after() {
+        run_once(verb, json)?;
+        std::thread::sleep(pause);
+    }
+    run_once(verb, json)
+}
+
+fn run_once(verb: &dyn Ask, json: bool) -> Result<u8, Failure> {
     let request = verb.request()?;
     let progress = render::Progress::new(json);
     let answer = client::ask(&request, |message| progress.show(message));

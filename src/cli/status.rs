@@ -4,10 +4,15 @@ use super::{Ask, list, text};
 use crate::failure::Failure;
 use crate::helper::protocol::Request;
 use serde_json::Value;
+use std::time::Duration;
 
 /// Say what is frozen, what is going on, and what waits for a person
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Say it again every second, until interrupted.
+    #[arg(long)]
+    watch: bool,
+}
 
 impl Ask for Arguments {
     fn request(&self) -> Result<Request, Failure> {
@@ -25,13 +30,22 @@ impl Ask for Arguments {
         }
         for operation in list(answer, "operations") {
             out.push_str(&format!(
-                "operation {}: {} of {}: {}\n",
+                "operation {}: {} of {}: {} at {}, since {}\n",
                 operation["id"],
                 text(operation, "kind"),
                 text(operation, "subject"),
-                text(operation, "phase")
+                text(operation, "phase"),
+                text(operation, "step"),
+                text(operation, "since").get(..19).unwrap_or("-")
             ));
+            if let Some(what) = operation["failure"]["what"].as_str() {
+                out.push_str(&format!("  {what}; try again: transship resume {}\n", operation["id"]));
+            }
         }
         out
+    }
+
+    fn again_after(&self) -> Option<Duration> {
+        self.watch.then_some(Duration::from_secs(1))
     }
 }

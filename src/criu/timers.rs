@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(malformed(TIMERS, &entry(&[&[8][..], &[0x80; 10]].concat())), (13, "a number is too long"));
         assert_eq!(malformed(TIMERS, &entry(&[&[8][..], &[0xff; 9], &[2]].concat())), (13, "a number is too large"));
         assert_eq!(malformed(TIMERS, &entry(&message(3, &[0; 4])[..4])), (14, "a field is cut short"));
-        assert_eq!(malformed(TIMERS, &entry(&number(9, 1))), (12, "a timer without a value"));
+        assert_eq!(malformed(TIMERS, &entry(&[number(5, 1), number(9, 1)].concat())), (12, "a timer without a value"));
         let endless = [&[3 << 3 | 2][..], &varint(u64::MAX)].concat();
         assert_eq!(malformed(TIMERS, &entry(&endless)), (23, "a field is cut short"));
     }

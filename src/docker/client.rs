@@ -176,7 +176,16 @@ impl Client {
 
     /// Returns when a container does not run.
     pub fn wait_until_stopped(&self, id: &str) -> Result<(), DockerError> {
-        self.act(&format!("/containers/{id}/wait?condition=not-running"), Some(QUICK))
+        self.wait_until_stopped_within(id, QUICK)
+    }
+
+    /// Returns when a container does not run; an error after `limit`.
+    pub fn wait_until_stopped_within(&self, id: &str, limit: Duration) -> Result<(), DockerError> {
+        match self.act(&format!("/containers/{id}/wait?condition=not-running"), Some(limit)) {
+            // It has been removed meanwhile.
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
     }
 
     /// Asks a container's processes to end, and ends them after `patience`.
@@ -219,12 +228,14 @@ impl Client {
 
     /// Sets a container's restart policy.
     pub fn set_restart_policy(&self, id: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
-        let call = format!("/containers/{id}/update");
-        let body = json!({ "RestartPolicy": policy });
-        self.answer(self.post(&call).timeout(QUICK).json(&body), &call).map(drop)
+        self.post_json(&format!("/containers/{id}/update"), &json!({ "RestartPolicy": policy }))
     }
 
-    fn get(&self, call: &str) -> Result<Value, DockerError> {
+    pub(super) fn post_json(&self, call: &str, body: &Value) -> Result<(), DockerError> {
+        self.answer(self.post(call).timeout(QUICK).json(body), call).map(drop)
+    }
+
+    pub(super) fn get(&self, call: &str) -> Result<Value, DockerError> {
         self.answer(self.http.get(url(call)).timeout(QUICK), call)
     }
 

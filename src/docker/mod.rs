@@ -6,7 +6,9 @@
 mod client;
 mod container;
 mod specification;
+mod swarm;
 
 pub use client::{Client, DockerError, Engine};
 pub use container::Container;
 pub use specification::{RestartPolicy, creation_request};
+pub use swarm::Node;

@@ -1,6 +1,7 @@
 //! `status` and `history`: what is going on, and what was done.
 
 use crate::failure::{Failure, OrFail};
+use crate::saga::OperationRecord;
 use crate::services::{Interposition, effective_runc};
 use crate::world::Context;
 use serde_json::{Value, json};
@@ -25,11 +26,29 @@ pub fn run(context: &Context) -> Result<Value, Failure> {
         Interposition::Bare { found: None } => "no runc in containerd's PATH".to_owned(),
         Interposition::NoContainerd => "no containerd runs".to_owned(),
     };
+    let whole = unfinished.into_iter().filter(|record| record.within.is_none()).rev().chain(waiting);
+    let operations: Vec<Value> = whole.map(|record| told(context, &record)).collect();
     Ok(json!({
         "interposer": interposer,
         "frozen": frozen.collect::<Vec<_>>(),
-        "operations": unfinished.into_iter().chain(waiting).collect::<Vec<_>>(),
+        "operations": operations,
     }))
+}
+
+/// An operation with the step that it is at; what it remembers of containers is `history`'s to tell.
+fn told(context: &Context, record: &OperationRecord) -> Value {
+    let last = context.journal.entries(record.id).ok().and_then(|entries| entries.into_iter().next_back());
+    json!({
+        "id": record.id,
+        "kind": record.kind,
+        "subject": record.subject,
+        "asked_by": record.asked_by,
+        "phase": record.phase,
+        "began": record.began,
+        "step": last.as_ref().map(|entry| &entry.step),
+        "since": last.as_ref().map(|entry| entry.at),
+        "failure": record.result.as_ref().map(|result| &result["failure"]),
+    })
 }
 
 /// The last operations, newest first.

@@ -22,12 +22,12 @@ use crate::failure::{Failure, OrFail};
 use crate::store::claims::Claim;
 use crate::store::{CheckpointId, ContainerId};
 use crate::world::World;
+use crate::world::handing_out::{AtTheGate, Placeholder, Wanted};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 /// Marks placeholders, so that those of a helper that died are found.
 const LABEL: &str = "transship.placeholder";
@@ -39,80 +39,6 @@ const PROGRAM: &str = crate::interposer::PROGRAM;
 /// More free addresses below the wanted one than this are not filled: each costs Docker a tenth of a second.
 const MOST: usize = 64;
 
-/// Whose turn it is to be given an address.
-#[derive(Debug, Default)]
-pub struct HandingOut {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Containers that come back just now, and the addresses that they want.
-    pending: BTreeMap<ContainerId, Vec<Wanted>>,
-    /// Who has the turn, with the placeholders that stand for it.
-    turn: Option<(ContainerId, Vec<Placeholder>)>,
-}
-
-/// An address in a network, by its name.
-pub type Wanted = (String, Ipv4Addr);
-
-impl HandingOut {
-    /// A container is coming back and wants these addresses.
-    fn announce(&self, container: &ContainerId, wanted: Vec<Wanted>) {
-        self.lock().pending.insert(container.clone(), wanted);
-    }
-
-    /// Waits until it is the container's turn. Those with lower addresses in one of its networks come first.
-    fn wait_for_turn(&self, container: &ContainerId) {
-        let mut state = self.lock();
-        while state.turn.is_some() || state.is_behind_another(container) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.turn = Some((container.clone(), Vec::new()));
-    }
-
-    /// Keeps placeholders until the turn ends.
-    fn keep(&self, placeholder: Placeholder) {
-        if let Some((_, placeholders)) = &mut self.lock().turn {
-            placeholders.push(placeholder);
-        }
-    }
-
-    /// The container has its address, or will not get one: the next one's turn begins. May be repeated.
-    pub fn end_turn(&self, world: &World, container: &ContainerId) {
-        let mut state = self.lock();
-        state.pending.remove(container);
-        let placeholders = match &mut state.turn {
-            Some((holder, placeholders)) if holder == container => std::mem::take(placeholders),
-            _ => Vec::new(),
-        };
-        drop(state);
-        // Their addresses have to be free before somebody else looks.
-        placeholders.into_iter().for_each(|placeholder| placeholder.remove(world));
-        let mut state = self.lock();
-        if state.turn.as_ref().is_some_and(|(holder, _)| holder == container) {
-            state.turn = None;
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Whether another pending container that shares a network goes first. The order is a total one, so that nobody waits
-    /// in a circle.
-    fn is_behind_another(&self, container: &ContainerId) -> bool {
-        let Some(own) = self.pending.get(container) else { return false };
-        let shares = |other: &Vec<Wanted>| other.iter().any(|(name, _)| own.iter().any(|(mine, _)| mine == name));
-        self.pending.iter().any(|(id, other)| id != container && shares(other) && (other, id) < (own, container))
-    }
-}
-
 /// `docker start` of a frozen container in place; `before` is what Docker said of it when it was frozen.
 pub fn start(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
     let failed = || format!("{} cannot be started", before.name());
@@ -123,7 +49,7 @@ pub fn start(world: &Arc<World>, container: &ContainerId, before: &Container) ->
         true => world.docker.start(container.as_str()).or_fail(failed),
         false => start_in_turn(world, container, before),
     };
-    world.handing_out.end_turn(world, container);
+    end_turn(world, container);
     started
 }
 
@@ -142,7 +68,7 @@ fn start_in_turn(world: &Arc<World>, container: &ContainerId, before: &Container
         });
         let _ = heard.recv();
         world.arrivals.take(container);
-        world.handing_out.end_turn(world, container);
+        end_turn(world, container);
         starting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).or_fail(failed)
     })
 }
@@ -173,7 +99,7 @@ fn make_way(world: &Arc<World>, before: &Container) -> Result<(), Failure> {
             .remedy("give containers fixed addresses (--ip, on a network of their own)"));
         }
         for _ in free {
-            world.handing_out.keep(Placeholder::put(world, &network, before)?);
+            world.handing_out.keep(put_placeholder(world, &network, before)?);
         }
     }
     Ok(())
@@ -230,70 +156,47 @@ fn bounds(subnet: &str) -> Option<std::ops::RangeInclusive<Ipv4Addr>> {
     Some(Ipv4Addr::from(first)..=Ipv4Addr::from(first | !mask))
 }
 
-/// A container that has an address and nothing else.
-#[derive(Debug)]
-struct Placeholder {
-    container: ContainerId,
-    /// As long as this is here, its `start` waits at the gate.
-    wait: Sender<()>,
-    starting: JoinHandle<()>,
+/// Creates a placeholder. Returns when it has its address.
+fn put_placeholder(world: &Arc<World>, network: &str, like: &Container) -> Result<Placeholder, Failure> {
+    let failed = || format!("a free address of the network {network} cannot be taken");
+    let name = CheckpointId::random().or_fail(failed)?;
+    let request = json!({
+        "Image": like.image_id(),
+        "Entrypoint": ["/transship-placeholder"],
+        "Labels": { LABEL: like.name() },
+        "HostConfig": {
+            "NetworkMode": network,
+            "LogConfig": { "Type": "none" },
+            "Binds": [format!("{PROGRAM}:/transship-placeholder:ro")],
+        },
+    });
+    let id = world.docker.create(&format!("transship-placeholder-{name}"), &request).or_fail(failed)?;
+    let container: ContainerId = id.parse().or_fail(failed)?;
+    let (wait, released) = channel();
+    let (told, heard) = channel();
+    world.placeholders.keep(container.clone(), AtTheGate { arrived: told.clone(), released });
+    let claim = Claim::new(container.clone(), name, String::new(), gate::SOCKET.into());
+    world.claims.place(&claim).or_fail(failed)?;
+    let (docker, starts): (Client, _) = (world.docker.clone(), id);
+    let starting = std::thread::spawn(move || {
+        // It fails as it is meant to. Where it failed too early the address is not taken, and that shows later.
+        let _ = docker.start(&starts);
+        let _ = told.send(());
+    });
+    let _ = heard.recv();
+    Ok(Placeholder { container, wait, starting })
 }
 
-impl Placeholder {
-    /// Returns when it has its address.
-    fn put(world: &Arc<World>, network: &str, like: &Container) -> Result<Self, Failure> {
-        let failed = || format!("a free address of the network {network} cannot be taken");
-        let name = CheckpointId::random().or_fail(failed)?;
-        let request = json!({
-            "Image": like.image_id(),
-            "Entrypoint": ["/transship-placeholder"],
-            "Labels": { LABEL: like.name() },
-            "HostConfig": {
-                "NetworkMode": network,
-                "LogConfig": { "Type": "none" },
-                "Binds": [format!("{PROGRAM}:/transship-placeholder:ro")],
-            },
-        });
-        let id = world.docker.create(&format!("transship-placeholder-{name}"), &request).or_fail(failed)?;
-        let container: ContainerId = id.parse().or_fail(failed)?;
-        let (wait, released) = channel();
-        let (told, heard) = channel();
-        world.placeholders.keep(container.clone(), Waiting { arrived: told.clone(), released });
-        let claim = Claim::new(container.clone(), name, String::new(), gate::SOCKET.into());
-        world.claims.place(&claim).or_fail(failed)?;
-        let (docker, starts): (Client, _) = (world.docker.clone(), id);
-        let starting = std::thread::spawn(move || {
-            // It fails as it is meant to. Where it failed too early the address is not taken, and that shows later.
-            let _ = docker.start(&starts);
-            let _ = told.send(());
-        });
-        let _ = heard.recv();
-        Ok(Self { container, wait, starting })
-    }
-
-    fn remove(self, world: &World) {
-        drop(self.wait);
-        let _ = self.starting.join();
-        remove(world, &self.container);
-    }
-}
-
-/// A placeholder, as the gate knows it.
-#[derive(Debug)]
-pub struct Waiting {
-    /// Is told when its `start` arrives.
-    arrived: Sender<()>,
-    /// Nothing comes from here; its other end goes when the placeholder may go.
-    released: Receiver<()>,
-}
-
-impl Waiting {
-    /// At the gate: the placeholder has its address now. Returns when that is not needed any more.
-    pub fn wait(self) {
-        let _ = self.arrived.send(());
-        drop(self.arrived);
-        let _ = self.released.recv();
-    }
+/// The container has its address, or will not get one: the next one's turn begins. May be repeated.
+pub fn end_turn(world: &World, container: &ContainerId) {
+    // Their addresses have to be free before somebody else looks.
+    world.handing_out.end_turn(container, |placeholders| {
+        for Placeholder { container, wait, starting } in placeholders {
+            drop(wait);
+            let _ = starting.join();
+            remove(world, &container);
+        }
+    });
 }
 
 fn remove(world: &World, container: &ContainerId) {
@@ -354,23 +257,6 @@ mod tests {
         network["IPAM"]["Config"] =
             json!([{ "Subnet": "172.30.0.0/24", "IPRange": "172.30.0.128/25", "Gateway": "172.30.0.1" }]);
         assert_eq!(free(&network, "172.30.0.130"), ["172.30.0.128", "172.30.0.129"]);
-    }
-
-    #[test]
-    fn the_lowest_address_comes_first_and_strangers_do_not_wait_for_each_other() {
-        let id = |digit: &str| digit.repeat(64).parse::<ContainerId>().unwrap();
-        let wanted = |network: &str, last: u8| vec![(network.to_owned(), Ipv4Addr::new(172, 17, 0, last))];
-        let (low, high, other) = (id("c"), id("a"), id("b"));
-        let pending = [
-            (low.clone(), wanted("bridge", 2)),
-            (high.clone(), wanted("bridge", 10)),
-            (other.clone(), wanted("front", 9)),
-        ];
-        let mut state = State { pending: pending.into(), turn: None };
-        assert!(state.is_behind_another(&high));
-        assert!(!state.is_behind_another(&low) && !state.is_behind_another(&other));
-        state.pending.remove(&low);
-        assert!(!state.is_behind_another(&high));
     }
 
     #[test]

@@ -189,7 +189,7 @@ fn failed(world: &World, container: &str, reason: &str) -> Result<(), String> {
     tracing::error!(%container, checkpoint = %claim.checkpoint, reason, "could not be restored");
     super::settle::remove_directory(&work_path(&claim.container));
     drop(world.expecting.take(&claim.container));
-    world.handing_out.end_turn(world, &claim.container);
+    addresses::end_turn(world, &claim.container);
     world.claims.give_back(&claim.container).map_err(|error| error.to_string())
 }
 
@@ -199,7 +199,7 @@ fn start(world: &Arc<World>, container: &str) -> Result<Answer, String> {
         placeholder.wait();
         return Err("it only kept an address".into());
     }
-    world.handing_out.end_turn(world, &claim.container);
+    addresses::end_turn(world, &claim.container);
     let waiting = world.waiting.get(&claim.container);
     let waiting = waiting.ok_or_else(|| format!("container {container:.12} was not restored by this helper"))?;
     thaw::container(world, &claim, &waiting).map_err(|failure| failure.to_string())

@@ -79,6 +79,8 @@ pub struct EngineFacts {
     pub runtime: String,
     pub storage_driver: String,
     pub auto_remove: bool,
+    /// Whether a swarm's scheduler has put it here.
+    pub swarm_task: bool,
     pub restart_policy: String,
     pub network_mode: String,
     pub pid_mode: String,

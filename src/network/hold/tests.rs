@@ -141,7 +141,8 @@ fn i2_the_end_of_the_frozen_copy_is_not_heard() {
         let listener = segment.container.run(|| Ok(std::net::TcpListener::bind("172.30.0.2:7000").unwrap()));
         let client = connect(&segment.client, "192.0.2.2:8080");
         let (server, _) = listener.accept().unwrap();
-        let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
+        let mut hold = segment.host.run(|| Hold::place(spec(), Bounds::default()));
+        segment.host.run(|| hold.close(Vec::new()));
         nix::sys::socket::setsockopt(
             &server,
             nix::sys::socket::sockopt::Linger,

@@ -1,16 +1,16 @@
 //! `upgrade` and `rollback`: the engine changes its version under its containers.
 //!
 //! ```text
-//!  fetch    prepare      install     freeze      restart     restore     verify*      tidy
-//!  both     hooks        new         all that    containerd  in order,   a grace      hooks
-//!  ways                  packages    is to be    dockerd     hold by     period
-//!                                    frozen                  hold
-//!  ─────────────────────────────────┤ containers are away ├────────────────────────────────► * commits
+//!  fetch    drain        prepare     install     freeze      restart     restore     verify*      tidy
+//!  both     a swarm's    hooks       new         all that    containerd  in order,   a grace      hooks,
+//!  ways     tasks go                 packages    is to be    dockerd     hold by     period       active
+//!           elsewhere                            frozen                  hold                     again
+//!  ─────────────────────────────────────────────┤ containers are away ├────────────────────────────────► * commits
 //!
 //!  way back, from wherever it failed:
-//!           bring back   old         nothing     nothing     freeze
-//!           (restart     packages                            again
-//!           first)       again
+//!           active       bring back  old         nothing     nothing     freeze
+//!           again        (restart    packages                            again
+//!                        first)      again
 //! ```
 //!
 //! Packages are installed while the containers still run: the long part costs nobody anything. Undoing goes from the
@@ -25,8 +25,10 @@ mod order;
 mod plan;
 mod steps;
 mod strategy;
+mod swarm;
 mod verify;
 
+use crate::docker::Node;
 use crate::failure::{Failure, OrFail};
 use crate::packages::{Fetched, Plan};
 use crate::report::{PackageChange, Report};
@@ -56,6 +58,8 @@ pub struct Upgrade {
     fetched: Option<Fetched>,
     /// Whether the engine has been stopped since the containers were frozen.
     engine_touched: bool,
+    /// This host's place in a swarm, where it is one's manager, as it was before.
+    node: Option<Node>,
     /// What the operator should know.
     warnings: Vec<String>,
 }
@@ -66,8 +70,8 @@ impl Operation for Upgrade {
     const KIND: &'static str = "upgrade";
 
     fn steps(&self) -> Vec<Step<Self, Context>> {
-        use steps::{fetch, freeze, install, prepare, restart, restore, tidy, verify};
-        vec![fetch(), prepare(), install(), freeze(), restart(), restore(), verify().commits(), tidy()]
+        use steps::{drain, fetch, freeze, install, prepare, restart, restore, tidy, verify};
+        vec![fetch(), drain(), prepare(), install(), freeze(), restart(), restore(), verify().commits(), tidy()]
     }
 
     fn subject(&self) -> String {

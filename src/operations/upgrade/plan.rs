@@ -4,6 +4,7 @@ use super::Upgrade;
 use super::course::{Course, Traveller};
 use super::order::{self, Place};
 use super::strategy::{self, Situation, Strategy};
+use super::swarm;
 use crate::checkpoint::mend::processes_of;
 use crate::criu::canary::CanaryReport;
 use crate::docker::{Container, Engine};
@@ -51,6 +52,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
     let packages = plan_packages(manager.as_ref(), wish)?;
     let target = packages.changes.iter().find(|change| change.package == packages.target.family.engine());
     let target_version = target.and_then(|change| change.to.clone()).unwrap_or_else(|| engine.version.clone());
+    let node = swarm::node(context, &engine)?;
     let containers = running(context)?;
     let mut courses = choose(context, wish, &engine, &target_version, containers)?;
     // Within a wave by address: Docker hands addresses out from the lowest. They are frozen in the same order, so that
@@ -63,7 +65,10 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
             .remedy("run: transship install"));
     }
     let free = room(context, &courses)?;
-    let warnings = warnings(&packages, &courses, &engine, target_version.as_str());
+    let mut warnings = warnings(&packages, &courses, &engine, target_version.as_str());
+    warnings.extend(
+        node.is_some().then(|| "this node's tasks of the swarm are drained, and it is made active again".into()),
+    );
     let upgrade = Upgrade {
         number: None,
         asked_by: peer.to_owned(),
@@ -73,6 +78,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
         containers: courses,
         fetched: None,
         engine_touched: false,
+        node,
         warnings,
     };
     Ok(Planned { upgrade, canary, free })
@@ -107,7 +113,10 @@ fn refusal(what: &str, error: &PackageError) -> Failure {
 
 fn running(context: &Context) -> Result<Vec<Container>, Failure> {
     let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
-    let is_there = |container: &Container| matches!(container.status(), "running" | "paused" | "restarting");
+    // A swarm's tasks are drained.
+    let is_there = |container: &Container| {
+        matches!(container.status(), "running" | "paused" | "restarting") && !container.is_swarm_task()
+    };
     Ok(all.into_iter().filter(is_there).collect())
 }
 

@@ -1,11 +1,15 @@
 //! The steps of an upgrade, each beside its undo.
 
-use super::{Upgrade, engine, fleet, hooks, verify as verification};
+use super::{Upgrade, engine, fleet, hooks, swarm, verify as verification};
 use crate::failure::{Failure, OrFail};
 use crate::packages::{self, Event, Fetched, PackageError, PackageManager, PackageSet};
 use crate::restore::settle::remove_directory;
 use crate::saga::Step;
 use crate::world::Context;
+use std::time::Duration;
+
+/// How long a swarm's task may take to end on this host; services may set long grace periods of their own.
+const LONGEST_DRAIN: Duration = Duration::from_secs(300);
 
 type UpgradeStep = Step<Upgrade, Context>;
 
@@ -46,6 +50,24 @@ pub fn fetch() -> UpgradeStep {
         Ok(())
     }
     Step::new("fetch", run, undo)
+}
+
+/// A swarm's tasks are its scheduler's: it takes them elsewhere, and would replace one that was frozen.
+pub fn drain() -> UpgradeStep {
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        let Some(node) = &operation.node else { return Ok(()) };
+        let set = context.docker.set_availability(&node.id, "drain");
+        set.or_fail(|| "this node of the swarm cannot be drained".into())?;
+        for task in swarm::tasks(context)? {
+            let ended = context.docker.wait_until_stopped_within(task.id(), LONGEST_DRAIN);
+            ended.or_fail(|| format!("{}, a task of the swarm, does not leave this host", task.name()))?;
+        }
+        Ok(())
+    }
+    fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        swarm::put_back(operation, context)
+    }
+    Step::new("drain", run, undo)
 }
 
 /// Hooks before; and on the way back the last thing: whoever is away comes back, on the engine that is installed by then.
@@ -171,12 +193,14 @@ pub fn verify() -> UpgradeStep {
     Step::new("verify", run, nothing)
 }
 
-/// Hooks after. A host that runs the new engine is not taken back for a hook.
+/// The swarm may give it tasks again; hooks after. A host that runs the new engine is not taken back for a hook.
 pub fn tidy() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
-        if let Err(failure) = hooks::run("after-upgrade", operation, "done") {
-            context.told.note(&failure.to_string());
-            operation.warnings.push(failure.to_string());
+        for outcome in [swarm::put_back(operation, context), hooks::run("after-upgrade", operation, "done")] {
+            if let Err(failure) = outcome {
+                context.told.note(&failure.to_string());
+                operation.warnings.push(failure.to_string());
+            }
         }
         Ok(())
     }

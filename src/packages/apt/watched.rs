@@ -192,7 +192,7 @@ mod tests {
         let mut events = Vec::new();
         let arguments = ["-c".to_owned(), script];
         let mut watch = |event| events.push(event);
-        let ended = run("sh", &arguments, dir.path(), &log, Some((&status, number)), &mut watch).unwrap();
+        let ended = run("bash", &arguments, dir.path(), &log, Some((&status, number)), &mut watch).unwrap();
         assert_eq!(ended.status.code(), Some(7));
         assert_eq!(ended.log[1], "oops");
         let (pid, session) = ended.log[0].split_once(' ').unwrap();

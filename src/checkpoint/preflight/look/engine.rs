@@ -22,6 +22,7 @@ pub(super) fn facts(inspect: &Value) -> Result<EngineFacts, LookError> {
         runtime: text(inspect, "/HostConfig/Runtime"),
         storage_driver: text(inspect, "/Driver"),
         auto_remove: flag(inspect, "/HostConfig/AutoRemove"),
+        swarm_task: inspect.pointer("/Config/Labels/com.docker.swarm.task.id").is_some(),
         restart_policy: text(inspect, "/HostConfig/RestartPolicy/Name"),
         network_mode: text(inspect, "/HostConfig/NetworkMode"),
         pid_mode: text(inspect, "/HostConfig/PidMode"),

@@ -27,8 +27,18 @@ pub(super) fn state(facts: &ContainerFacts) -> Vec<Finding> {
 
 /// The rules on settings.
 pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {
-    let rules: [fn(&ContainerFacts, &Context<'_>) -> Option<Finding>; 9] =
-        [runtime, auto_remove, devices_requested, devices_mapped, privileged, terminal, profile, driver, volumes];
+    let rules: [fn(&ContainerFacts, &Context<'_>) -> Option<Finding>; 10] = [
+        runtime,
+        auto_remove,
+        swarm_task,
+        devices_requested,
+        devices_mapped,
+        privileged,
+        terminal,
+        profile,
+        driver,
+        volumes,
+    ];
     rules.iter().filter_map(|rule| rule(facts, context)).collect()
 }
 
@@ -55,6 +65,19 @@ fn auto_remove(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding>
         &facts.engine.name,
         "The container was started with --rm, so Docker deletes it as soon as it is frozen.",
         "Create it anew without --rm, or checkpoint it with --leave-running.",
+    ))
+}
+
+/// Its scheduler starts another in its place the moment its processes end.
+fn swarm_task(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding> {
+    if !facts.engine.swarm_task || context.purpose == Purpose::LeaveRunning {
+        return None;
+    }
+    Some(Finding::refuse(
+        "engine.swarm-task",
+        &facts.engine.name,
+        "The container is a task of a swarm, whose scheduler would start another in its place.",
+        "Drain this node: `docker node update --availability drain NODE`.",
     ))
 }
 

@@ -1,0 +1,132 @@
+//! Whose turn it is to be given an address by Docker; see [`addresses`](crate::restore::addresses).
+
+use crate::store::ContainerId;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Whose turn it is to be given an address.
+#[derive(Debug, Default)]
+pub struct HandingOut {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Containers that come back just now, and the addresses that they want.
+    pending: BTreeMap<ContainerId, Vec<Wanted>>,
+    /// Who has the turn, with the placeholders that stand for it.
+    turn: Option<(ContainerId, Vec<Placeholder>)>,
+}
+
+/// An address in a network, by its name.
+pub type Wanted = (String, Ipv4Addr);
+
+/// A container that has an address and nothing else.
+#[derive(Debug)]
+pub struct Placeholder {
+    /// Its container.
+    pub container: ContainerId,
+    /// As long as this is here, its `start` waits at the gate.
+    pub wait: Sender<()>,
+    /// The call of Docker's that starts it.
+    pub starting: JoinHandle<()>,
+}
+
+/// A placeholder, as the gate knows it.
+#[derive(Debug)]
+pub struct AtTheGate {
+    /// Is told when its `start` arrives.
+    pub arrived: Sender<()>,
+    /// Nothing comes from here; its other end goes when the placeholder may go.
+    pub released: Receiver<()>,
+}
+
+impl AtTheGate {
+    /// The placeholder has its address now. Returns when that is not needed any more.
+    pub fn wait(self) {
+        let _ = self.arrived.send(());
+        drop(self.arrived);
+        let _ = self.released.recv();
+    }
+}
+
+impl HandingOut {
+    /// A container is coming back and wants these addresses.
+    pub fn announce(&self, container: &ContainerId, wanted: Vec<Wanted>) {
+        self.lock().pending.insert(container.clone(), wanted);
+    }
+
+    /// Waits until it is the container's turn. Those with lower addresses in one of its networks come first.
+    pub fn wait_for_turn(&self, container: &ContainerId) {
+        let mut state = self.lock();
+        while state.turn.is_some() || state.is_behind_another(container) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.turn = Some((container.clone(), Vec::new()));
+    }
+
+    /// Keeps placeholders until the turn ends.
+    pub fn keep(&self, placeholder: Placeholder) {
+        if let Some((_, placeholders)) = &mut self.lock().turn {
+            placeholders.push(placeholder);
+        }
+    }
+
+    /// The next one's turn begins as soon as what stood for this one's is removed. May be repeated.
+    pub fn end_turn(&self, container: &ContainerId, remove: impl FnOnce(Vec<Placeholder>)) {
+        let mut state = self.lock();
+        state.pending.remove(container);
+        let placeholders = match &mut state.turn {
+            Some((holder, placeholders)) if holder == container => std::mem::take(placeholders),
+            _ => Vec::new(),
+        };
+        drop(state);
+        remove(placeholders);
+        let mut state = self.lock();
+        if state.turn.as_ref().is_some_and(|(holder, _)| holder == container) {
+            state.turn = None;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether another pending container that shares a network goes first. The order is a total one, so that nobody waits
+    /// in a circle.
+    fn is_behind_another(&self, container: &ContainerId) -> bool {
+        let Some(own) = self.pending.get(container) else { return false };
+        let shares = |other: &Vec<Wanted>| other.iter().any(|(name, _)| own.iter().any(|(mine, _)| mine == name));
+        self.pending.iter().any(|(id, other)| id != container && shares(other) && (other, id) < (own, container))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_address_comes_first_and_strangers_do_not_wait_for_each_other() {
+        let id = |digit: &str| digit.repeat(64).parse::<ContainerId>().unwrap();
+        let wanted = |network: &str, last: u8| vec![(network.to_owned(), Ipv4Addr::new(172, 17, 0, last))];
+        let (low, high, other) = (id("c"), id("a"), id("b"));
+        let pending = [
+            (low.clone(), wanted("bridge", 2)),
+            (high.clone(), wanted("bridge", 10)),
+            (other.clone(), wanted("front", 9)),
+        ];
+        let mut state = State { pending: pending.into(), turn: None };
+        assert!(state.is_behind_another(&high));
+        assert!(!state.is_behind_another(&low) && !state.is_behind_another(&other));
+        state.pending.remove(&low);
+        assert!(!state.is_behind_another(&high));
+    }
+}
