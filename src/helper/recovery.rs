@@ -21,11 +21,10 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
     crate::operations::holds::take_over(&context);
     let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
-    if !unfinished.is_empty() || !world.claims.unsettled_claims().is_empty() {
-        if let Err(error) = world.docker.wait_until_up(DOCKER_PATIENCE, || false) {
+    if (!unfinished.is_empty() || !world.claims.unsettled_claims().is_empty())
+        && let Err(error) = world.docker.wait_until_up(DOCKER_PATIENCE, || false) {
             tracing::warn!(%error, "going on without dockerd");
         }
-    }
     crate::restore::carry_out::committed(world);
     crate::restore::carry_out::unsettled(world);
     let (upgrades, others): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(|record| record.kind == Upgrade::KIND);

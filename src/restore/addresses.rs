@@ -89,8 +89,9 @@ pub fn before_docker_hears(world: &Arc<World>, container: &ContainerId, before: 
 /// Takes every free address below the container's own, in each of its networks where Docker would choose.
 fn make_way(world: &Arc<World>, before: &Container) -> Result<(), Failure> {
     for (network, address) in chosen_by_docker(before) {
+        let gateway = gateway_in(before, &network);
         let found = world.docker.network(&network).or_fail(|| format!("the network {network} cannot be looked at"))?;
-        let free = free_below(&found, address);
+        let free = free_below(&found, address, gateway);
         if free.len() > MOST {
             return Err(Failure::new(format!(
                 "more than {MOST} addresses below {address} are free in the network {network}: Docker would give {} another",
@@ -116,10 +117,17 @@ pub fn chosen_by_docker(before: &Container) -> Vec<Wanted> {
     chosen.collect()
 }
 
+/// The gateway that a container had in a network. Networks themselves tell theirs only where an operator chose it
+/// (28.0 and later).
+fn gateway_in(before: &Container, network: &str) -> Option<Ipv4Addr> {
+    let networks = before.inspect().pointer("/NetworkSettings/Networks")?;
+    networks[network]["Gateway"].as_str()?.parse().ok()
+}
+
 /// The addresses of a network, as `GET /networks/ID` tells it, that Docker would give away before `wanted`.
-fn free_below(network: &Value, wanted: Ipv4Addr) -> Vec<Ipv4Addr> {
+fn free_below(network: &Value, wanted: Ipv4Addr, gateway: Option<Ipv4Addr>) -> Vec<Ipv4Addr> {
     let configs = network.pointer("/IPAM/Config").and_then(Value::as_array).into_iter().flatten();
-    let pool = configs.filter_map(|config| Pool::of(config)).find(|pool| pool.range.contains(&wanted));
+    let pool = configs.filter_map(|config| Pool::of(config, gateway)).find(|pool| pool.range.contains(&wanted));
     let Some(pool) = pool else { return Vec::new() };
     let endpoints = network["Containers"].as_object().into_iter().flatten();
     let addresses =
@@ -136,14 +144,17 @@ struct Pool {
 }
 
 impl Pool {
-    fn of(config: &Value) -> Option<Self> {
+    fn of(config: &Value, gateway: Option<Ipv4Addr>) -> Option<Self> {
         let subnet = bounds(config["Subnet"].as_str()?)?;
         let range = config["IPRange"].as_str().and_then(bounds).unwrap_or_else(|| subnet.clone());
-        let gateway = config["Gateway"].as_str().and_then(|address| address.parse().ok());
+        let told = config["Gateway"].as_str().and_then(|address| address.parse().ok());
+        // Docker gives the bridge itself the first address that it would give a container.
+        let first = Ipv4Addr::from(u32::from(*range.start()) + u32::from(range.start() == subnet.start()));
+        let gateway = told.or(gateway).unwrap_or(first);
         let others = config["AuxiliaryAddresses"].as_object().into_iter().flatten();
         let others = others.filter_map(|(_, address)| address.as_str()?.parse().ok());
         // A network's first address is its own name, and its last reaches everybody.
-        let reserved = others.chain(gateway).chain([*subnet.start(), *subnet.end()]).collect();
+        let reserved = others.chain([gateway, *subnet.start(), *subnet.end()]).collect();
         Some(Self { range, reserved })
     }
 }
@@ -241,7 +252,7 @@ mod tests {
     }
 
     fn free(network: &Value, wanted: &str) -> Vec<String> {
-        free_below(network, wanted.parse().unwrap()).iter().map(ToString::to_string).collect()
+        free_below(network, wanted.parse().unwrap(), None).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -249,6 +260,15 @@ mod tests {
         assert_eq!(free(&network(&["172.30.0.2", "172.30.0.5"]), "172.30.0.7"), ["172.30.0.4", "172.30.0.6"]);
         assert!(free(&network(&[]), "172.30.0.2").is_empty());
         assert!(free(&network(&[]), "10.0.0.9").is_empty(), "an address of no pool of this network");
+    }
+
+    #[test]
+    fn a_gateway_that_the_network_does_not_tell_is_not_free() {
+        let mut network = network(&[]);
+        network["IPAM"]["Config"] = json!([{ "Subnet": "172.30.0.0/24" }]);
+        assert!(free(&network, "172.30.0.2").is_empty());
+        let told = free_below(&network, "172.30.0.3".parse().unwrap(), Some("172.30.0.254".parse().unwrap()));
+        assert_eq!(told, ["172.30.0.1", "172.30.0.2"].map(|address| address.parse::<Ipv4Addr>().unwrap()));
     }
 
     #[test]

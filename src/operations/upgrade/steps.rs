@@ -162,12 +162,11 @@ pub fn restart() -> UpgradeStep {
 /// Containers that nobody spoke of are not ended by the way (I7).
 fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
     // Where dockerd is dead already there is nobody to ask, and nobody left to protect from its end.
-    if let Ok(left) = fleet::left_running(operation, context) {
-        if !left.is_empty() {
+    if let Ok(left) = fleet::left_running(operation, context)
+        && !left.is_empty() {
             return Err(Failure::new(format!("{} would end with dockerd", left.join(", ")))
                 .remedy("they were started, or could not be frozen, since the upgrade began; stop or freeze them"));
         }
-    }
     operation.engine_touched = true;
     engine::restart(context)
 }
