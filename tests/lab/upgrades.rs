@@ -183,7 +183,7 @@ fn i2_a_package_manager_that_is_killed_is_rolled_back() {
 #[test]
 fn i7_what_was_not_there_when_it_was_planned_is_not_ended_by_it() {
     let text =
-        rolled_back_when("upgrade/freeze/after", "docker run -d --name stranger --rm programs /tools/holder 7010 8");
+        rolled_back_when("upgrade/prepare/after", "docker run -d --name stranger --rm programs /tools/holder 7010 8");
     assert!(text.contains("stranger would end with dockerd"), "{text}");
     let stranger = Container { host: &UPGRADED, name: "stranger" };
     stranger.check(7010);
