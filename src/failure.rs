@@ -94,6 +94,12 @@ impl Failure {
         self
     }
 
+    /// Marks the failure as one of something that had begun: whatever refused a part of it, something was touched.
+    pub fn undone(mut self) -> Self {
+        self.outcome = Outcome::Failed;
+        self
+    }
+
     /// Marks the failure as one that a person has to decide.
     pub fn needs_person(mut self) -> Self {
         self.outcome = Outcome::NeedsPerson;

@@ -7,9 +7,9 @@ COLUMNS = ("SIZE", "TOOL", "DOWNTIME", "NEW CONN.", "COMMANDS", "= CHECKPOINT + 
 
 
 def render(report):
-    parts = [machine(report), table(report), ratios(report), notes(report)]
+    parts = [machine(report), table(report), upgraded(report), ratios(report), notes(report)]
     if "phases" in report:
-        parts.insert(3, phases(report["phases"]))
+        parts.insert(4, phases(report["phases"]))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -34,6 +34,8 @@ def median(cycles, key):
 
 
 def table(report):
+    if not report["cycles"]:
+        return ""
     rows = [COLUMNS]
     for mib in sorted({one["mib"] for one in report["cycles"]}):
         for tool in dict.fromkeys(one["tool"] for one in report["cycles"]):
@@ -43,6 +45,22 @@ def table(report):
              for line in rows]
     lines += [f"{one['name']}: NOT MEASURED: {one['reason']}" for one in report["unavailable"]]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def upgraded(report):
+    """What visitors of each server waited at the longest, while the engine was upgraded under it."""
+    if "upgrade" not in report:
+        return ""
+    found = report["upgrade"]
+    lines = [f"Upgrade of docker.io {found['from']} to {found['to']}: the longest time without an answer, server by server",
+             f"  {'dockerd alone, restarted':<40} {seconds(statistics.median(found['restart_s'])):>8}"]
+    for key, name in (("one", "transship, 1 container"), ("ten", f"transship, {found['containers']} containers"),
+                      ("by_hand", f"stop, upgrade, start by hand, {found['containers']}")):
+        waits = found[key]["waits_s"]
+        lines.append(f"  {name:<40} {seconds(statistics.median(waits)):>8} median {seconds(max(waits)):>8} at most;"
+                     f" {len(found[key]['failed'])} of the loads failed")
+    lines += [f"    by hand, {load}: {text[:120]}" for load, text in found["by_hand"]["failed"].items()]
+    return "\n".join(lines)
 
 
 def row(report, tool, mib):
@@ -88,8 +106,11 @@ def judged(report):
     for mib, peer, most in ((16, "runc", 1.5), (16, "podman", 0.5), (1024, "podman", 0.4)):
         if mib in sizes:
             yield against(report, mib, peer, most)
-    yield beyond(report)
-    yield growth(report, sizes)
+    if report["cycles"]:
+        yield beyond(report)
+        yield growth(report, sizes)
+    if "upgrade" in report:
+        yield from judged_upgrade(report["upgrade"])
     if "interposer" in report:
         yield added(report["interposer"])
 
@@ -100,6 +121,18 @@ def against(report, mib, peer, most):
     if not ours or not theirs:
         return "-", f"{what}: not measured"
     return verdict(ours / theirs <= most), f"{what}: {ours / theirs:.2f} (at most {most})"
+
+
+def judged_upgrade(found):
+    ten, by_hand, one = (found[key]["waits_s"] for key in ("ten", "by_hand", "one"))
+    failed = {**found["ten"]["failed"], **found["one"]["failed"]}
+    yield verdict(not failed), f"loads that failed under an upgrade: {failed or 'none'}"
+    beyond_restart = max(ten) - statistics.median(found["restart_s"])
+    yield verdict(beyond_restart <= 4), f"an upgrade's longest wait beyond dockerd's own restart: {beyond_restart:+.2f} s (at most +4 s)"
+    ratio = max(ten) / max(by_hand)
+    yield verdict(ratio <= 0.25), f"an upgrade's longest wait against that by hand: {ratio:.2f} (at most 0.25)"
+    ratio = statistics.median(found["ten"]["away_s"]) / statistics.median(found["one"]["away_s"])
+    yield verdict(ratio <= 3), f"the median downtime of {found['containers']} containers against that of one: {ratio:.2f} (at most 3)"
 
 
 def beyond(report):

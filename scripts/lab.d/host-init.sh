@@ -16,7 +16,8 @@ main() {
     write_files
     enter_root
     echo ready
-    exec tini -- sleep infinity >/dev/null
+    # Packages may have put the one in place of the other since the host was booted last.
+    exec "$(command -v tini || command -v tini-static)" -- sleep infinity >/dev/null
 }
 
 # First of all, so that whatever happens later the host can be ended. The machine's /proc is still the one seen here,
@@ -111,14 +112,14 @@ write_files() {
     cat "$STATE/names" >"$ROOT/etc/hosts"
     : >"$ROOT/etc/resolv.conf"
     # Docker's sysv script looks for the word here, and otherwise tries to mount hierarchies this machine has not got.
-    echo ' # cgroup hierarchies are mounted already' >>"$ROOT/etc/fstab"
+    grep -qs cgroup "$ROOT/etc/fstab" || echo ' # cgroup hierarchies are mounted already' >>"$ROOT/etc/fstab"
     pretend_booted
 }
 
 # Packages start their services only where there is an init and a runlevel: what an upgrade restarts on a real host,
 # it shall restart here.
 pretend_booted() {
-    [[ -e $ROOT/usr/sbin/init ]] || ln -s /usr/bin/tini "$ROOT/usr/sbin/init"
+    [[ -e $ROOT/usr/sbin/init || -L $ROOT/usr/sbin/init ]] || ln -s ../bin/true "$ROOT/usr/sbin/init"
     [[ -e $ROOT/usr/sbin/runlevel ]] || printf '#!/bin/sh\necho N 2\n' >"$ROOT/usr/sbin/runlevel"
     chmod 755 "$ROOT/usr/sbin/runlevel"
 }

@@ -132,14 +132,34 @@ start_host() {
     echo "$release" >"$state/release"
     cached root "$release" >"$state/root"
     say "starting $host ($release, $(address_of "$host"))"
+    boot_host "$host"
+}
+
+# Its disk, number and root are there.
+boot_host() {
+    local host=$1 state=$STATE/hosts/$1
     need_segment
-    join_segment "$PREFIX-$host" "$(address_of "$host")" "$number"
+    join_segment "$PREFIX-$host" "$(address_of "$host")" "$(recorded "$host" number)"
     make_cgroups "$host"
     hosts_file >"$state/names"
     spawn_init "$host" || die_with_log "could not start $host" "$state/log"
     work_around_missing_capability "$host"
     # Only now: a call that was killed halfway leaves something that the next one starts afresh.
     touch "$state/ready"
+}
+
+# What is on its disks stays, and nothing else: /run is empty, no process, rule, route or cgroup has survived.
+command_reboot() {
+    [[ $# -eq 1 ]] || die_usage "reboot: which host?"
+    must_be_ready "$1"
+    take_lock
+    say "cutting $1's power"
+    end_processes "$1"
+    remove_cgroups "$1"
+    remove_namespace "$PREFIX-$1"
+    boot_host "$1"
+    need_docker "$1"
+    ! is_installed "$1" || run_in "$1" service transshipd start </dev/null >&2
 }
 
 # The lowest number no host has; it is the last byte of the address.

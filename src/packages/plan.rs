@@ -155,7 +155,40 @@ pub struct Plan {
     pub space: Space,
 }
 
+impl Direction {
+    fn reversed(self) -> Self {
+        match self {
+            Self::Upgraded => Self::Downgraded,
+            Self::Downgraded => Self::Upgraded,
+            Self::Installed => Self::Removed,
+            Self::Removed => Self::Installed,
+            Self::Reinstalled => Self::Reinstalled,
+        }
+    }
+}
+
 impl Plan {
+    /// The way back from where this one has led.
+    pub fn reversed(self) -> Self {
+        // One that came anew goes, which is not wanted but follows.
+        let wanted = self.target.wanted.into_iter().filter_map(|wanted| {
+            let to = wanted.from?;
+            Some(Wanted { from: Some(wanted.to), to, ..wanted })
+        });
+        let wanted = wanted.collect();
+        let change = |change: Change| Change {
+            from: change.to,
+            to: change.from,
+            direction: change.direction.reversed(),
+            ..change
+        };
+        Self {
+            target: Target { wanted, downgrade: !self.target.downgrade, ..self.target },
+            changes: self.changes.into_iter().map(change).collect(),
+            space: Space { forward: self.space.backward, backward: self.space.forward, ..self.space },
+        }
+    }
+
     /// The packages that go: to be told before anything else.
     pub fn removed(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.direction == Direction::Removed)
@@ -168,6 +201,31 @@ mod tests {
 
     fn suite(origin: &str, name: &str) -> Suite {
         Suite { origin: origin.into(), name: name.into(), priority: 500 }
+    }
+
+    #[test]
+    fn there_and_back_is_there_where_nothing_came_anew() {
+        let wanted = Wanted { package: "runc".into(), role: Role::Runc, from: Some("1.1".into()), to: "1.3".into() };
+        let change = |package: &str, from: Option<&str>, to: Option<&str>, direction| Change {
+            package: package.into(),
+            from: from.map(Into::into),
+            to: to.map(Into::into),
+            direction,
+            reason: Reason::Required,
+            automatic: false,
+        };
+        let target =
+            Target { family: Family::Distribution, suites: Vec::new(), wanted: vec![wanted], downgrade: false };
+        let changes = vec![
+            change("runc", Some("1.1"), Some("1.3"), Direction::Upgraded),
+            change("tini", Some("0.19"), None, Direction::Removed),
+            change("tini-static", None, Some("0.19"), Direction::Installed),
+        ];
+        let plan = Plan { target, changes, space: Space { forward: 1, backward: 2, unpacking: 3 } };
+        let back = plan.clone().reversed();
+        assert_eq!((back.changes[1].direction, back.changes[1].to.as_deref()), (Direction::Installed, Some("0.19")));
+        assert_eq!((back.target.downgrade, back.target.wanted[0].to.as_str()), (true, "1.1"));
+        assert_eq!(back.reversed(), plan);
     }
 
     #[test]

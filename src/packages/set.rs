@@ -46,6 +46,16 @@ pub struct Fetched {
     pub backward: PackageSet,
 }
 
+impl Fetched {
+    /// The way back from where these have led: what was the way back leads forward.
+    pub fn reversed(self) -> Self {
+        Self {
+            forward: PackageSet { way_back: false, ..self.backward },
+            backward: PackageSet { way_back: true, ..self.forward },
+        }
+    }
+}
+
 impl PackageSet {
     /// The whole path of an archive of this set.
     pub fn path(&self, archive: &Archive) -> PathBuf {

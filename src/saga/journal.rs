@@ -1,11 +1,12 @@
 //! The journal: what was begun, how far it came, how it ended. One SQLite file, written by the helper alone.
 
+use super::reserve;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SCHEMA: &str = "
@@ -159,7 +160,11 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Journal {
     connection: Mutex<Connection>,
+    reserve: PathBuf,
 }
+
+/// On a full disk there are still entries to be made: those of a way back.
+const RESERVED_BYTES: u64 = 4 << 20;
 
 impl Journal {
     /// Opens the journal at `path`, making it where there is none.
@@ -171,22 +176,48 @@ impl Journal {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(db("opened"))?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("opened"))?;
         migrate(&connection).map_err(db("opened"))?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let journal = Self { connection: Mutex::new(connection), reserve: path.with_extension("reserve") };
+        journal.keep_reserve();
+        Ok(journal)
+    }
+
+    /// Lets disk space be used that was kept for undoing.
+    pub fn use_reserve(&self) {
+        reserve::give_back(&self.reserve);
+    }
+
+    /// Keeps disk space for undoing, where there is any.
+    pub fn keep_reserve(&self) {
+        if let Err(error) = reserve::keep(&self.reserve, RESERVED_BYTES) {
+            tracing::warn!(%error, "no disk space is left to be kept for a way back");
+        }
+    }
+
+    /// Writes; on a full disk with what was kept for that.
+    fn write<T>(&self, write: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T, JournalError> {
+        let mut connection = self.lock();
+        let written = match write(&mut connection) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                self.use_reserve();
+                write(&mut connection)
+            }
+            other => other,
+        };
+        written.map_err(db("written"))
     }
 
     /// Begins an operation; returns its number. The entry is on disk then: after a loss of power, too, it is known
     /// what the operation was going to set aside.
     pub fn begin(&self, kind: &str, subject: &str, asked: Asked<'_>, state: &Value) -> Result<i64, JournalError> {
-        let connection = self.lock();
-        durably(&connection, true)?;
-        connection
-            .execute(
+        self.write(|connection| {
+            durably(connection, true)?;
+            connection.execute(
                 "INSERT INTO operations (kind, subject, asked_by, phase, step, state, began, within)
                  VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7)",
                 params![kind, subject, asked.by, Phase::Running.as_text(), state.to_string(), now(), asked.within],
-            )
-            .map_err(db("written"))?;
-        Ok(connection.last_insert_rowid())
+            )?;
+            Ok(connection.last_insert_rowid())
+        })
     }
 
     /// Records where an operation stands, with its state, in one transaction. The entry that makes it committed is
@@ -200,32 +231,30 @@ impl Journal {
         state: &Value,
     ) -> Result<(), JournalError> {
         let (index, step) = at;
-        let mut connection = self.lock();
-        durably(&connection, phase == Phase::Committed)?;
-        let transaction = connection.transaction().map_err(db("written"))?;
-        transaction
-            .execute(
+        self.write(|connection| {
+            durably(connection, phase == Phase::Committed)?;
+            let transaction = connection.transaction()?;
+            transaction.execute(
                 "UPDATE operations SET phase = ?2, step = ?3, state = ?4 WHERE id = ?1",
                 params![operation, phase.as_text(), index as i64, state.to_string()],
-            )
-            .map_err(db("written"))?;
-        transaction
-            .execute("INSERT INTO entries VALUES (?1, ?2, ?3, ?4)", params![operation, step, event, now()])
-            .map_err(db("written"))?;
-        transaction.commit().map_err(db("written"))
+            )?;
+            transaction
+                .execute("INSERT INTO entries VALUES (?1, ?2, ?3, ?4)", params![operation, step, event, now()])?;
+            transaction.commit()
+        })
     }
 
     /// Records an operation's end with what it answered.
     pub fn end(&self, operation: i64, phase: Phase, result: &Value) -> Result<(), JournalError> {
-        let connection = self.lock();
-        durably(&connection, true)?;
-        connection
-            .execute(
-                "UPDATE operations SET phase = ?2, result = ?3, ended = ?4 WHERE id = ?1",
-                params![operation, phase.as_text(), result.to_string(), now()],
-            )
-            .map(drop)
-            .map_err(db("written"))
+        self.write(|connection| {
+            durably(connection, true)?;
+            connection
+                .execute(
+                    "UPDATE operations SET phase = ?2, result = ?3, ended = ?4 WHERE id = ?1",
+                    params![operation, phase.as_text(), result.to_string(), now()],
+                )
+                .map(drop)
+        })
     }
 
     /// Operations that have not ended, newest first: a part comes before the whole that it belongs to.
@@ -339,9 +368,9 @@ fn parse_row(row: RawRow) -> Result<OperationRecord, JournalError> {
 }
 
 /// Whether what is written from now on is on disk when its statement returns.
-fn durably(connection: &Connection, durably: bool) -> Result<(), JournalError> {
+fn durably(connection: &Connection, durably: bool) -> rusqlite::Result<()> {
     let level = if durably { "FULL" } else { "NORMAL" };
-    connection.pragma_update(None, "synchronous", level).map_err(db("written"))
+    connection.pragma_update(None, "synchronous", level)
 }
 
 fn now() -> String {

@@ -13,6 +13,7 @@
 
 mod failpoint;
 mod journal;
+pub mod reserve;
 mod runner;
 
 pub use failpoint::Failpoints;

@@ -179,6 +179,7 @@ impl Course<'_> {
     /// Undoes the step that failed and all before it. A failing undo does not keep the others from running.
     fn back<O: Operation>(&self, operation: &mut O, world: &O::World, from: usize, failure: Failure) -> Failure {
         self.progress.undoing(&failure);
+        self.journal.use_reserve();
         let steps = operation.steps();
         let mut unmended = Vec::new();
         for (index, step) in steps.iter().enumerate().take(from + 1).rev() {
@@ -194,7 +195,7 @@ impl Course<'_> {
                 unmended.push(format!("undoing {}: {error}", step.name));
             }
         }
-        let mut failure = failure;
+        let mut failure = if from > 0 { failure.undone() } else { failure };
         let phase = if unmended.is_empty() { Phase::Undone } else { Phase::NeedsPerson };
         if phase == Phase::NeedsPerson {
             failure = failure.needs_person();
@@ -229,6 +230,7 @@ impl Course<'_> {
             // The work itself has ended; the next start of the helper finds the operation and ends it again.
             tracing::error!(operation = self.id, %error, "the end of an operation could not be journalled");
         }
+        self.journal.keep_reserve();
     }
 }
 

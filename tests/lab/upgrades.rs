@@ -87,7 +87,11 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     let report = UPGRADED.sh(&format!("transship report {}", answer["operation"]));
     assert!(report.contains("nothing was lost"), "{report}");
 
-    UPGRADED.sh(&format!("transship rollback {}", answer["operation"]));
+    // The old packages are on disk: who offered them may have moved on.
+    UPGRADED.sh(&format!(
+        "mv /srv/packages /srv/away; transship rollback {}; code=$?; mv /srv/away /srv/packages; exit $code",
+        answer["operation"]
+    ));
     assert!(engine().starts_with(OLD));
     fleet.assert_same("after the way back");
     assert_eq!(shop.born(7009), born);
@@ -142,8 +146,10 @@ fn i1_i2_i3_i5_every_fault_at_every_step_of_an_upgrade_ends_well() {
             UPGRADED.sh(&format!("echo '{fault}' > {POINTS}"));
             UPGRADED.try_sh(&format!("transship upgrade --to {NEW}"));
             UPGRADED.sh(&format!("[ ! -s {POINTS} ]"));
-            UPGRADED
-                .within_seconds(120, "transship status && ! transship status | grep upgrade | grep -vq needs-person");
+            UPGRADED.within_seconds(
+                120,
+                "transship status && ! transship status | grep '^operation' | grep -vq needs-person",
+            );
             carry_on_as_told();
             fleet.assert_same(&fault);
             assert_nothing_is_left();
@@ -174,6 +180,50 @@ fn rolled_back_when(point: &str, program: &str) -> String {
     watches.into_iter().for_each(Watch::end);
     UPGRADED.sh(&format!("rm /etc/default/transshipd {POINTS} /root/fault; service transshipd restart"));
     text
+}
+
+/// The power goes while everybody is frozen, or while nobody is back under the new engine: they come back with the host.
+#[test]
+fn i1_i3_frozen_containers_come_back_when_the_host_does() {
+    let _turn = hosts();
+    upgraded_host();
+    let fleet = Fleet::start(2);
+    UPGRADED.sh(&format!(
+        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
+    ));
+    for point in ["upgrade/freeze/after", "upgrade/restart/after"] {
+        UPGRADED
+            .sh(&format!("rm -f /root/reached; echo '{point} exec touch /root/reached; exec sleep 600' > {POINTS}"));
+        let mut upgrade = UPGRADED.begin(&format!("transship upgrade --to {NEW}"));
+        UPGRADED.within_seconds(60, "[ -e /root/reached ]");
+        UPGRADED.reboot();
+        upgrade.wait().expect("its end");
+        UPGRADED.within_seconds(120, "transship status && ! transship status | grep -q '^operation'");
+        assert!(engine().starts_with(NEW), "it went on");
+        fleet.assert_same(point);
+        assert_nothing_is_left();
+        back_to_the_old_engine();
+    }
+    UPGRADED.sh(&format!("rm /etc/default/transshipd {POINTS} /root/reached; service transshipd restart"));
+}
+
+/// No byte is left in the store while containers are frozen: it ends upgraded or rolled back, with nothing lost.
+#[test]
+fn i2_a_full_disk_costs_nobody_anything() {
+    let store = "/var/lib/transship";
+    {
+        let _turn = hosts();
+        upgraded_host();
+        UPGRADED.sh(&format!(
+            "service transshipd stop; mount --bind {store} /mnt; \
+             mount -t tmpfs -o size=700m,mode=700 tmpfs {store}; cp -a /mnt/. {store}; rm -rf {store}/upgrades/*; service transshipd start"
+        ));
+    }
+    let text = rolled_back_when("checkpoint/dump/before", &format!("dd if=/dev/zero of={store}/filler bs=64k"));
+    assert!(text.contains("No space left"), "{text}");
+    UPGRADED.sh(&format!(
+        "rm {store}/filler; service transshipd stop; umount {store}; umount /mnt; service transshipd start"
+    ));
 }
 
 #[test]

@@ -35,9 +35,11 @@ use crate::report::{PackageChange, Report};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::world::Context;
 use course::Course;
+use plan::WayBack;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use strategy::Strategy;
 
 /// Taking the engine from one version to another.
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,6 +133,11 @@ impl Upgrade {
         context.catalog.layout().upgrade(self.number.unwrap_or_default())
     }
 
+    /// Disk space that is kept for the way back.
+    fn reserve(&self, context: &Context) -> PathBuf {
+        self.directory(context).join("reserve")
+    }
+
     /// The version of the package with dockerd in it after the upgrade; none where that does not change.
     fn engine_package_version(&self) -> Option<&str> {
         let engine = self.packages.target.family.engine();
@@ -152,7 +159,7 @@ pub fn run(
     dry_run: bool,
     peer: &str,
 ) -> Result<Value, Failure> {
-    let wish = plan::Wish { to, strategy: strategy.map_or(Ok(None), strategy::parse)?, may_stop, rolls_back: None };
+    let wish = plan::Wish { to, strategy: strategy.map_or(Ok(None), strategy::parse)?, may_stop, way_back: None };
     carry_out(context, &wish, dry_run, peer)
 }
 
@@ -168,13 +175,15 @@ pub fn roll_back(context: &Context, operation: i64, dry_run: bool, peer: &str) -
     }
     let before: Upgrade = serde_json::from_value(record.state)
         .or_fail(|| format!("upgrade {operation} in the journal cannot be read"))?;
-    let engine = before.packages.target.family.engine();
-    let change = before.packages.changes.iter().find(|change| change.package == engine);
-    let Some(version) = change.and_then(|change| change.from.clone()) else {
-        return Err(Failure::refused(format!("upgrade {operation} did not change {engine}"))
-            .remedy("change its other packages with the package manager itself"));
+    let Some(fetched) = before.fetched.filter(|fetched| fetched.backward.directory.is_dir()) else {
+        return Err(Failure::refused(format!("the packages from before upgrade {operation} are not kept any more"))
+            .remedy("the packages from before the last one are"));
     };
-    let wish = plan::Wish { to: Some(version), strategy: None, may_stop: Vec::new(), rolls_back: Some(operation) };
+    // Who might be stopped on the way there may be on the way back.
+    let stopped = before.containers.iter().filter(|course| course.strategy == Strategy::Stop);
+    let may_stop = stopped.flat_map(Course::names).collect();
+    let way_back = WayBack { operation, packages: before.packages.reversed(), fetched: fetched.reversed() };
+    let wish = plan::Wish { to: None, strategy: None, may_stop, way_back: Some(way_back) };
     carry_out(context, &wish, dry_run, peer)
 }
 

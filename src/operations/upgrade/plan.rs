@@ -10,7 +10,7 @@ use crate::criu::canary::CanaryReport;
 use crate::docker::{Container, Engine};
 use crate::failure::{Failure, OrFail};
 use crate::operations::check;
-use crate::packages::{self, PackageError, PackageManager, Plan};
+use crate::packages::{self, Fetched, PackageError, PackageManager, Plan};
 use crate::process::Identity;
 use crate::restore::addresses;
 use crate::services::{Interposition, effective_runc};
@@ -29,7 +29,18 @@ pub struct Wish {
     /// Containers that may be stopped, by name.
     pub may_stop: Vec<String>,
     /// The upgrade that is taken back.
-    pub rolls_back: Option<i64>,
+    pub way_back: Option<WayBack>,
+}
+
+/// What an upgrade has left for the way back from it.
+#[derive(Debug)]
+pub struct WayBack {
+    /// The upgrade's number.
+    pub operation: i64,
+    /// Its packages, the other way round.
+    pub packages: Plan,
+    /// The same on disk.
+    pub fetched: Fetched,
 }
 
 /// An upgrade that could begin.
@@ -50,6 +61,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
     let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
     let manager = packages::of_this_host().map_err(|error| refusal("this host cannot be upgraded", &error))?;
     let packages = plan_packages(manager.as_ref(), wish)?;
+    let (rolls_back, fetched) = wish.way_back.as_ref().map(|back| (back.operation, back.fetched.clone())).unzip();
     let target = packages.changes.iter().find(|change| change.package == packages.target.family.engine());
     let target_version = target.and_then(|change| change.to.clone()).unwrap_or_else(|| engine.version.clone());
     let node = swarm::node(context, &engine)?;
@@ -72,11 +84,11 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
     let upgrade = Upgrade {
         number: None,
         asked_by: peer.to_owned(),
-        rolls_back: wish.rolls_back,
+        rolls_back,
         engine_before: engine.version,
         packages,
         containers: courses,
-        fetched: None,
+        fetched,
         engine_touched: false,
         node,
         warnings,
@@ -85,10 +97,18 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
 }
 
 fn plan_packages(manager: &dyn PackageManager, wish: &Wish) -> Result<Plan, Failure> {
-    let wanted = packages::Wish { version: wish.to.clone(), allow_downgrade: wish.rolls_back.is_some(), criu: false };
     let failed = |error: PackageError| refusal("the packages cannot be changed", &error);
-    let target = manager.target(&wanted).map_err(failed)?;
-    let plan = manager.plan(&target).map_err(failed)?;
+    let plan = match &wish.way_back {
+        Some(back) => {
+            require_unchanged(manager, back)?;
+            back.packages.clone()
+        }
+        None => {
+            let wanted = packages::Wish { version: wish.to.clone(), allow_downgrade: false, criu: false };
+            let target = manager.target(&wanted).map_err(failed)?;
+            manager.plan(&target).map_err(failed)?
+        }
+    };
     let names: Vec<String> = plan.changes.iter().map(|change| change.package.clone()).collect();
     let problems = manager.problems(&names).map_err(failed)?;
     match problems.split_first() {
@@ -100,6 +120,18 @@ fn plan_packages(manager: &dyn PackageManager, wish: &Wish) -> Result<Plan, Fail
                 .details(others))
         }
     }
+}
+
+/// The way back begins where the upgrade has ended.
+fn require_unchanged(manager: &dyn PackageManager, back: &WayBack) -> Result<(), Failure> {
+    let differences = manager.differences(&back.fetched.backward);
+    let differences = differences.map_err(|error| refusal("the packages cannot be looked at", &error))?;
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("the packages are not any more as upgrade {} has left them", back.operation))
+        .details(differences.iter().map(ToString::to_string).collect())
+        .remedy("choose a version instead: transship upgrade --to VERSION"))
 }
 
 /// A failure of the package manager's before anything was touched.

@@ -4,8 +4,11 @@ use super::{Upgrade, engine, fleet, hooks, swarm, verify as verification};
 use crate::failure::{Failure, OrFail};
 use crate::packages::{self, Event, Fetched, PackageError, PackageManager, PackageSet};
 use crate::restore::settle::remove_directory;
-use crate::saga::Step;
+use crate::saga::{Phase, Step, reserve};
 use crate::world::Context;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a swarm's task may take to end on this host; services may set long grace periods of their own.
@@ -35,15 +38,20 @@ fn failed(what: &'static str) -> impl FnOnce(PackageError) -> Failure {
 pub fn fetch() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         let directory = operation.directory(context);
-        let parent = directory.parent().map_or(Ok(()), std::fs::create_dir_all);
-        parent.or_fail(|| format!("{} cannot be made", directory.display()))?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.or_fail(|| format!("{} cannot be made", directory.display()))?;
         let mut watch = |event| match event {
             Event::Fetched { bytes, of } => context.told.bytes("fetched", bytes, of),
             Event::Percent(_) | Event::Line(_) => {}
         };
-        let fetched = manager()?.fetch(&operation.packages, &directory, &mut watch);
-        operation.fetched = Some(fetched.map_err(failed("the packages cannot be fetched"))?);
-        Ok(())
+        // A rollback's are those that its upgrade has left.
+        if operation.fetched.is_none() {
+            let fetched = manager()?.fetch(&operation.packages, &directory, &mut watch);
+            operation.fetched = Some(fetched.map_err(failed("the packages cannot be fetched"))?);
+        }
+        // Old packages are unpacked beside the new ones: should the disk fill up meanwhile, there still is a way back.
+        reserve::keep(&operation.reserve(context), operation.packages.space.unpacking)
+            .or_fail(|| "there is no room on the disk for a way back".into())
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         remove_directory(&operation.directory(context));
@@ -103,6 +111,7 @@ pub fn install() -> UpgradeStep {
         Ok(())
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        reserve::give_back(&operation.reserve(context));
         let fetched = fetched(operation)?;
         let manager = manager()?;
         change_packages(operation, context, manager.as_ref(), &fetched.backward, true)
@@ -201,6 +210,8 @@ pub fn verify() -> UpgradeStep {
 /// The swarm may give it tasks again; hooks after. A host that runs the new engine is not taken back for a hook.
 pub fn tidy() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        reserve::give_back(&operation.reserve(context));
+        forget_older(operation, context);
         for outcome in [swarm::put_back(operation, context), hooks::run("after-upgrade", operation, "done")] {
             if let Err(failure) = outcome {
                 context.told.note(&failure.to_string());
@@ -210,4 +221,24 @@ pub fn tidy() -> UpgradeStep {
         Ok(())
     }
     Step::new("tidy", run, nothing)
+}
+
+/// Packages are kept for the way back from the last upgrade, and no longer.
+fn forget_older(operation: &Upgrade, context: &Context) {
+    let needed = |directory: &Path| {
+        let mut sets = operation.fetched.iter().flat_map(|fetched| [&fetched.forward, &fetched.backward]);
+        directory == operation.directory(context) || sets.any(|set| set.directory.starts_with(directory))
+    };
+    let is_open = |directory: &Path| {
+        let number = directory.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let record = number.and_then(|number| context.journal.operation(number).ok().flatten());
+        record.is_some_and(|record| record.phase == Phase::NeedsPerson)
+    };
+    let all = operation.directory(context).parent().map(std::fs::read_dir);
+    for entry in all.into_iter().flatten().flatten().flatten() {
+        let directory = entry.path();
+        if !needed(&directory) && !is_open(&directory) {
+            remove_directory(&directory);
+        }
+    }
 }
