@@ -288,6 +288,8 @@ pub struct Context {
 pub trait Told: Progress + Send + Sync {
     /// So many bytes of so many are done.
     fn bytes(&self, what: &str, done: u64, total: u64);
+    /// So much of a hundred is done, of something that is not measured in bytes.
+    fn percent(&self, what: &str, percent: u8);
     /// Something the operator should know.
     fn note(&self, text: &str);
     /// What a part of the operation, named by the container that it is about, has come to.
@@ -316,6 +318,8 @@ impl Progress for Part {
 
 impl Told for Part {
     fn bytes(&self, _what: &str, _done: u64, _total: u64) {}
+
+    fn percent(&self, _what: &str, _percent: u8) {}
 
     fn note(&self, text: &str) {
         self.whole.note(text);

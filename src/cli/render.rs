@@ -44,7 +44,9 @@ impl Progress {
                 }
             }
             Self::Bar(bar) => match (message, describe(message)) {
-                (Message::Step { .. } | Message::Bytes { .. }, Some(text)) => bar.set_message(text),
+                (Message::Step { .. } | Message::Bytes { .. } | Message::Percent { .. }, Some(text)) => {
+                    bar.set_message(text)
+                }
                 (_, Some(text)) => bar.println(text),
                 (_, None) => {}
             },
@@ -66,6 +68,7 @@ fn describe(message: &Message) -> Option<String> {
         Message::Bytes { what, done, total } => {
             format!("  {what}: {} of {} ({} %)", HumanBytes(*done), HumanBytes(*total), done * 100 / (*total).max(1))
         }
+        Message::Percent { what, percent } => format!("  {what}: {percent} %"),
         Message::Part { container, doing, number, of } => format!("  {container}: {doing} ({number}/{of})"),
         Message::Note { text } => format!("  note: {text}"),
         Message::Undoing { because } => format!("  undoing: {because}"),

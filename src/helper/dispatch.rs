@@ -35,7 +35,7 @@ impl Dispatcher {
         let (sender, receiver) = unbounded_channel();
         let context = Context {
             world: Arc::clone(&self.world),
-            told: Arc::new(Stream { messages: sender.clone(), bytes_told: Mutex::default() }),
+            told: Arc::new(Stream { messages: sender.clone(), amount_told: Mutex::default() }),
         };
         let under_way = Arc::clone(&self.under_way);
         under_way.change(|count| *count += 1);
@@ -112,11 +112,23 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
 /// Progress as messages to the asker.
 struct Stream {
     messages: UnboundedSender<Message>,
-    bytes_told: Mutex<Option<Instant>>,
+    amount_told: Mutex<Option<Instant>>,
 }
 
-/// Bytes are told this often; a person reads no faster, and a step must not wait for its own progress.
-const BYTES_INTERVAL: Duration = Duration::from_millis(200);
+impl Stream {
+    /// Tells how far a step is, unless that was told just now.
+    fn amount(&self, message: Message) {
+        let mut told = self.amount_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| told.elapsed() < AMOUNT_INTERVAL) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let _ = self.messages.send(message);
+    }
+}
+
+/// Amounts are told this often; a person reads no faster, and a step must not wait for its own progress.
+const AMOUNT_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Progress for Stream {
     fn step(&self, name: &str, number: usize, of: usize) {
@@ -135,12 +147,11 @@ impl Progress for Stream {
 
 impl Told for Stream {
     fn bytes(&self, what: &str, done: u64, total: u64) {
-        let mut told = self.bytes_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < BYTES_INTERVAL) {
-            return;
-        }
-        *told = Some(Instant::now());
-        let _ = self.messages.send(Message::Bytes { what: what.into(), done, total });
+        self.amount(Message::Bytes { what: what.into(), done, total });
+    }
+
+    fn percent(&self, what: &str, percent: u8) {
+        self.amount(Message::Percent { what: what.into(), percent });
     }
 
     fn note(&self, text: &str) {

@@ -61,6 +61,8 @@ pub enum Message {
     StepEnded { name: String, microseconds: u64 },
     /// Bytes done of bytes in all, within a step.
     Bytes { what: String, done: u64, total: u64 },
+    /// How much of a hundred is done, within a step.
+    Percent { what: String, percent: u8 },
     /// Something the operator should know.
     Note { text: String },
     /// What a part of the operation, named by its container, has come to.

@@ -22,9 +22,10 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     crate::operations::holds::take_over(&context);
     let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
     if (!unfinished.is_empty() || !world.claims.unsettled_claims().is_empty())
-        && let Err(error) = world.docker.wait_until_up(DOCKER_PATIENCE, || false) {
-            tracing::warn!(%error, "going on without dockerd");
-        }
+        && let Err(error) = world.docker.wait_until_up(DOCKER_PATIENCE, || false)
+    {
+        tracing::warn!(%error, "going on without dockerd");
+    }
     crate::restore::carry_out::committed(world);
     crate::restore::carry_out::unsettled(world);
     let (upgrades, others): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(|record| record.kind == Upgrade::KIND);
@@ -119,6 +120,8 @@ impl Progress for Log {
 
 impl Told for Log {
     fn bytes(&self, _what: &str, _done: u64, _total: u64) {}
+
+    fn percent(&self, _what: &str, _percent: u8) {}
 
     fn note(&self, text: &str) {
         tracing::info!("{text}");

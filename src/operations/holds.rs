@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// The bounds that the settings give.
 pub fn bounds(world: &World) -> Bounds {
-    Bounds { max_packets: world.settings.parked_packets, ..Bounds::default() }
+    Bounds { max_packets: world.settings.parked_packets }
 }
 
 /// Takes over the holds of frozen containers that a helper before this one placed.

@@ -32,9 +32,10 @@ fn find(context: &Context, reference: &str) -> Result<Checkpoint, Failure> {
         one.id().as_str() == reference || one.manifest().name.as_ref().is_some_and(|name| name.as_str() == reference)
     };
     if !listing.checkpoints.iter().any(is_checkpoint)
-        && let Some(newest) = newest_of(context, listing.checkpoints, reference) {
-            return Ok(newest);
-        }
+        && let Some(newest) = newest_of(context, listing.checkpoints, reference)
+    {
+        return Ok(newest);
+    }
     let found = context.catalog.find(reference).or_fail(|| format!("{reference} means no checkpoint"));
     found.map_err(|failure| failure.as_refusal().remedy("see: transship ls"))
 }

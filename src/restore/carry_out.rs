@@ -20,10 +20,9 @@ pub fn committed(world: &World) {
 /// Puts back what a helper before this one had set aside and did not come to put back.
 pub fn unsettled(world: &World) {
     for claim in world.claims.unsettled_claims() {
-        match world.claims.find(&claim.container) {
-            Ok(None) => super::settle::container(world, &claim),
-            // It was not committed after all, or is frozen anew: its own restore will settle it.
-            Ok(Some(_)) | Err(_) => {}
+        // Otherwise it was not committed after all, or is frozen anew: its own restore will settle it.
+        if let Ok(None) = world.claims.find(&claim.container) {
+            super::settle::container(world, &claim);
         }
     }
 }

@@ -74,7 +74,11 @@ impl ServiceManager {
                 }
                 run("systemctl", &["stop", &format!("{service}.service")])
             }
-            Self::Sysv => run("service", &[service, "stop"]),
+            Self::Sysv => {
+                let stopped = run("service", &[service, "stop"]);
+                // Its script fails where the process has ended by itself; that is what was asked for.
+                stopped.or_else(|error| if self.is_active(service) { Err(error) } else { Ok(()) })
+            }
         }
     }
 

@@ -171,13 +171,27 @@ pub fn note_holds(upgrade: &mut Upgrade, context: &Context) {
     }
 }
 
+/// Containers that run and were not there when the upgrade was planned.
+pub fn strangers(upgrade: &Upgrade, context: &Context) -> Result<Vec<String>, Failure> {
+    let known = |id: &str| {
+        let mut members = upgrade.containers.iter().flat_map(|course| &course.members);
+        members.any(|member| member.id.as_str() == id)
+    };
+    running(context, |id| !known(id))
+}
+
 /// Containers that would end with dockerd: they run, and they are not among those that are away or run on without it.
 pub fn left_running(upgrade: &Upgrade, context: &Context) -> Result<Vec<String>, Failure> {
-    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
     let runs_on = |id: &str| {
         let mut live = upgrade.containers.iter().filter(|course| course.strategy == Strategy::LiveRestore);
         live.any(|course| course.members.iter().any(|member| member.id.as_str() == id))
     };
-    let left = all.iter().filter(|container| container.pid().is_some() && !runs_on(container.id()));
-    Ok(left.map(|container| container.name().to_owned()).collect())
+    running(context, |id| !runs_on(id))
+}
+
+/// The names of those running containers whose id is `wanted`.
+fn running(context: &Context, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Failure> {
+    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let found = all.iter().filter(|container| container.pid().is_some() && wanted(container.id()));
+    Ok(found.map(|container| container.name().to_owned()).collect())
 }

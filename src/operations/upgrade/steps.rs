@@ -127,7 +127,7 @@ fn change_packages(
     // What stood in the way of the deferral is kept beside the packages.
     let saved = operation.directory(context);
     let mut watch = |event| match event {
-        Event::Percent(percent) => context.told.bytes("installed", percent as u64, 100),
+        Event::Percent(percent) => context.told.percent("installed", percent as u8),
         Event::Line(line) => tracing::debug!(line, "package manager"),
         Event::Fetched { .. } => {}
     };
@@ -143,6 +143,7 @@ fn change_packages(
 /// Everything that is to be frozen stands still on disk, everything that is to be stopped is.
 pub fn freeze() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        spare(&fleet::strangers(operation, context)?)?;
         fleet::freeze(operation, context)
     }
     // They come back when the old packages are here again: a containerd that still runs starts no container with the shim
@@ -162,13 +163,18 @@ pub fn restart() -> UpgradeStep {
 /// Containers that nobody spoke of are not ended by the way (I7).
 fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
     // Where dockerd is dead already there is nobody to ask, and nobody left to protect from its end.
-    if let Ok(left) = fleet::left_running(operation, context)
-        && !left.is_empty() {
-            return Err(Failure::new(format!("{} would end with dockerd", left.join(", ")))
-                .remedy("they were started, or could not be frozen, since the upgrade began; stop or freeze them"));
-        }
+    spare(&fleet::left_running(operation, context).unwrap_or_default())?;
     operation.engine_touched = true;
     engine::restart(context)
+}
+
+/// Fails where containers would end with dockerd that are not meant to.
+fn spare(left: &[String]) -> Result<(), Failure> {
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} would end with dockerd", left.join(", ")))
+        .remedy("they were started, or could not be frozen, since the upgrade began; stop or freeze them"))
 }
 
 /// In the order that they depend on each other; each one's clients wait no longer than for itself.

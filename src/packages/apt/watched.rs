@@ -116,13 +116,12 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).mode(0o600).open(path)
 }
 
-/// `pmstatus:runc:68.9655:Configuring runc (amd64)`, and `dlstatus:13:98.2969:...` while files are fetched.
+/// `pmstatus:runc:68.9655:Configuring runc (amd64)`. (What `dlstatus` tells is of files that are on disk already.)
 fn percent(line: &str) -> Option<f32> {
     let mut fields = line.split(':');
     let kind = fields.next()?;
-    let known = ["pmstatus", "dlstatus"].contains(&kind);
     // Names of foreign packages have a colon of their own: `pmstatus:libc6:i386:50.0:...`
-    fields.skip(1).take(2).find_map(|field| field.parse().ok()).filter(|_| known)
+    fields.skip(1).take(2).find_map(|field| field.parse().ok()).filter(|_| kind == "pmstatus")
 }
 
 /// Reads what is added to a file, line by line.
@@ -159,7 +158,7 @@ mod tests {
     #[test]
     fn percents_are_read() {
         assert_eq!(percent("pmstatus:docker.io:96.5517:Installed docker.io (amd64)"), Some(96.5517));
-        assert_eq!(percent("dlstatus:13:98.2969:Retrieving file 13 of 13"), Some(98.2969));
+        assert_eq!(percent("dlstatus:13:98.2969:Retrieving file 13 of 13"), None);
         assert_eq!(percent("pmstatus:libc6:i386:50.0:Unpacking libc6 (i386)"), Some(50.0));
         assert_eq!(percent("pmconffile:/etc/x:50.0:..."), None);
         assert_eq!(percent("media-change: disc:1"), None);

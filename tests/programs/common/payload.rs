@@ -12,7 +12,7 @@ pub fn mix(number: u64) -> u64 {
 pub fn letters(connection: u64, number: u64) -> String {
     let seed = mix(connection ^ mix(number));
     let length = (seed % 2000) as usize;
-    let letter = |at: usize| char::from(b'a' + (mix(seed ^ at as u64 / 8).to_le_bytes()[at % 8] % 26));
+    let letter = |at: usize| char::from(b'a' + (mix(seed ^ (at as u64 / 8)).to_le_bytes()[at % 8] % 26));
     (0..length).map(letter).collect()
 }
 
