@@ -123,29 +123,31 @@ impl World {
     }
 }
 
-/// A table that several threads use.
+/// A table that several threads use. A thread that works on one value keeps nobody from the others.
 #[derive(Debug)]
 pub struct Table<K, V> {
-    values: Mutex<HashMap<K, V>>,
-    taken: Condvar,
+    /// `None` while a thread works on the value.
+    values: Mutex<HashMap<K, Option<V>>>,
+    changed: Condvar,
 }
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { values: Mutex::default(), taken: Condvar::new() }
+        Self { values: Mutex::default(), changed: Condvar::new() }
     }
 }
 
 impl<K: std::hash::Hash + Eq, V> Table<K, V> {
     /// Keeps a value until it is taken.
     pub fn keep(&self, key: K, value: V) {
-        self.lock().insert(key, value);
+        self.lock().insert(key, Some(value));
+        self.changed.notify_all();
     }
 
-    /// Takes a value away from here.
+    /// Takes a value away from here, as soon as nobody works on it.
     pub fn take(&self, key: &K) -> Option<V> {
-        let taken = self.lock().remove(key);
-        self.taken.notify_all();
+        let taken = self.lock_idle(key).remove(key).flatten();
+        self.changed.notify_all();
         taken
     }
 
@@ -153,7 +155,7 @@ impl<K: std::hash::Hash + Eq, V> Table<K, V> {
     pub fn wait_until_taken(&self, key: &K) {
         let mut values = self.lock();
         while values.contains_key(key) {
-            values = self.taken.wait(values).unwrap_or_else(PoisonError::into_inner);
+            values = self.changed.wait(values).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -164,10 +166,21 @@ impl<K: std::hash::Hash + Eq, V> Table<K, V> {
 
     /// Does something with a value that stays here.
     pub fn with<T>(&self, key: &K, act: impl FnOnce(&mut V) -> T) -> Option<T> {
-        self.lock().get_mut(key).map(act)
+        let value = self.lock_idle(key).get_mut(key)?.take();
+        let mut lent = Lent { table: self, key, value };
+        lent.value.as_mut().map(act)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, V>> {
+    /// The table, at a moment when nobody works on the value.
+    fn lock_idle(&self, key: &K) -> MutexGuard<'_, HashMap<K, Option<V>>> {
+        let mut values = self.lock();
+        while matches!(values.get(key), Some(None)) {
+            values = self.changed.wait(values).unwrap_or_else(PoisonError::into_inner);
+        }
+        values
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Option<V>>> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -175,7 +188,24 @@ impl<K: std::hash::Hash + Eq, V> Table<K, V> {
 impl<K: std::hash::Hash + Eq, V: Clone> Table<K, V> {
     /// A copy of a value that stays here.
     pub fn get(&self, key: &K) -> Option<V> {
-        self.lock().get(key).cloned()
+        self.lock_idle(key).get(key).cloned().flatten()
+    }
+}
+
+/// A value that a thread works on; it goes back to its place, also when the thread panics.
+struct Lent<'a, K: std::hash::Hash + Eq, V> {
+    table: &'a Table<K, V>,
+    key: &'a K,
+    value: Option<V>,
+}
+
+impl<K: std::hash::Hash + Eq, V> Drop for Lent<'_, K, V> {
+    fn drop(&mut self) {
+        // Another value may have been put in its place meanwhile.
+        if let Some(place @ None) = self.table.lock().get_mut(self.key) {
+            *place = self.value.take();
+        }
+        self.table.changed.notify_all();
     }
 }
 

@@ -4,7 +4,7 @@ use crate::failure::{Failure, OrFail};
 use crate::operations::checkpoint::Checkpoint;
 use crate::operations::restore::Restore;
 use crate::operations::upgrade::Upgrade;
-use crate::saga::{self, Operation, OperationRecord, Progress};
+use crate::saga::{self, Operation, OperationRecord, Phase, Progress};
 use crate::world::{Context, Told, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,6 +21,10 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
     crate::operations::holds::take_over(&context);
     let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
+    let has_upgrade = unfinished.iter().any(|record| record.kind == Upgrade::KIND);
+    if has_upgrade && let Err(failure) = crate::operations::upgrade::ensure_engine_starts() {
+        tracing::warn!(%failure, "dockerd may have been left stopped");
+    }
     if (!unfinished.is_empty() || !world.claims.unsettled_claims().is_empty())
         && let Err(error) = world.docker.wait_until_up(DOCKER_PATIENCE, || false)
     {
@@ -83,8 +87,18 @@ pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
     let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
     let record = record
         .ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))?;
-    bring_to_an_end(context, &record)?;
-    Ok(json!({ "operation": operation }))
+    if !matches!(record.phase, Phase::NeedsPerson | Phase::Undoing | Phase::Running | Phase::Committed) {
+        return Err(Failure::refused(format!("operation {operation} has ended: it is {}", record.phase))
+            .remedy("see: transship history"));
+    }
+    // Whoever is at work on it has a turn on something.
+    let turn = context.busy.begin_on_engine().map_err(|taken| {
+        Failure::refused(format!("an operation is at work on {taken}")).remedy("wait for it; see: transship status")
+    })?;
+    let ended = bring_to_an_end(context, &record);
+    drop(turn);
+    crate::operations::settled::containers(&context.world);
+    ended.map(|_| json!({ "operation": operation }))
 }
 
 fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {

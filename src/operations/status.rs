@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 pub fn run(context: &Context) -> Result<Value, Failure> {
     let unfinished = context.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
     let waiting = context.journal.needing_a_person().or_fail(|| "the journal cannot be read".into())?;
-    let frozen = context.claims.all().into_iter().map(|claim| {
-        let name = context.catalog.get(&claim.checkpoint).map(|found| found.manifest().container.name.clone());
-        json!({
-            "container": name.unwrap_or_else(|_| claim.container.to_string()),
-            "checkpoint": claim.checkpoint,
-            "held": context.holds.has(&claim.container),
-        })
-    });
+    let frozen =
+        context.claims.all().into_iter().filter(|claim| !context.placeholders.has(&claim.container)).map(|claim| {
+            let name = context.catalog.get(&claim.checkpoint).map(|found| found.manifest().container.name.clone());
+            json!({
+                "container": name.unwrap_or_else(|_| claim.container.to_string()),
+                "checkpoint": claim.checkpoint,
+                "held": context.holds.has(&claim.container),
+            })
+        });
     let interposer = match effective_runc() {
         Interposition::Interposed => "in front of runc".to_owned(),
         Interposition::Bare { found: Some(runc) } => {

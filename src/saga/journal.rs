@@ -45,6 +45,9 @@ pub enum JournalError {
         #[source]
         source: rusqlite::Error,
     },
+    /// A newer version has written it.
+    #[error("it is of version {version}, and this program knows versions up to {VERSION}: install a newer transship")]
+    Newer { version: i64 },
     /// An entry does not hold what this version writes.
     #[error("operation {operation} in the journal cannot be read")]
     Unreadable {
@@ -175,7 +178,7 @@ impl Journal {
         // for it (`durably`).
         connection.pragma_update(None, "journal_mode", "WAL").map_err(db("opened"))?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("opened"))?;
-        migrate(&connection).map_err(db("opened"))?;
+        migrate(&connection)?;
         let journal = Self { connection: Mutex::new(connection), reserve: path.with_extension("reserve") };
         journal.keep_reserve();
         Ok(journal)
@@ -314,14 +317,19 @@ impl Journal {
 }
 
 /// Makes the tables, or brings those of an older version up to this one.
-fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let has_tables = connection.table_exists(None, "operations")?;
-    if has_tables && version < VERSION {
-        connection.execute_batch("ALTER TABLE operations ADD COLUMN within INTEGER REFERENCES operations(id)")?;
+fn migrate(connection: &Connection) -> Result<(), JournalError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(db("opened"))?;
+    if version > VERSION {
+        return Err(JournalError::Newer { version });
     }
-    connection.execute_batch(SCHEMA)?;
-    connection.pragma_update(None, "user_version", VERSION)
+    let bring_up = || {
+        if connection.table_exists(None, "operations")? && version < VERSION {
+            connection.execute_batch("ALTER TABLE operations ADD COLUMN within INTEGER REFERENCES operations(id)")?;
+        }
+        connection.execute_batch(SCHEMA)?;
+        connection.pragma_update(None, "user_version", VERSION)
+    };
+    bring_up().map_err(db("opened"))
 }
 
 const COLUMNS: &str = "id, kind, subject, asked_by, phase, step, state, result, began, ended, within";

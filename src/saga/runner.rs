@@ -176,14 +176,18 @@ impl Course<'_> {
         self.record(operation, next, step.name, "done", phase)
     }
 
-    /// Undoes the step that failed and all before it. A failing undo does not keep the others from running.
+    /// Undoes the step that failed and all before it. A failing undo does not keep the others from running, and it and
+    /// all before it are undone once more when the operation is taken up again.
     fn back<O: Operation>(&self, operation: &mut O, world: &O::World, from: usize, failure: Failure) -> Failure {
         self.progress.undoing(&failure);
         self.journal.use_reserve();
         let steps = operation.steps();
         let mut unmended = Vec::new();
+        let mut again_from = None;
         for (index, step) in steps.iter().enumerate().take(from + 1).rev() {
-            if let Err(error) = self.record(operation, index, step.name, "undoing", Phase::Undoing) {
+            if let Err(error) =
+                self.record(operation, again_from.unwrap_or(index), step.name, "undoing", Phase::Undoing)
+            {
                 tracing::error!(%error, "the journal cannot follow; undoing goes on");
             }
             let undone = self
@@ -193,6 +197,7 @@ impl Course<'_> {
             if let Err(error) = undone {
                 tracing::error!(step = step.name, %error, "undo failed");
                 unmended.push(format!("undoing {}: {error}", step.name));
+                again_from = again_from.or(Some(index));
             }
         }
         let mut failure = if from > 0 { failure.undone() } else { failure };
@@ -236,4 +241,131 @@ impl Course<'_> {
 
 fn state_of<O: Operation>(operation: &O) -> Value {
     serde_json::to_value(operation).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::sync::Mutex;
+
+    /// What was done, and which of it fails, each once.
+    #[derive(Default)]
+    struct Log {
+        done: Mutex<Vec<&'static str>>,
+        fails: Mutex<Vec<&'static str>>,
+    }
+
+    impl Log {
+        fn does(&self, what: &'static str) -> Result<(), Failure> {
+            self.done.lock().unwrap().push(what);
+            let mut fails = self.fails.lock().unwrap();
+            match fails.iter().position(|failing| *failing == what) {
+                Some(index) => Err(Failure::new(fails.remove(index))),
+                None => Ok(()),
+            }
+        }
+
+        fn take(&self) -> Vec<&'static str> {
+            std::mem::take(&mut self.done.lock().unwrap())
+        }
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Trip;
+
+    impl Operation for Trip {
+        type World = Log;
+
+        const KIND: &'static str = "trip";
+
+        fn steps(&self) -> Vec<Step<Self, Log>> {
+            vec![
+                Step::new("pack", |_, log| log.does("pack"), |_, log| log.does("unpack")),
+                Step::new("drive", |_, log| log.does("drive"), |_, log| log.does("drive back")),
+                Step::new("board", |_, log| log.does("board"), |_, log| log.does("get off")),
+                Step::new("sail", |_, log| log.does("sail"), |_, log| log.does("swim")).commits(),
+                Step::new("land", |_, log| log.does("land"), |_, log| log.does("vanish")),
+            ]
+        }
+
+        fn subject(&self) -> String {
+            "somebody".into()
+        }
+
+        fn has_committed(&self, _: &Log) -> bool {
+            false
+        }
+
+        fn answer(&self) -> Value {
+            Value::Null
+        }
+    }
+
+    struct Nobody;
+
+    impl Progress for Nobody {
+        fn step(&self, _: &str, _: usize, _: usize) {}
+
+        fn step_ended(&self, _: &str, _: Duration) {}
+
+        fn undoing(&self, _: &Failure) {}
+    }
+
+    struct Desk {
+        _directory: tempfile::TempDir,
+        journal: Journal,
+        log: Log,
+    }
+
+    impl Desk {
+        fn where_fails(fails: &[&'static str]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let journal = Journal::open(&directory.path().join("journal")).unwrap();
+            let log = Log { fails: Mutex::new(fails.to_vec()), ..Log::default() };
+            Self { _directory: directory, journal, log }
+        }
+
+        fn run(&self) -> Result<Value, Failure> {
+            run(Trip, &self.log, &self.journal, &Failpoints::default(), &Nobody, Asked::by("a test"))
+        }
+
+        fn recover(&self) -> Result<Value, Failure> {
+            recover::<Trip>(&self.record(), &self.log, &self.journal, &Failpoints::default(), &Nobody)
+        }
+
+        fn record(&self) -> OperationRecord {
+            self.journal.operation(1).unwrap().expect("the operation")
+        }
+    }
+
+    #[test]
+    fn i2_whatever_fails_before_the_commit_is_undone_and_nothing_else() {
+        let desk = Desk::where_fails(&["board"]);
+        let failure = desk.run().unwrap_err();
+        assert_eq!(failure.outcome.exit_code(), 1);
+        assert_eq!(desk.log.take(), ["pack", "drive", "board", "get off", "drive back", "unpack"]);
+        assert_eq!(desk.record().phase, Phase::Undone);
+    }
+
+    #[test]
+    fn i2_an_undo_that_failed_is_done_again_with_all_before_it() {
+        let desk = Desk::where_fails(&["board", "drive back"]);
+        assert_eq!(desk.run().unwrap_err().outcome.exit_code(), 4);
+        assert_eq!(desk.record().phase, Phase::NeedsPerson);
+        desk.log.take();
+        assert_eq!(desk.recover().unwrap_err().outcome.exit_code(), 1);
+        assert_eq!(desk.log.take(), ["drive back", "unpack"]);
+        assert_eq!(desk.record().phase, Phase::Undone);
+    }
+
+    #[test]
+    fn i3_past_the_commit_it_only_goes_forward() {
+        let desk = Desk::where_fails(&["land"]);
+        assert_eq!(desk.run().unwrap_err().outcome.exit_code(), 4);
+        assert_eq!(desk.log.take(), ["pack", "drive", "board", "sail", "land"]);
+        desk.recover().unwrap();
+        assert_eq!(desk.log.take(), ["land"]);
+        assert_eq!(desk.record().phase, Phase::Done);
+    }
 }

@@ -34,8 +34,8 @@ pub struct Traveller {
     pub id: ContainerId,
     /// Its name.
     pub name: String,
-    /// Its first process before the upgrade.
-    pub init: Identity,
+    /// Its first process before the upgrade; none where it was just being restarted.
+    pub init: Option<Identity>,
     /// Whether its health check passed before the upgrade; none where it has none.
     pub was_healthy: Option<bool>,
     /// The checkpoint that was made of it last.
@@ -68,18 +68,19 @@ impl Course {
 
     /// What a report tells of its containers, all but what each went through.
     pub fn tell(&self) -> Vec<ContainerCourse> {
-        let one = |member: &Traveller| ContainerCourse {
+        let one = |(index, member): (usize, &Traveller)| ContainerCourse {
             name: member.name.clone(),
             strategy: self.strategy.to_string(),
             reason: self.reason.clone(),
             spans: Vec::new(),
             away_us: (member.away_us > 0).then_some(member.away_us),
-            memory_bytes: Some(self.memory_bytes),
+            // All of the group's is told with its first.
+            memory_bytes: (index == 0).then_some(self.memory_bytes),
             parked: member.held.map(|(parked, _)| parked),
             dropped: member.held.map(|(_, dropped)| dropped),
             note: None,
         };
-        self.members.iter().map(one).collect()
+        self.members.iter().enumerate().map(one).collect()
     }
 
     /// What is told of it when all is over.

@@ -1,5 +1,6 @@
 //! The engine's own restart.
 
+use super::strategy::upstream;
 use crate::failure::{Failure, OrFail};
 use crate::services::{Interposition, ServiceManager, effective_runc};
 use crate::world::Context;
@@ -30,6 +31,15 @@ pub fn restart(context: &Context) -> Result<(), Failure> {
         .map_err(|failure| failure.details(manager.log("docker")))
 }
 
+/// A helper that was killed between dockerd's end and its new start has left nobody to start it.
+pub fn ensure_starts() -> Result<(), Failure> {
+    let manager = ServiceManager::of_this_host();
+    match manager.is_active("docker") {
+        true => Ok(()),
+        false => manager.begin_to_start("docker").or_fail(|| "dockerd cannot be started".into()),
+    }
+}
+
 /// Fails where dockerd is not the one that the packages brought, or would not find the interposer.
 pub fn require(context: &Context, package_version: Option<&str>) -> Result<(), Failure> {
     let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
@@ -45,8 +55,7 @@ pub fn require(context: &Context, package_version: Option<&str>) -> Result<(), F
 /// Whether dockerd of this version is the one in the package: `28.5.2+dfsg4` in `28.5.2+dfsg4-1+b2`, `28.5.2` in
 /// `5:28.5.2-1~debian.13~trixie`.
 fn is_of_package(engine: &str, package: &str) -> bool {
-    let upstream = package.split_once(':').map_or(package, |(_, rest)| rest);
-    upstream.strip_prefix(engine).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+    upstream(package).strip_prefix(engine).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
 }
 
 #[cfg(test)]

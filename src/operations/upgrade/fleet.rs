@@ -98,11 +98,18 @@ fn go(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Result<(), F
         // Its backup is there: this step was cut short and is run again.
         Strategy::LiveRestore if course.members.iter().all(|member| member.checkpoint.is_some()) => Ok(()),
         Strategy::LiveRestore => {
-            let made = checkpoint::part(&part, &course.names(), true, upgrade.asks())?;
-            course.note_checkpoints(&made);
+            back_up(course, upgrade, &part);
             Ok(())
         }
         Strategy::Stop => course.members.iter().rev().try_for_each(|member| stop(member, context)),
+    }
+}
+
+/// For the case that it does not run on as Docker promises. What cannot be frozen goes without.
+fn back_up(course: &mut Course, upgrade: &Upgrade, part: &Context) {
+    match checkpoint::part(part, &course.names(), true, upgrade.asks()) {
+        Ok(made) => course.note_checkpoints(&made),
+        Err(failure) => part.told.note(&format!("{} goes without a backup: {failure}", course.title())),
     }
 }
 
@@ -137,7 +144,7 @@ fn come_back(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Resul
         Strategy::Stop => course.members.iter().try_for_each(|member| start(member, context))?,
     }
     match course.wait_healthy {
-        true => course.members.iter().try_for_each(|member| super::verify::wait_until_healthy(member, context)),
+        true => course.members.iter().try_for_each(|member| super::verify::wait_until_as_healthy(member, context)),
         false => Ok(()),
     }
 }

@@ -35,7 +35,8 @@ fn named(moment: &str) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_meant = name.strip_prefix(moment).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-        let is_program = entry.metadata()?.mode() & 0o111 != 0;
+        let found = std::fs::metadata(entry.path())?;
+        let is_program = found.is_file() && found.mode() & 0o111 != 0;
         // Editors' and packages' left-overs have a dot or a tilde in their names, as run-parts(8) has it.
         if is_meant && is_program && !name.contains(['.', '~']) {
             hooks.push(entry.path());
@@ -58,12 +59,15 @@ fn require_trusted(hook: &Path) -> Result<(), Failure> {
 fn run_one(hook: &Path, plan: &Value) -> io::Result<()> {
     let mut child = Command::new(hook).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut input = child.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
-    match input.write_all(plan.to_string().as_bytes()) {
-        // It need not read what it is told.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
-        _ => drop(input),
-    }
+    let plan = plan.to_string();
+    // Beside reading what it says. It need not read what it is told.
+    let telling = std::thread::spawn(move || input.write_all(plan.as_bytes()));
     let output = child.wait_with_output()?;
+    if let Ok(Err(error)) = telling.join()
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return Err(error);
+    }
     if output.status.success() {
         return Ok(());
     }

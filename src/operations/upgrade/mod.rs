@@ -28,6 +28,8 @@ mod strategy;
 mod swarm;
 mod verify;
 
+pub use engine::ensure_starts as ensure_engine_starts;
+
 use crate::docker::Node;
 use crate::failure::{Failure, OrFail};
 use crate::packages::{Fetched, Plan};
@@ -58,6 +60,9 @@ pub struct Upgrade {
     containers: Vec<Course>,
     /// Where the packages are; made by the first step.
     fetched: Option<Fetched>,
+    /// Whether packages may have been changed and not yet changed back.
+    #[serde(default)]
+    packages_touched: bool,
     /// Whether the engine has been stopped since the containers were frozen.
     engine_touched: bool,
     /// This host's place in a swarm, where it is one's manager, as it was before.

@@ -89,6 +89,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
         packages,
         containers: courses,
         fetched,
+        packages_touched: false,
         engine_touched: false,
         node,
         warnings,
@@ -175,6 +176,11 @@ fn choose(
 ) -> Result<Vec<Course>, Failure> {
     let not_live =
         strategy::against_live_restore(engine.live_restore, engine.in_swarm, &engine.version, target_version);
+    let stray = wish.may_stop.iter().find(|name| !containers.iter().any(|container| is_called(container, name)));
+    if let Some(name) = stray.filter(|_| wish.way_back.is_none()) {
+        return Err(Failure::usage(format!("there is no running container {name:?} that may be stopped"))
+            .remedy("see: docker ps"));
+    }
     let mut courses = Vec::new();
     let mut refused = Vec::new();
     for group in groups(containers) {
@@ -214,8 +220,12 @@ fn wish_for(group: &[(Container, Place)], wish: &Wish) -> Result<Option<Strategy
 }
 
 fn may_stop(container: &Container, wish: &Wish) -> bool {
-    let named = wish.may_stop.iter().any(|name| name == container.name() || container.id().starts_with(name.as_str()));
+    let named = wish.may_stop.iter().any(|name| is_called(container, name));
     (named || container.label(strategy::LABEL) == Some("stop")) && !container.removes_itself()
+}
+
+fn is_called(container: &Container, name: &str) -> bool {
+    name == container.name() || (!name.is_empty() && container.id().starts_with(name))
 }
 
 /// Why a group cannot be frozen here; none where it can.
@@ -240,8 +250,11 @@ fn course(group: &[(Container, Place)], strategy: Strategy, reason: String) -> R
         let name = container.name().to_owned();
         let id: ContainerId = container.id().parse().or_fail(|| format!("Docker's id of {name} is not one"))?;
         let init = container.pid().and_then(Identity::of);
-        let init = init.ok_or_else(|| Failure::refused(format!("{name} is ending")).remedy("try again"))?;
-        memory_bytes += processes_of(init.pid).into_iter().map(resident).sum::<u64>();
+        if init.is_none() && strategy != Strategy::Stop {
+            return Err(Failure::refused(format!("{name} is ending")).remedy("try again"));
+        }
+        memory_bytes +=
+            init.map(|init| processes_of(init.pid).into_iter().map(resident).sum::<u64>()).unwrap_or_default();
         let was_healthy = container.health().map(|health| health == "healthy");
         members.push(Traveller { id, name, init, was_healthy, checkpoint: None, away_us: 0, held: None });
     }
@@ -294,8 +307,9 @@ fn warnings(packages: &Plan, courses: &[Course], engine: &Engine, to: &str) -> V
             course.title()
         )
     }));
-    let major =
-        |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or_default();
+    let major = |version: &str| {
+        strategy::upstream(version).split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or_default()
+    };
     if major(&engine.version) < 29 && major(to) >= 29 {
         warnings.push("Docker 29 refuses clients of an API older than 1.44: see what talks to docker.sock".into());
     }

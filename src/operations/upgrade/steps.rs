@@ -54,7 +54,10 @@ pub fn fetch() -> UpgradeStep {
             .or_fail(|| "there is no room on the disk for a way back".into())
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
-        remove_directory(&operation.directory(context));
+        // Where they could not be installed again they are still needed.
+        if !operation.packages_touched {
+            remove_directory(&operation.directory(context));
+        }
         Ok(())
     }
     Step::new("fetch", run, undo)
@@ -84,13 +87,15 @@ pub fn prepare() -> UpgradeStep {
         hooks::run("before-upgrade", operation, "planned")
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
-        if operation.engine_touched {
-            restart_engine(operation, context)?;
-        }
+        let restarted = match operation.engine_touched {
+            true => restart_engine(operation, context),
+            false => Ok(()),
+        };
         let back = fleet::bring_back(operation, context);
         fleet::note_holds(operation, context);
-        let told = hooks::run("after-upgrade", operation, "rolled-back");
-        back.and(told)
+        restarted.and(back)?;
+        // Not before everybody is here again: a hook may send clients.
+        hooks::run("after-upgrade", operation, "rolled-back")
     }
     Step::new("prepare", run, undo)
 }
@@ -103,6 +108,7 @@ pub fn install() -> UpgradeStep {
         let differences = manager.differences(&fetched.backward).map_err(failed("the packages cannot be looked at"))?;
         // A host that is not as it was planned for was left half way by an installation that was cut short.
         let half_way = !differences.is_empty();
+        operation.packages_touched = true;
         let kept = change_packages(operation, context, manager.as_ref(), &fetched.forward, half_way)
             .map_err(failed("the new packages cannot be installed"))?;
         operation
@@ -112,11 +118,13 @@ pub fn install() -> UpgradeStep {
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         reserve::give_back(&operation.reserve(context));
+        operation.packages_touched = true;
         let fetched = fetched(operation)?;
         let manager = manager()?;
         change_packages(operation, context, manager.as_ref(), &fetched.backward, true)
-            .map(drop)
-            .map_err(failed("the old packages cannot be installed again"))
+            .map_err(failed("the old packages cannot be installed again"))?;
+        operation.packages_touched = false;
+        Ok(())
     }
     Step::new("install", run, undo)
 }

@@ -78,7 +78,7 @@ pub fn choose(situation: &Situation) -> Result<(Strategy, String), String> {
 ///
 /// Docker promises it between patch releases (`YY.MM.x`) only, and not for swarm services.
 pub fn against_live_restore(enabled: bool, in_swarm: bool, from: &str, to: &str) -> Option<String> {
-    let release = |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    let release = |version: &str| upstream(version).split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
     if !enabled {
         return Some("live-restore is not set in /etc/docker/daemon.json".into());
     }
@@ -89,6 +89,11 @@ pub fn against_live_restore(enabled: bool, in_swarm: bool, from: &str, to: &str)
         return Some(format!("live-restore is for patch releases, and {from} to {to} is more"));
     }
     None
+}
+
+/// A package's version without its epoch: `28.5.2-1~debian.13~trixie` of `5:28.5.2-1~debian.13~trixie`.
+pub fn upstream(version: &str) -> &str {
+    version.split_once(':').map_or(version, |(_, rest)| rest)
 }
 
 #[cfg(test)]
@@ -121,6 +126,7 @@ mod tests {
     #[test]
     fn live_restore_is_for_patch_releases() {
         assert_eq!(against_live_restore(true, false, "28.5.1", "28.5.2+dfsg4"), None);
+        assert_eq!(against_live_restore(true, false, "28.5.1", "5:28.5.2-1~debian.13~trixie"), None);
         assert!(against_live_restore(true, false, "28.4.0", "28.5.2").is_some());
         assert!(against_live_restore(true, true, "28.5.1", "28.5.2").is_some());
         assert!(against_live_restore(false, false, "28.5.1", "28.5.2").is_some());

@@ -20,15 +20,12 @@ pub fn everything(upgrade: &Upgrade, context: &Context) -> Result<(), Failure> {
     members(upgrade).try_for_each(|(member, strategy)| require_running(member, strategy, context))?;
     let until = began + SignedDuration::from_secs(i64::from(context.settings.grace_seconds));
     let events = context.docker.events(began, until).or_fail(|| "dockerd does not tell its events".into())?;
-    for (member, _) in members(upgrade) {
+    for (member, _) in members(upgrade).filter(|(member, _)| member.init.is_some()) {
         if let Some(what) = events.iter().find_map(|event| trouble(event, member.id.as_str())) {
             return Err(Failure::new(format!("{} {what} within the grace period", member.name)));
         }
     }
-    members(upgrade).try_for_each(|(member, _)| match member.was_healthy {
-        Some(true) => wait_until_healthy(member, context),
-        _ => Ok(()),
-    })?;
+    members(upgrade).try_for_each(|(member, _)| wait_until_as_healthy(member, context))?;
     match fleet::is_any_away(upgrade, context)? {
         Some(name) => Err(Failure::new(format!("{name} is still frozen"))),
         None => Ok(()),
@@ -41,10 +38,12 @@ fn members(upgrade: &Upgrade) -> impl Iterator<Item = (&Traveller, Strategy)> {
 
 fn require_running(member: &Traveller, strategy: Strategy, context: &Context) -> Result<(), Failure> {
     let container = context.docker.container(member.id.as_str()).or_fail(|| format!("{} is not here", member.name))?;
+    // One that was restarted again and again before has no better claim now.
+    let Some(init) = member.init else { return Ok(()) };
     if !container.is_running() {
         return Err(Failure::new(format!("{} does not run: it is {}", member.name, container.status())));
     }
-    if strategy == Strategy::LiveRestore && !member.init.is_alive() {
+    if strategy == Strategy::LiveRestore && !init.is_alive() {
         return Err(Failure::new(format!("{} did not run on while the engine was restarted", member.name)));
     }
     Ok(())
@@ -63,8 +62,15 @@ fn trouble(event: &Value, id: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns when a container's health check passes; at once where it has none.
-pub fn wait_until_healthy(member: &Traveller, context: &Context) -> Result<(), Failure> {
+/// Returns when a container's health check passes again; at once where it did not pass before.
+pub fn wait_until_as_healthy(member: &Traveller, context: &Context) -> Result<(), Failure> {
+    match member.was_healthy {
+        Some(true) => wait_until_healthy(member, context),
+        _ => Ok(()),
+    }
+}
+
+fn wait_until_healthy(member: &Traveller, context: &Context) -> Result<(), Failure> {
     let deadline = Timestamp::now() + SignedDuration::try_from(LONGEST_ILLNESS).unwrap_or_default();
     loop {
         let began = Timestamp::now();
