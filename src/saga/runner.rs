@@ -281,11 +281,11 @@ mod tests {
 
         fn steps(&self) -> Vec<Step<Self, Log>> {
             vec![
-                Step::new("pack", |_, log| log.does("pack"), |_, log| log.does("unpack")),
-                Step::new("drive", |_, log| log.does("drive"), |_, log| log.does("drive back")),
-                Step::new("board", |_, log| log.does("board"), |_, log| log.does("get off")),
-                Step::new("sail", |_, log| log.does("sail"), |_, log| log.does("swim")).commits(),
-                Step::new("land", |_, log| log.does("land"), |_, log| log.does("vanish")),
+                Step::new("pack", |_, log: &Log| log.does("pack"), |_, log| log.does("unpack")),
+                Step::new("drive", |_, log: &Log| log.does("drive"), |_, log| log.does("drive back")),
+                Step::new("board", |_, log: &Log| log.does("board"), |_, log| log.does("get off")),
+                Step::new("sail", |_, log: &Log| log.does("sail"), |_, log: &Log| log.does("swim")).commits(),
+                Step::new("land", |_, log: &Log| log.does("land"), |_, log| log.does("vanish")),
             ]
         }
 

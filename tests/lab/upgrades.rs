@@ -270,6 +270,30 @@ fn what_cannot_go_through_it_is_refused_before_anything_is_touched() {
     assert!(engine().starts_with(OLD));
 }
 
+/// A swarm takes its tasks back itself; a container of the operator's own beside them is frozen.
+#[test]
+fn a_swarms_node_is_drained_and_active_again_whichever_way_it_ends() {
+    let text = {
+        let _turn = hosts();
+        upgraded_host();
+        UPGRADED.sh("docker swarm init --advertise-addr eth0 && \
+             docker service create --quiet --detach --name task programs /tools/holder 7000 1");
+        UPGRADED.within_seconds(30, "docker ps --filter name=task -q | grep -q .");
+        let alone = UPGRADED.start("alone", "-p 7001:7001 programs", "/tools/holder 7001 8");
+        let born = alone.born(7001);
+        let upgraded = UPGRADED.sh(&format!("transship upgrade --to {NEW} 2>&1"));
+        assert_eq!(alone.born(7001), born);
+        back_to_the_old_engine();
+        assert_eq!(alone.born(7001), born);
+        upgraded
+    };
+    assert!(text.contains("drain"), "{text}");
+    let active = "[ $(docker node inspect self -f '{{.Spec.Availability}}') = active ]";
+    UPGRADED.within_seconds(10, active);
+    UPGRADED.within_seconds(30, "docker ps --filter name=task -q | grep -q .");
+    UPGRADED.sh("docker swarm leave --force");
+}
+
 /// A hook takes the host out of a load balancer first; one that fails keeps the upgrade from beginning.
 #[test]
 fn hooks_run_before_and_after_with_the_plan_on_standard_input() {

@@ -4,6 +4,11 @@ use super::Upgrade;
 use crate::docker::{Container, Engine, Node};
 use crate::failure::{Failure, OrFail};
 use crate::world::Context;
+use jiff::{SignedDuration, Timestamp};
+
+/// Managers that have just started elect a leader first.
+const LONGEST_ELECTION: SignedDuration = SignedDuration::from_secs(30);
+const BETWEEN_TRIES: SignedDuration = SignedDuration::from_secs(1);
 
 /// This host as the node that has to be drained; none where no task of a swarm runs here.
 pub fn node(context: &Context, engine: &Engine) -> Result<Option<Node>, Failure> {
@@ -26,8 +31,20 @@ pub fn tasks(context: &Context) -> Result<Vec<Container>, Failure> {
 /// The node is as available as it was before. May be repeated.
 pub fn put_back(operation: &Upgrade, context: &Context) -> Result<(), Failure> {
     let Some(node) = &operation.node else { return Ok(()) };
-    let set = context.docker.set_availability(&node.id, &node.availability);
-    set.or_fail(|| format!("this node of the swarm cannot be made {} again", node.availability)).map_err(|failure| {
-        failure.remedy(format!("docker node update --availability {} {}", node.availability, node.id))
-    })
+    let deadline = Timestamp::now() + LONGEST_ELECTION;
+    loop {
+        let began = Timestamp::now();
+        match context.docker.set_availability(&node.id, &node.availability) {
+            Ok(()) => return Ok(()),
+            Err(error) if began > deadline => {
+                let what = format!("this node of the swarm cannot be made {} again", node.availability);
+                let command = format!("docker node update --availability {} {}", node.availability, node.id);
+                return Err(Failure::new(what).because(&error).remedy(command));
+            }
+            Err(error) => tracing::debug!(%error, "the swarm has no leader yet"),
+        }
+        // dockerd ends the answer at this moment, whether anything has happened or not.
+        let waited = context.docker.events(began, began + BETWEEN_TRIES);
+        waited.or_fail(|| "dockerd does not tell its events".into())?;
+    }
 }
