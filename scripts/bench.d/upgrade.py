@@ -14,6 +14,8 @@ CONTAINERS = 10
 FIRST_PORT = 8001
 # The last ones are databases with their clients; visitors come to the others.
 DATABASES = 2
+# Seconds; loads run for 40 when nothing is in their way.
+LONGEST_LOAD = 90
 GAPS = pathlib.Path(__file__).resolve().parent / "gaps.py"
 
 BY_HAND = """
@@ -97,7 +99,12 @@ def client(*words):
 
 def failure(load):
     """What a load complains of when it has come to its end; nothing where all was well."""
-    output, _ = load.communicate()
+    try:
+        output, _ = load.communicate(timeout=LONGEST_LOAD)
+    except subprocess.TimeoutExpired:
+        # Its connection is gone, and nobody has told it.
+        load.kill()
+        return f"not at its end after {LONGEST_LOAD} s"
     bad = [line.strip() for line in output.splitlines() if "rror" in line or "reset" in line or "refused" in line
            or line.startswith("Failed requests") and line.split()[-1] != "0" or line.startswith("Non-2xx")]
     if load.returncode != 0 or bad:
