@@ -5,10 +5,16 @@ use crate::helper::protocol::Message;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// How progress is shown, on standard error.
-pub enum Progress {
+/// Shows progress, on standard error.
+pub struct Progress {
+    form: Form,
+    pace: Mutex<Pace>,
+}
+
+enum Form {
     /// A terminal: one line that moves.
     Bar(ProgressBar),
     /// A pipe or a file: a line for each event.
@@ -20,6 +26,36 @@ pub enum Progress {
 impl Progress {
     /// As the output is.
     pub fn new(json: bool) -> Self {
+        Self { form: Form::new(json), pace: Mutex::default() }
+    }
+
+    /// Shows one event.
+    pub fn show(&self, message: &Message) {
+        if let Form::Json = self.form {
+            eprintln!("{}", serde_json::to_string(message).unwrap_or_default());
+            return;
+        }
+        let left = self.pace.lock().unwrap_or_else(PoisonError::into_inner).left(message, Instant::now());
+        let Some(text) = describe(message, left) else { return };
+        match (&self.form, message) {
+            (Form::Bar(bar), Message::Step { .. } | Message::Bytes { .. } | Message::Percent { .. }) => {
+                bar.set_message(text);
+            }
+            (Form::Bar(bar), _) => bar.println(text),
+            (Form::Lines | Form::Json, _) => eprintln!("{text}"),
+        }
+    }
+
+    /// Takes the moving line away.
+    pub fn end(&self) {
+        if let Form::Bar(bar) = &self.form {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Form {
+    fn new(json: bool) -> Self {
         if json {
             return Self::Json;
         }
@@ -33,42 +69,47 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(100));
         Self::Bar(bar)
     }
+}
 
-    /// Shows one event.
-    pub fn show(&self, message: &Message) {
-        match self {
-            Self::Json => eprintln!("{}", serde_json::to_string(message).unwrap_or_default()),
-            Self::Lines => {
-                if let Some(text) = describe(message) {
-                    eprintln!("{text}");
-                }
-            }
-            Self::Bar(bar) => match (message, describe(message)) {
-                (Message::Step { .. } | Message::Bytes { .. } | Message::Percent { .. }, Some(text)) => {
-                    bar.set_message(text)
-                }
-                (_, Some(text)) => bar.println(text),
-                (_, None) => {}
-            },
-        }
-    }
+/// How fast the present amount grows.
+#[derive(Debug, Default)]
+struct Pace {
+    /// What it is an amount of, how much there was at first, and when.
+    since: Option<(String, u64, Instant)>,
+}
 
-    /// Takes the moving line away.
-    pub fn end(&self) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
+/// Sooner than this a guess is worth nothing.
+const FIRST_GUESS: Duration = Duration::from_millis(500);
+
+impl Pace {
+    /// How long it will still take, as it has gone until now; none where that cannot be told.
+    fn left(&mut self, message: &Message, now: Instant) -> Option<Duration> {
+        let (what, done, total) = match message {
+            Message::Bytes { what, done, total } => (what, *done, *total),
+            Message::Percent { what, percent } => (what, u64::from(*percent), 100),
+            _ => return None,
+        };
+        let goes_on = self.since.as_ref().is_some_and(|(known, first, _)| known == what && *first <= done);
+        if !goes_on {
+            self.since = Some((what.clone(), done, now));
         }
+        let (_, first, began) = self.since.as_ref()?;
+        let (grown, took) = (done - first, now.duration_since(*began));
+        let worth = grown > 0 && took >= FIRST_GUESS && done < total;
+        worth.then(|| took.mul_f64(total.saturating_sub(done) as f64 / grown as f64))
     }
 }
 
-fn describe(message: &Message) -> Option<String> {
+fn describe(message: &Message, left: Option<Duration>) -> Option<String> {
+    let left = left.map(|left| format!(", {} s left", left.as_secs_f64().ceil())).unwrap_or_default();
     Some(match message {
         Message::Step { name, number, of } => format!("[{number}/{of}] {name}"),
         Message::StepEnded { name, microseconds } => format!("  {name}: {}", duration(*microseconds)),
         Message::Bytes { what, done, total } => {
-            format!("  {what}: {} of {} ({} %)", HumanBytes(*done), HumanBytes(*total), done * 100 / (*total).max(1))
+            let percent = done * 100 / (*total).max(1);
+            format!("  {what}: {} of {} ({percent} %{left})", HumanBytes(*done), HumanBytes(*total))
         }
-        Message::Percent { what, percent } => format!("  {what}: {percent} %"),
+        Message::Percent { what, percent } => format!("  {what}: {percent} %{left}"),
         Message::Part { container, doing, number, of } => format!("  {container}: {doing} ({number}/{of})"),
         Message::Note { text } => format!("  note: {text}"),
         Message::Undoing { because } => format!("  undoing: {because}"),
@@ -128,6 +169,21 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_left_is_told_once_there_is_a_pace() {
+        let began = Instant::now();
+        let mut pace = Pace::default();
+        let mut at = |seconds, done| {
+            let message = Message::Bytes { what: "fetched".into(), done, total: 100 };
+            pace.left(&message, began + Duration::from_secs(seconds))
+        };
+        assert_eq!(at(0, 10), None);
+        assert_eq!(at(2, 30), Some(Duration::from_secs(7)));
+        assert_eq!(at(9, 100), None);
+        assert_eq!(at(10, 5), None, "another one of the same name");
+        assert_eq!(at(11, 10), Some(Duration::from_secs(18)));
+    }
 
     #[test]
     fn columns_line_up() {

@@ -84,17 +84,17 @@ fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Resu
 
 /// Tries an operation again that waits for a person.
 pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
-    let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
-    let record = record
-        .ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))?;
-    if !matches!(record.phase, Phase::NeedsPerson | Phase::Undoing | Phase::Running | Phase::Committed) {
-        return Err(Failure::refused(format!("operation {operation} has ended: it is {}", record.phase))
-            .remedy("see: transship history"));
-    }
     // Whoever is at work on it has a turn on something.
     let turn = context.busy.begin_on_engine().map_err(|taken| {
         Failure::refused(format!("an operation is at work on {taken}")).remedy("wait for it; see: transship status")
     })?;
+    let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
+    let record = record
+        .ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))?;
+    if matches!(record.phase, Phase::Done | Phase::Undone) {
+        return Err(Failure::refused(format!("operation {operation} has ended: it is {}", record.phase))
+            .remedy("see: transship history"));
+    }
     let ended = bring_to_an_end(context, &record);
     drop(turn);
     crate::operations::settled::containers(&context.world);

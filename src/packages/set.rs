@@ -56,6 +56,16 @@ impl Fetched {
     }
 }
 
+impl Fetched {
+    /// Reads every file of both ways in full and compares it with what was fetched.
+    ///
+    /// # Errors
+    /// [`PackageError::Digest`] for the first that differs.
+    pub fn verify(&self) -> Result<()> {
+        self.forward.verify().and_then(|()| self.backward.verify())
+    }
+}
+
 impl PackageSet {
     /// The whole path of an archive of this set.
     pub fn path(&self, archive: &Archive) -> PathBuf {

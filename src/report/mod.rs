@@ -40,9 +40,9 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Its number in the journal.
     pub operation: i64,
-    /// The journal's word: `upgrade`, `checkpoint`, `restore`, `rollback`.
+    /// The journal's word: `upgrade` (a rollback is one, too), `checkpoint`, `restore`.
     pub kind: String,
-    /// What it was about: `Docker 26.1.5 -> 28.5.2`, or a container.
+    /// What it was about: `docker.io 26.1.5 to 28.5.2`, or a container.
     pub subject: String,
     /// The host it ran on.
     pub host: String,

@@ -198,6 +198,15 @@ fn put_placeholder(world: &Arc<World>, network: &str, like: &Container) -> Resul
     Ok(Placeholder { container, wait, starting })
 }
 
+/// Ends a turn that a container was given in a start of its own that came to nothing; it still waits for another one.
+pub fn give_up_turn(world: &World, container: &ContainerId) {
+    // Early engines hand out addresses before they come to the gate: there the turn is this very start's.
+    let is_stale = || world.docker.engine().is_ok_and(|engine| engine.gives_addresses_late());
+    if world.handing_out.has_turn(container) && is_stale() {
+        end_turn(world, container);
+    }
+}
+
 /// The container has its address, or will not get one: the next one's turn begins. May be repeated.
 pub fn end_turn(world: &World, container: &ContainerId) {
     // Their addresses have to be free before somebody else looks.

@@ -115,6 +115,8 @@ fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images,
         // Who waited may have given up.
         let _ = told.send(());
     }
+    // An earlier start that dockerd gave up after the restore may have left it the turn.
+    addresses::give_up_turn(world, &claim.container);
     expect_back(world, &claim.container);
     let images = prepare::images(world, &claim).map_err(|failure| failure.to_string())?.images;
     let checkpoint = world.catalog.get(&claim.checkpoint).map_err(|error| error.to_string())?;

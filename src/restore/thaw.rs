@@ -129,20 +129,36 @@ fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network:
     let world = Arc::clone(world);
     // From now on, not from when the thread runs: who wants to freeze them again waits for it.
     group.iter().for_each(|claim| world.settling.keep(claim.container.clone(), ()));
+    let settling = Settling { world, group };
     let settle = move || {
-        group.iter().for_each(|claim| super::settle::lift_hold(&world, &claim.container));
+        let Settling { world, group } = &settling;
+        group.iter().for_each(|claim| super::settle::lift_hold(world, &claim.container));
         if let Err(error) = temporary::remove(member.pid.unsigned_abs(), network.addresses()) {
             tracing::warn!(%error, "the temporary addresses could not be taken away");
         }
-        for claim in &group {
+        for claim in group {
             world.waiting.take(&claim.container);
-            super::settle::container(&world, claim);
+            super::settle::container(world, claim);
             world.settling.take(&claim.container);
         }
-        (world.on_settled)(&world);
+        (world.on_settled)(world);
     };
     if let Err(error) = std::thread::Builder::new().name("settle".into()).spawn(settle) {
         tracing::error!(%error, "no thread to settle restored containers; the next start of the helper does it");
+    }
+}
+
+/// Containers that are being settled. Whoever waits for that does not wait for a thread that is gone.
+struct Settling {
+    world: Arc<World>,
+    group: Vec<Claim>,
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        for claim in &self.group {
+            self.world.settling.take(&claim.container);
+        }
     }
 }
 

@@ -238,7 +238,7 @@ impl Journal {
             durably(connection, phase == Phase::Committed)?;
             let transaction = connection.transaction()?;
             transaction.execute(
-                "UPDATE operations SET phase = ?2, step = ?3, state = ?4 WHERE id = ?1",
+                "UPDATE operations SET phase = ?2, step = ?3, state = ?4, result = NULL, ended = NULL WHERE id = ?1",
                 params![operation, phase.as_text(), index as i64, state.to_string()],
             )?;
             transaction

@@ -10,6 +10,9 @@ use std::path::Path;
 /// # Errors
 /// Where there is not that much left; then nothing is taken.
 pub fn keep(path: &Path, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let length = i64::try_from(bytes).map_err(io::Error::other)?;
     nix::fcntl::posix_fallocate(&file, 0, length).map_err(|errno| {

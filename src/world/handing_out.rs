@@ -69,6 +69,11 @@ impl HandingOut {
         state.turn = Some((container.clone(), Vec::new()));
     }
 
+    /// Whether it is this container's turn.
+    pub fn has_turn(&self, container: &ContainerId) -> bool {
+        self.lock().turn.as_ref().is_some_and(|(holder, _)| holder == container)
+    }
+
     /// Keeps placeholders until the turn ends.
     pub fn keep(&self, placeholder: Placeholder) {
         if let Some((_, placeholders)) = &mut self.lock().turn {

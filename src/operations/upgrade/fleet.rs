@@ -13,9 +13,10 @@ use std::time::Duration;
 /// A container that is stopped is given this long to end by itself: Docker's own default.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many containers are worked on at once. CRIU keeps a core busy, Docker waits for disk and kernel.
+/// How many containers are worked on at once. CRIU keeps a core busy; Docker waits for the kernel, and ends containers one
+/// after the other, so that most of those at work wait for it.
 pub fn at_once() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
+    std::thread::available_parallelism().map_or(2, |cores| cores.get() * 4)
 }
 
 /// Freezes (or backs up, or stops) every container that is not yet, those that come back last first.
@@ -163,6 +164,10 @@ fn restore_group(course: &mut Course, upgrade: &Upgrade, context: &Context) -> R
 }
 
 fn start(member: &Traveller, context: &Context) -> Result<(), Failure> {
+    let there = context.docker.container(member.id.as_str()).or_fail(|| format!("{} is not here", member.name))?;
+    if matches!(there.status(), "running" | "paused" | "restarting") {
+        return Ok(());
+    }
     context.told.part(&member.name, "start", 1, 1);
     context.docker.start(member.id.as_str()).or_fail(|| format!("{} cannot be started", member.name))
 }

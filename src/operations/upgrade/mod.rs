@@ -192,11 +192,22 @@ pub fn roll_back(context: &Context, operation: i64, dry_run: bool, peer: &str) -
     carry_out(context, &wish, dry_run, peer)
 }
 
+/// One that needs a person stands on packages and an engine that must not change under it.
+fn refuse_beside_another(context: &Context) -> Result<(), Failure> {
+    let waiting = context.journal.needing_a_person().or_fail(|| "the journal cannot be read".into())?;
+    match waiting.iter().find(|record| record.kind == Upgrade::KIND) {
+        None => Ok(()),
+        Some(record) => Err(Failure::refused(format!("upgrade {} is not at its end", record.id))
+            .remedy(format!("transship resume {}", record.id))),
+    }
+}
+
 fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, peer: &str) -> Result<Value, Failure> {
     let turn = context.busy.begin_on_engine().map_err(|taken| {
         Failure::refused(format!("another operation is at work on {taken}"))
             .remedy("wait for it; see: transship status")
     })?;
+    refuse_beside_another(context)?;
     let planned = plan::make(context, wish, peer)?;
     let plan = planned.answer();
     if dry_run {

@@ -10,7 +10,7 @@ use crate::criu::canary::CanaryReport;
 use crate::docker::{Container, Engine};
 use crate::failure::{Failure, OrFail};
 use crate::operations::check;
-use crate::packages::{self, Fetched, PackageError, PackageManager, Plan};
+use crate::packages::{self, Fetched, PackageError, PackageManager, Plan, Space};
 use crate::process::Identity;
 use crate::restore::addresses;
 use crate::services::{Interposition, effective_runc};
@@ -76,7 +76,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
         return Err(Failure::refused("the interposer is not in front of runc: what is frozen could not be restored")
             .remedy("run: transship install"));
     }
-    let free = room(context, &courses)?;
+    let free = room(context, &courses, &packages.space)?;
     let mut warnings = warnings(&packages, &courses, &engine, target_version.as_str());
     warnings.extend(
         node.is_some().then(|| "this node's tasks of the swarm are drained, and it is made active again".into()),
@@ -280,15 +280,17 @@ fn canary(context: &Context) -> Result<CanaryReport, Failure> {
 }
 
 /// Free bytes in the store, where all that is to be frozen fits.
-fn room(context: &Context, courses: &[Course]) -> Result<u64, Failure> {
+fn room(context: &Context, courses: &[Course], packages: &Space) -> Result<u64, Failure> {
     let root = context.catalog.layout().root();
     let found = nix::sys::statvfs::statvfs(root).or_fail(|| format!("{} cannot be looked at", root.display()))?;
     let free = found.blocks_available() * found.fragment_size();
     let frozen = courses.iter().filter(|course| course.strategy != Strategy::Stop);
-    let needed = frozen.map(|course| course.memory_bytes + course.memory_bytes / 10).sum::<u64>() + RESERVE;
+    let memory = frozen.map(|course| course.memory_bytes + course.memory_bytes / 10).sum::<u64>();
+    // What is unpacked, and as much for the way back.
+    let needed = memory + packages.forward + packages.backward + 2 * packages.unpacking + RESERVE;
     if needed > free {
         return Err(Failure::refused(format!(
-            "the containers have some {} MiB of memory, and {} MiB are free where checkpoints are stored",
+            "the packages and the containers' memory may take {} MiB, and {} MiB are free where they are stored",
             needed >> 20,
             free >> 20
         ))

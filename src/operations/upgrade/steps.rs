@@ -44,10 +44,13 @@ pub fn fetch() -> UpgradeStep {
             Event::Fetched { bytes, of } => context.told.bytes("fetched", bytes, of),
             Event::Percent(_) | Event::Line(_) => {}
         };
-        // A rollback's are those that its upgrade has left.
-        if operation.fetched.is_none() {
-            let fetched = manager()?.fetch(&operation.packages, &directory, &mut watch);
-            operation.fetched = Some(fetched.map_err(failed("the packages cannot be fetched"))?);
+        match &operation.fetched {
+            // A rollback's are those that its upgrade has left.
+            Some(fetched) => fetched.verify().map_err(failed("the packages are not as they were fetched"))?,
+            None => {
+                let fetched = manager()?.fetch(&operation.packages, &directory, &mut watch);
+                operation.fetched = Some(fetched.map_err(failed("the packages cannot be fetched"))?);
+            }
         }
         // Old packages are unpacked beside the new ones: should the disk fill up meanwhile, there still is a way back.
         reserve::keep(&operation.reserve(context), operation.packages.space.unpacking)
@@ -88,7 +91,7 @@ pub fn prepare() -> UpgradeStep {
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         let restarted = match operation.engine_touched {
-            true => restart_engine(operation, context),
+            true => take_engine_back(operation, context),
             false => Ok(()),
         };
         let back = fleet::bring_back(operation, context);
@@ -118,9 +121,13 @@ pub fn install() -> UpgradeStep {
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         reserve::give_back(&operation.reserve(context));
-        operation.packages_touched = true;
-        let fetched = fetched(operation)?;
+        let Some(fetched) = operation.fetched.clone() else { return Ok(()) };
         let manager = manager()?;
+        let differences = manager.differences(&fetched.backward).map_err(failed("the packages cannot be looked at"))?;
+        if !operation.packages_touched && differences.is_empty() {
+            return Ok(());
+        }
+        operation.packages_touched = true;
         change_packages(operation, context, manager.as_ref(), &fetched.backward, true)
             .map_err(failed("the old packages cannot be installed again"))?;
         operation.packages_touched = false;
@@ -153,7 +160,10 @@ fn change_packages(
         true => manager.repair(set, &mut watch),
         false => manager.install(set, &mut watch),
     };
-    manager.allow_service_starts(&saved)?;
+    // Somebody else's apt that is still at work would start services now.
+    if !matches!(installed, Err(PackageError::Locked { .. })) {
+        manager.allow_service_starts(&saved)?;
+    }
     installed
 }
 
@@ -171,6 +181,11 @@ pub fn freeze() -> UpgradeStep {
 /// containerd and dockerd as they are installed now.
 pub fn restart() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        // A helper that was killed in this step may have restarted it already.
+        let begun = context.journal.entries(operation.number.unwrap_or_default());
+        let begun = begun.or_fail(|| "the journal cannot be read".into())?;
+        let times = begun.iter().filter(|entry| entry.step == "restart" && entry.event == "begins").count();
+        operation.engine_touched |= times > 1;
         restart_engine(operation, context)?;
         engine::require(context, operation.engine_package_version())
     }
@@ -183,6 +198,17 @@ fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Fail
     spare(&fleet::left_running(operation, context).unwrap_or_default())?;
     operation.engine_touched = true;
     engine::restart(context)
+}
+
+/// Who is back already, or was started by dockerd itself, stands aside once more.
+fn take_engine_back(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+    if let Err(failure) = fleet::freeze(operation, context) {
+        tracing::warn!(%failure, "not everybody could be frozen before the engine is restarted");
+    }
+    restart_engine(operation, context)?;
+    // The engine is that of the packages. Should something fail behind this, it need not be done again.
+    operation.engine_touched = operation.packages_touched;
+    Ok(())
 }
 
 /// Fails where containers would end with dockerd that are not meant to.
@@ -240,7 +266,7 @@ fn forget_older(operation: &Upgrade, context: &Context) {
     let is_open = |directory: &Path| {
         let number = directory.file_name().and_then(|name| name.to_str()?.parse().ok());
         let record = number.and_then(|number| context.journal.operation(number).ok().flatten());
-        record.is_some_and(|record| record.phase == Phase::NeedsPerson)
+        record.is_some_and(|record| !matches!(record.phase, Phase::Done | Phase::Undone))
     };
     let all = operation.directory(context).parent().map(std::fs::read_dir);
     for entry in all.into_iter().flatten().flatten().flatten() {
