@@ -55,7 +55,7 @@ fn make_images(host: Host) {
 /// One that a failed scenario has left with another engine, or with an unfinished upgrade, starts afresh.
 pub fn upgraded_host() {
     let usable = "docker version -f '{{.Server.Version}}' | grep -q '^26' && ! transship status | grep -q ^operation \
-                  && [ -e /etc/transship/transship.json ] && [ ! -e /root/failpoints ]";
+                  && [ -e /etc/transship/transship.json ] && [ ! -e /root/failpoints ] && ! mountpoint -q /mnt";
     if !UPGRADED.try_sh(usable).status.success() {
         run(&["down", "upgraded"]);
         run(&["up", "upgraded=trixie"]);

@@ -32,7 +32,7 @@ pub use engine::ensure_starts as ensure_engine_starts;
 
 use crate::docker::Node;
 use crate::failure::{Failure, OrFail};
-use crate::packages::{Fetched, Plan};
+use crate::packages::{Fetched, Plan, Space};
 use crate::report::{PackageChange, Report};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::world::Context;
@@ -40,7 +40,8 @@ use course::Course;
 use plan::WayBack;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use strategy::Strategy;
 
 /// Taking the engine from one version to another.
@@ -138,6 +139,11 @@ impl Upgrade {
         context.catalog.layout().upgrade(self.number.unwrap_or_default())
     }
 
+    /// How many bytes of the disk are kept for the way back: what dpkg needs to unpack, where that is the same disk.
+    fn reserved_bytes(&self, context: &Context) -> u64 {
+        packages_beside(context.catalog.layout().root(), &self.packages.space)
+    }
+
     /// Disk space that is kept for the way back.
     fn reserve(&self, context: &Context) -> PathBuf {
         self.directory(context).join("reserve")
@@ -152,6 +158,16 @@ impl Upgrade {
     /// As what it asks for its parts.
     fn asks(&self) -> Asked<'_> {
         Asked { by: &self.asked_by, within: self.number }
+    }
+}
+
+/// Bytes that packages need while they are unpacked, on the file system that the store is on.
+fn packages_beside(store: &Path, space: &Space) -> u64 {
+    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+    // Where packages are unpacked to.
+    match device(store) == device(Path::new("/usr")) {
+        true => space.unpacking,
+        false => 0,
     }
 }
 

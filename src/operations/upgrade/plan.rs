@@ -287,7 +287,8 @@ fn room(context: &Context, courses: &[Course], packages: &Space) -> Result<u64, 
     let frozen = courses.iter().filter(|course| course.strategy != Strategy::Stop);
     let memory = frozen.map(|course| course.memory_bytes + course.memory_bytes / 10).sum::<u64>();
     // What is unpacked, and as much for the way back.
-    let needed = memory + packages.forward + packages.backward + 2 * packages.unpacking + RESERVE;
+    let unpacked = super::packages_beside(root, packages);
+    let needed = memory + packages.forward + packages.backward + 2 * unpacked + RESERVE;
     if needed > free {
         return Err(Failure::refused(format!(
             "the packages and the containers' memory may take {} MiB, and {} MiB are free where they are stored",

@@ -53,7 +53,7 @@ pub fn fetch() -> UpgradeStep {
             }
         }
         // Old packages are unpacked beside the new ones: should the disk fill up meanwhile, there still is a way back.
-        reserve::keep(&operation.reserve(context), operation.packages.space.unpacking)
+        reserve::keep(&operation.reserve(context), operation.reserved_bytes(context))
             .or_fail(|| "there is no room on the disk for a way back".into())
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
