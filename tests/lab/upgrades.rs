@@ -166,6 +166,11 @@ fn i1_i2_i3_i5_every_fault_at_every_step_of_an_upgrade_ends_well() {
 fn rolled_back_when(point: &str, program: &str) -> String {
     let _turn = hosts();
     upgraded_host();
+    assert_rolled_back_when(point, program)
+}
+
+/// On the host as it is.
+fn assert_rolled_back_when(point: &str, program: &str) -> String {
     let fleet = Fleet::start(2);
     UPGRADED.sh(&format!(
         "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
@@ -213,16 +218,15 @@ fn i1_i3_frozen_containers_come_back_when_the_host_does() {
 #[test]
 fn i2_a_full_disk_costs_nobody_anything() {
     let store = "/var/lib/transship";
-    {
-        let _turn = hosts();
-        upgraded_host();
-        UPGRADED.sh(&format!(
-            "service transshipd stop; mount --bind {store} /mnt; \
-             mount -t tmpfs -o size=700m,mode=700 tmpfs {store}; for f in /mnt/*; do \
-             case $f in */checkpoints | */upgrades | */staging) ;; *) cp -a $f {store} ;; esac; done; service transshipd start"
-        ));
-    }
-    let text = rolled_back_when("checkpoint/dump/before", &format!("dd if=/dev/zero of={store}/filler bs=64k"));
+    let _turn = hosts();
+    upgraded_host();
+    UPGRADED.sh(&format!(
+        "service transshipd stop; mount --bind {store} /mnt; \
+         mount -t tmpfs -o size=700m,mode=700 tmpfs {store}; for f in /mnt/*; do \
+         case $f in */checkpoints | */upgrades | */staging) ;; *) cp -a $f {store} ;; esac; done; service transshipd start"
+    ));
+    let fill = format!("dd if=/dev/zero of={store}/filler bs=64k count=16384");
+    let text = assert_rolled_back_when("checkpoint/dump/before", &fill);
     assert!(text.to_lowercase().contains("no space left"), "{text}");
     UPGRADED.sh(&format!(
         "rm {store}/filler; service transshipd stop; umount {store}; umount /mnt; service transshipd start"

@@ -139,9 +139,10 @@ impl Upgrade {
         context.catalog.layout().upgrade(self.number.unwrap_or_default())
     }
 
-    /// How many bytes of the disk are kept for the way back: what dpkg needs to unpack, where that is the same disk.
+    /// How many bytes of the disk are kept for the way back: for logs, and what dpkg needs to unpack where that is the
+    /// same disk.
     fn reserved_bytes(&self, context: &Context) -> u64 {
-        packages_beside(context.catalog.layout().root(), &self.packages.space)
+        LOG_BYTES + packages_beside(context.catalog.layout().root(), &self.packages.space)
     }
 
     /// Disk space that is kept for the way back.
@@ -160,6 +161,9 @@ impl Upgrade {
         Asked { by: &self.asked_by, within: self.number }
     }
 }
+
+/// apt and dpkg fail when what they tell cannot be written.
+const LOG_BYTES: u64 = 16 << 20;
 
 /// Bytes that packages need while they are unpacked, on the file system that the store is on.
 fn packages_beside(store: &Path, space: &Space) -> u64 {
