@@ -25,18 +25,21 @@ disconnect() { [[ ! ${server:-} ]] || exec {server}>&-; server=''; }
 
 # ask_web: one request on the open connection; the page must be the one that the first answer had.
 ask_web() {
-    local line length=-1 status='' page=''
+    local line length=-1 status='' page='' closes=''
     "$SEND" 'GET / HTTP/1.1\r\nHost: demo\r\n\r\n' >&"$server" || return
     while :; do
         IFS= read -r -t "$PATIENCE" -u "$server" line || return
         line=${line%$'\r'}
         [[ $line ]] || break
         [[ $status ]] || status=$line
+        # nginx ends a connection after so many requests, and says so.
+        [[ ${line,,} != "connection: close" ]] || closes=yes
         [[ ${line,,} != content-length:* ]] || length=${line##*: }
     done
     [[ $status == "HTTP/1.1 200 OK" && $length -ge 0 ]] || return
     IFS= read -r -t "$PATIENCE" -N "$length" -u "$server" page || return
     : "${first_page:=$page}"
+    [[ ! $closes ]] || disconnect
     [[ $page == "$first_page" ]]
 }
 
