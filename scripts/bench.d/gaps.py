@@ -30,7 +30,6 @@ class Visitor(threading.Thread):
         self.address = (host, int(port))
         self.answers, self.failures, self.longest, self.last = 0, 0, 0.0, None
         self.answered_once = threading.Event()
-        self.wanted = threading.Event()
         self.done_after = None
 
     def run(self):

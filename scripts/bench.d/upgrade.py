@@ -18,14 +18,18 @@ DATABASES = 2
 LONGEST_LOAD = 90
 GAPS = pathlib.Path(__file__).resolve().parent / "gaps.py"
 
-BY_HAND = """
-    set -e
-    docker stop $(docker ps -q) >/dev/null
+# What is installed is given in words.
+UPGRADE = """
     service docker stop >/dev/null 2>&1
     DEBIAN_FRONTEND=noninteractive apt-get install -y --allow-downgrades "$@" >/dev/null 2>&1
     service docker start >/dev/null 2>&1 || true
-    until docker version >/dev/null 2>&1; do sleep 0.02; done
+    until docker version >/dev/null 2>&1; do sleep 0.02; done"""
+BY_HAND = f"""
+    set -e
+    docker stop $(docker ps -q) >/dev/null
+    {UPGRADE}
     docker start $(docker ps -aq) >/dev/null"""
+REMOVE_ALL = "docker ps -aq | xargs -r docker rm -f >/dev/null"
 
 
 def measure(lab, repeat):
@@ -49,7 +53,7 @@ def measure(lab, repeat):
 
 def bare_restart(host):
     """Nobody runs on it."""
-    host.shell("docker ps -aq | xargs -r docker rm -f >/dev/null")
+    host.shell(REMOVE_ALL)
     began, ended = host.output("""echo $EPOCHREALTIME; service docker restart >/dev/null 2>&1
         until docker version >/dev/null 2>&1; do :; done; echo $EPOCHREALTIME""").split()
     return float(ended) - float(began)
@@ -70,14 +74,15 @@ def under_load(host, count, way, old, new):
     if visitors.stdout.readline().strip() != "ready":
         raise LabError("the visitors are not answered")
     loads = start_loads(host, urls, databases) if count > 1 else {}
-    parts = way(host, old, new)
+    parts = way(host, new)
     failed = {name: text for name, load in loads.items() if (text := failure(load))}
     visitors.stdin.close()
     seen = json.loads(visitors.stdout.read())
     lost = sum(one["failures"] for one in seen)
     failed.update({"visitors": f"{lost} connections refused or reset"} if lost else {})
-    back(host, old)
-    host.shell("docker ps -aq | xargs -r docker rm -f >/dev/null")
+    # As before, with nobody there to mind.
+    host.shell(REMOVE_ALL)
+    host.shell(f"set -e; {UPGRADE}", *packages(host, old))
     return {"waits_s": [one["longest_s"] for one in seen], "failed": failed, **parts}
 
 
@@ -112,27 +117,19 @@ def failure(load):
     return ""
 
 
-def transship(host, _old, new):
+def transship(host, new):
     answer = json.loads(host.output("transship --json upgrade --to $1 2>/dev/null", new))
     away = [member["away_us"] / 1e6 for course in answer["containers"] for member in course["members"]]
     return {"away_s": away}
 
 
-def by_hand(host, old, new):
-    packages = [f"{package}={version}" for package, version in versions(host, new).items()]
-    host.shell(BY_HAND, *packages)
+def by_hand(host, new):
+    host.shell(BY_HAND, *packages(host, new))
     return {}
 
 
-def versions(host, engine):
-    """The engine's packages that go with a version of it: the newest, or the oldest."""
+def packages(host, engine):
+    """The engine's packages that go with a version of it, as apt wants them: the newest, or the oldest."""
     pick = "head" if engine == host.output("apt-cache madison docker.io | awk 'NR == 1 { print $3 }'") else "tail"
     names = "docker.io docker-cli containerd runc".split()
-    return {name: host.output(f"apt-cache madison {name} | awk '{{ print $3 }}' | {pick} -n 1") for name in names}
-
-
-def back(host, old):
-    """As before, with nobody there to mind."""
-    host.shell("docker ps -aq | xargs -r docker rm -f >/dev/null")
-    host.shell(BY_HAND.replace("docker stop $(docker ps -q) >/dev/null", "").replace("docker start $(docker ps -aq) >/dev/null", ""),
-               *(f"{package}={version}" for package, version in versions(host, old).items()))
+    return [f"{name}=" + host.output(f"apt-cache madison {name} | awk '{{ print $3 }}' | {pick} -n 1") for name in names]

@@ -11,4 +11,4 @@ mod swarm;
 pub use client::{Client, DockerError, Engine};
 pub use container::Container;
 pub use specification::{RestartPolicy, creation_request};
-pub use swarm::Node;
+pub use swarm::{Node, TASK_LABEL};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The label that Swarm puts on the containers that are its tasks.
-const TASK: &str = "com.docker.swarm.task.id";
+pub const TASK_LABEL: &str = "com.docker.swarm.task.id";
 
 /// This host as a node of a swarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct Node {
 impl Container {
     /// Whether a swarm's scheduler has put it here, and would replace it if it ended.
     pub fn is_swarm_task(&self) -> bool {
-        self.label(TASK).is_some()
+        self.label(TASK_LABEL).is_some()
     }
 }
 

@@ -85,9 +85,7 @@ fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Resu
 /// Tries an operation again that waits for a person.
 pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
     // Whoever is at work on it has a turn on something.
-    let turn = context.busy.begin_on_engine().map_err(|taken| {
-        Failure::refused(format!("an operation is at work on {taken}")).remedy("wait for it; see: transship status")
-    })?;
+    let turn = crate::operations::turn_on_everything(context)?;
     let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
     let record = record
         .ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))?;

@@ -22,6 +22,14 @@ use crate::store::Checkpoint;
 use crate::store::checkpoint::Form;
 use crate::world::{Context, Turn};
 
+/// The turn on everything there is, or who has one.
+pub fn turn_on_everything(context: &Context) -> Result<Turn<'_>, Failure> {
+    context.busy.begin_on_engine().map_err(|taken| {
+        Failure::refused(format!("another operation is at work on {taken}"))
+            .remedy("wait for it; see: transship status")
+    })
+}
+
 /// The checkpoint that an operator means: by id or name, or a container's newest.
 ///
 /// A container's name belongs to the container that has it now. Only a name that nobody has is looked for among

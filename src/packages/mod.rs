@@ -23,7 +23,7 @@ mod set;
 
 use std::path::Path;
 
-pub use apt::Apt;
+pub use apt::{Apt, without_epoch};
 pub use engine::{EnginePackage, EnginePackages, Family, Role};
 pub use error::{PackageError, Result};
 pub use plan::{Change, Direction, Offer, Plan, Reason, Space, Suite, Target, Wanted, Wish};

@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::engine::{Family, Role};
+use super::error::{PackageError, Result};
 
 /// Where a version comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +145,22 @@ pub struct Space {
     pub backward: u64,
     /// More that is needed while the new packages are unpacked; an upper bound.
     pub unpacking: u64,
+}
+
+/// Where packages are unpacked to.
+pub(super) const SYSTEM: &str = "/usr";
+
+impl Space {
+    /// Bytes that are needed for unpacking on the file system that `directory` is on: none where packages are unpacked to
+    /// another one.
+    ///
+    /// # Errors
+    /// When one of them cannot be looked at.
+    pub fn unpacking_beside(&self, directory: &Path) -> Result<u64> {
+        let device =
+            |path: &Path| std::fs::metadata(path).map(|found| found.dev()).map_err(PackageError::io("look at", path));
+        Ok(if device(directory)? == device(Path::new(SYSTEM))? { self.unpacking } else { 0 })
+    }
 }
 
 /// Everything that changes on the way to a [`Target`].

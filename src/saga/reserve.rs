@@ -10,7 +10,7 @@ use std::path::Path;
 /// # Errors
 /// Where there is not that much left; then nothing is taken.
 pub fn keep(path: &Path, bytes: u64) -> io::Result<()> {
-    if bytes == 0 {
+    if bytes == 0 || path.metadata().is_ok_and(|found| found.len() >= bytes) {
         return Ok(());
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;

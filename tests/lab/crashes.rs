@@ -1,42 +1,26 @@
 //! A fault at every step: the container runs, or one printed command brings it back, with its memory and its clients.
 
 use super::clients::Watch;
-use super::lab::{SID, hosts};
-
-const POINTS: &str = "/root/failpoints";
-
-/// The names of an operation's steps, as a run tells them: a new step is not forgotten.
-fn steps_of(command: &str) -> Vec<String> {
-    let lines = SID.sh(&format!("transship --json {command} 2>&1 >/dev/null"));
-    let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let steps = messages.filter(|message| message["type"] == "step");
-    steps.map(|step| step["name"].as_str().expect("a name").to_owned()).collect()
-}
-
-fn restart_helper_with_failpoints() {
-    SID.sh(&format!(
-        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
-    ));
-}
+use super::lab::{FAILPOINTS, SID, hosts};
 
 #[test]
 fn i1_i2_i5_every_fault_at_every_step_leaves_the_container_running_or_restorable() {
     let _turn = hosts();
     let container = SID.start("victim", "--restart always -p 7000:7000 programs", "/tools/holder 7000 8");
     let born = container.born(7000);
-    let checkpoint = steps_of("checkpoint victim");
-    let restore = steps_of("restore victim");
+    let checkpoint = SID.steps_of("checkpoint victim");
+    let restore = SID.steps_of("restore victim");
     assert!(checkpoint.len() > 5 && restore.len() > 2, "{checkpoint:?} {restore:?}");
-    restart_helper_with_failpoints();
+    SID.heed_failpoints();
     let rules = SID.sh("iptables-save | grep -c TRANSSHIP; true");
     let watch = Watch::start(&format!("{}:7000", SID.address()));
     let operations = [("checkpoint", checkpoint), ("restore", restore)];
     for (operation, steps) in &operations {
         for step in steps {
             for (place, action) in [("before", "kill"), ("after", "kill"), ("before", "error"), ("after", "error")] {
-                SID.sh(&format!("echo '{operation}/{step}/{place} {action}' > {POINTS}"));
+                SID.sh(&format!("echo '{operation}/{step}/{place} {action}' > {FAILPOINTS}"));
                 SID.try_sh("transship checkpoint victim && transship restore victim");
-                SID.sh(&format!("[ ! -s {POINTS} ]"));
+                SID.sh(&format!("[ ! -s {FAILPOINTS} ]"));
                 // A helper that was killed is started again by its supervisor, and listens when all is brought to an end.
                 SID.sh("until transship status; do :; done");
                 let running = SID.sh("docker inspect -f '{{.State.Running}}' victim") == "true";
@@ -55,7 +39,7 @@ fn i1_i2_i5_every_fault_at_every_step_leaves_the_container_running_or_restorable
         SID.sh("ls /var/lib/transship/claims /var/lib/transship/staging /run/transship/dump | grep -v : | wc -w"),
         "0"
     );
-    SID.sh(&format!("rm /etc/default/transshipd {POINTS}; service transshipd restart"));
+    SID.forget_failpoints();
 }
 
 /// CRIU has the container's sockets in repair mode by then, in which they answer their program with an error: its open

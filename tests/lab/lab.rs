@@ -127,6 +127,31 @@ impl Host {
     }
 }
 
+/// Where the helper looks for its failpoints, once it heeds them.
+pub const FAILPOINTS: &str = "/root/failpoints";
+
+impl Host {
+    /// The helper fails where [`FAILPOINTS`] says from now on.
+    pub fn heed_failpoints(&self) {
+        self.sh(&format!(
+            "touch {FAILPOINTS}; echo TRANSSHIP_FAILPOINTS={FAILPOINTS} > /etc/default/transshipd; service transshipd restart"
+        ));
+    }
+
+    /// It does not any more.
+    pub fn forget_failpoints(&self) {
+        self.sh(&format!("rm /etc/default/transshipd {FAILPOINTS}; service transshipd restart"));
+    }
+
+    /// The names of an operation's steps, as a run tells them: a new step is not forgotten.
+    pub fn steps_of(&self, command: &str) -> Vec<String> {
+        let lines = self.sh(&format!("transship --json {command} 2>&1 >/dev/null"));
+        let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let steps = messages.filter(|message| message["type"] == "step");
+        steps.map(|step| step["name"].as_str().expect("a name").to_owned()).collect()
+    }
+}
+
 /// A container that is removed with its scenario.
 pub struct Container<'a> {
     pub host: &'a Host,

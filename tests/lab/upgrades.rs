@@ -1,9 +1,8 @@
 //! The engine's packages change under running containers, forth and back, and with everything that can go wrong.
 
 use super::clients::{Load, Watch};
-use super::lab::{Container, UPGRADED, hosts, upgraded_host};
+use super::lab::{Container, FAILPOINTS, UPGRADED, hosts, upgraded_host};
 
-const POINTS: &str = "/root/failpoints";
 const OLD: &str = "26.1.5";
 const NEW: &str = "28.5.2";
 
@@ -104,14 +103,6 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     UPGRADED.sh("docker network rm shop");
 }
 
-/// Names of the steps, as a run tells them: a new step is not forgotten.
-fn steps() -> Vec<String> {
-    let lines = UPGRADED.sh(&format!("transship --json upgrade --to {NEW} 2>&1 >/dev/null"));
-    let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let steps = messages.filter(|message| message["type"] == "step");
-    steps.map(|step| step["name"].as_str().expect("a name").to_owned()).collect()
-}
-
 /// Back to the old engine, where the last operation left the new one.
 fn back_to_the_old_engine() {
     if engine().starts_with(NEW) {
@@ -135,19 +126,17 @@ fn i1_i2_i3_i5_every_fault_at_every_step_of_an_upgrade_ends_well() {
     let _turn = hosts();
     upgraded_host();
     let fleet = Fleet::start(2);
-    let steps = steps();
+    let steps = UPGRADED.steps_of(&format!("upgrade --to {NEW}"));
     assert!(steps.len() > 6, "{steps:?}");
     back_to_the_old_engine();
-    UPGRADED.sh(&format!(
-        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
-    ));
+    UPGRADED.heed_failpoints();
     let watches = fleet.watches();
     for step in &steps {
         for (place, action) in [("before", "kill"), ("after", "error")] {
             let fault = format!("upgrade/{step}/{place} {action}");
-            UPGRADED.sh(&format!("echo '{fault}' > {POINTS}"));
+            UPGRADED.sh(&format!("echo '{fault}' > {FAILPOINTS}"));
             UPGRADED.try_sh(&format!("transship upgrade --to {NEW}"));
-            UPGRADED.sh(&format!("[ ! -s {POINTS} ]"));
+            UPGRADED.sh(&format!("[ ! -s {FAILPOINTS} ]"));
             UPGRADED.within_seconds(
                 120,
                 "transship status && ! transship status | grep '^operation' | grep -vq needs-person",
@@ -159,7 +148,7 @@ fn i1_i2_i3_i5_every_fault_at_every_step_of_an_upgrade_ends_well() {
         }
     }
     watches.into_iter().for_each(Watch::end);
-    UPGRADED.sh(&format!("rm /etc/default/transshipd {POINTS}; service transshipd restart"));
+    UPGRADED.forget_failpoints();
 }
 
 /// The failpoint's program runs in the host at that moment; the upgrade has to be undone by itself.
@@ -172,12 +161,11 @@ fn rolled_back_when(point: &str, program: &str) -> String {
 /// On the host as it is.
 fn assert_rolled_back_when(point: &str, program: &str) -> String {
     let fleet = Fleet::start(2);
-    UPGRADED.sh(&format!(
-        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
-    ));
+    UPGRADED.heed_failpoints();
     let watches = fleet.watches();
-    UPGRADED
-        .sh(&format!("cat > /root/fault <<'FAULT'\n{program}\nFAULT\necho '{point} exec . /root/fault' > {POINTS}"));
+    UPGRADED.sh(&format!(
+        "cat > /root/fault <<'FAULT'\n{program}\nFAULT\necho '{point} exec . /root/fault' > {FAILPOINTS}"
+    ));
     let undone = UPGRADED.try_sh(&format!("transship upgrade --to {NEW}"));
     let text = String::from_utf8_lossy(&undone.stderr).into_owned();
     assert_eq!(undone.status.code(), Some(1), "failed, and everything undone: {text}");
@@ -185,7 +173,8 @@ fn assert_rolled_back_when(point: &str, program: &str) -> String {
     fleet.assert_same(program);
     assert_nothing_is_left();
     watches.into_iter().for_each(Watch::end);
-    UPGRADED.sh(&format!("rm /etc/default/transshipd {POINTS} /root/fault; service transshipd restart"));
+    UPGRADED.sh("rm /root/fault");
+    UPGRADED.forget_failpoints();
     text
 }
 
@@ -195,12 +184,11 @@ fn i1_i3_frozen_containers_come_back_when_the_host_does() {
     let _turn = hosts();
     upgraded_host();
     let fleet = Fleet::start(2);
-    UPGRADED.sh(&format!(
-        "touch {POINTS}; echo TRANSSHIP_FAILPOINTS={POINTS} > /etc/default/transshipd; service transshipd restart"
-    ));
+    UPGRADED.heed_failpoints();
     for point in ["upgrade/freeze/after", "upgrade/restart/after"] {
-        UPGRADED
-            .sh(&format!("rm -f /root/reached; echo '{point} exec touch /root/reached; exec sleep 600' > {POINTS}"));
+        UPGRADED.sh(&format!(
+            "rm -f /root/reached; echo '{point} exec touch /root/reached; exec sleep 600' > {FAILPOINTS}"
+        ));
         let mut upgrade = UPGRADED.begin(&format!("transship upgrade --to {NEW}"));
         UPGRADED.within_seconds(60, "[ -e /root/reached ]");
         UPGRADED.reboot();
@@ -211,7 +199,8 @@ fn i1_i3_frozen_containers_come_back_when_the_host_does() {
         assert_nothing_is_left();
         back_to_the_old_engine();
     }
-    UPGRADED.sh(&format!("rm /etc/default/transshipd {POINTS} /root/reached; service transshipd restart"));
+    UPGRADED.sh("rm /root/reached");
+    UPGRADED.forget_failpoints();
 }
 
 /// No byte is left in the store while containers are frozen: it ends upgraded or rolled back, with nothing lost.
@@ -280,21 +269,18 @@ fn what_cannot_go_through_it_is_refused_before_anything_is_touched() {
 /// A swarm takes its tasks back itself; a container of the operator's own beside them is frozen.
 #[test]
 fn a_swarms_node_is_drained_and_active_again_whichever_way_it_ends() {
-    let text = {
-        let _turn = hosts();
-        upgraded_host();
-        UPGRADED.sh("docker swarm init --advertise-addr eth0 && \
+    let _turn = hosts();
+    upgraded_host();
+    UPGRADED.sh("docker swarm init --advertise-addr eth0 && \
              docker service create --quiet --detach --name task programs /tools/holder 7000 1");
-        UPGRADED.within_seconds(30, "docker ps --filter name=task -q | grep -q .");
-        let alone = UPGRADED.start("alone", "-p 7001:7001 programs", "/tools/holder 7001 8");
-        let born = alone.born(7001);
-        let upgraded = UPGRADED.sh(&format!("transship upgrade --to {NEW} 2>&1"));
-        assert_eq!(alone.born(7001), born);
-        back_to_the_old_engine();
-        assert_eq!(alone.born(7001), born);
-        upgraded
-    };
-    assert!(text.contains("drain"), "{text}");
+    UPGRADED.within_seconds(30, "docker ps --filter name=task -q | grep -q .");
+    let alone = UPGRADED.start("alone", "-p 7001:7001 programs", "/tools/holder 7001 8");
+    let born = alone.born(7001);
+    let upgraded = UPGRADED.sh(&format!("transship upgrade --to {NEW} 2>&1"));
+    assert_eq!(alone.born(7001), born);
+    assert!(upgraded.contains("drain"), "{upgraded}");
+    back_to_the_old_engine();
+    assert_eq!(alone.born(7001), born);
     let active = "[ $(docker node inspect self -f '{{.Spec.Availability}}') = active ]";
     UPGRADED.within_seconds(10, active);
     UPGRADED.within_seconds(30, "docker ps --filter name=task -q | grep -q .");

@@ -1,7 +1,7 @@
 //! The engine's own restart.
 
-use super::strategy::upstream;
 use crate::failure::{Failure, OrFail};
+use crate::packages::without_epoch;
 use crate::services::{Interposition, ServiceManager, effective_runc};
 use crate::world::Context;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub fn require(context: &Context, package_version: Option<&str>) -> Result<(), F
 /// Whether dockerd of this version is the one in the package: `28.5.2+dfsg4` in `28.5.2+dfsg4-1+b2`, `28.5.2` in
 /// `5:28.5.2-1~debian.13~trixie`.
 fn is_of_package(engine: &str, package: &str) -> bool {
-    upstream(package).strip_prefix(engine).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
+    without_epoch(package).strip_prefix(engine).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '+', '~']))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub use engine::ensure_starts as ensure_engine_starts;
 
 use crate::docker::Node;
 use crate::failure::{Failure, OrFail};
-use crate::packages::{Fetched, Plan, Space};
+use crate::packages::{self, Fetched, Plan};
 use crate::report::{PackageChange, Report};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::world::Context;
@@ -40,8 +40,7 @@ use course::Course;
 use plan::WayBack;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use strategy::Strategy;
 
 /// Taking the engine from one version to another.
@@ -141,8 +140,8 @@ impl Upgrade {
 
     /// How many bytes of the disk are kept for the way back: for logs, and what dpkg needs to unpack where that is the
     /// same disk.
-    fn reserved_bytes(&self, context: &Context) -> u64 {
-        LOG_BYTES + packages_beside(context.catalog.layout().root(), &self.packages.space)
+    fn reserved_bytes(&self, context: &Context) -> packages::Result<u64> {
+        Ok(LOG_BYTES + self.packages.space.unpacking_beside(context.catalog.layout().root())?)
     }
 
     /// Disk space that is kept for the way back.
@@ -164,16 +163,6 @@ impl Upgrade {
 
 /// apt and dpkg fail when what they tell cannot be written.
 const LOG_BYTES: u64 = 16 << 20;
-
-/// Bytes that packages need while they are unpacked, on the file system that the store is on.
-fn packages_beside(store: &Path, space: &Space) -> u64 {
-    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
-    // Where packages are unpacked to.
-    match device(store) == device(Path::new("/usr")) {
-        true => space.unpacking,
-        false => 0,
-    }
-}
 
 /// Plans an upgrade and, unless only the plan is wanted, carries it out.
 pub fn run(
@@ -223,10 +212,7 @@ fn refuse_beside_another(context: &Context) -> Result<(), Failure> {
 }
 
 fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, peer: &str) -> Result<Value, Failure> {
-    let turn = context.busy.begin_on_engine().map_err(|taken| {
-        Failure::refused(format!("another operation is at work on {taken}"))
-            .remedy("wait for it; see: transship status")
-    })?;
+    let turn = super::turn_on_everything(context)?;
     refuse_beside_another(context)?;
     let planned = plan::make(context, wish, peer)?;
     let plan = planned.answer();

@@ -282,12 +282,13 @@ fn canary(context: &Context) -> Result<CanaryReport, Failure> {
 /// Free bytes in the store, where all that is to be frozen fits.
 fn room(context: &Context, courses: &[Course], packages: &Space) -> Result<u64, Failure> {
     let root = context.catalog.layout().root();
-    let found = nix::sys::statvfs::statvfs(root).or_fail(|| format!("{} cannot be looked at", root.display()))?;
+    let looked_at = || format!("{} cannot be looked at", root.display());
+    let found = nix::sys::statvfs::statvfs(root).or_fail(looked_at)?;
     let free = found.blocks_available() * found.fragment_size();
     let frozen = courses.iter().filter(|course| course.strategy != Strategy::Stop);
     let memory = frozen.map(|course| course.memory_bytes + course.memory_bytes / 10).sum::<u64>();
     // What is unpacked, and as much for the way back.
-    let unpacked = super::packages_beside(root, packages);
+    let unpacked = packages.unpacking_beside(root).or_fail(looked_at)?;
     let needed = memory + packages.forward + packages.backward + 2 * unpacked + RESERVE;
     if needed > free {
         return Err(Failure::refused(format!(
@@ -311,7 +312,11 @@ fn warnings(packages: &Plan, courses: &[Course], engine: &Engine, to: &str) -> V
         )
     }));
     let major = |version: &str| {
-        strategy::upstream(version).split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or_default()
+        packages::without_epoch(version)
+            .split('.')
+            .next()
+            .and_then(|major| major.parse::<u32>().ok())
+            .unwrap_or_default()
     };
     if major(&engine.version) < 29 && major(to) >= 29 {
         warnings.push("Docker 29 refuses clients of an API older than 1.44: see what talks to docker.sock".into());

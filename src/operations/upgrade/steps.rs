@@ -53,7 +53,8 @@ pub fn fetch() -> UpgradeStep {
             }
         }
         // Old packages are unpacked beside the new ones: should the disk fill up meanwhile, there still is a way back.
-        reserve::keep(&operation.reserve(context), operation.reserved_bytes(context))
+        let bytes = operation.reserved_bytes(context).map_err(failed("the disk cannot be looked at"))?;
+        reserve::keep(&operation.reserve(context), bytes)
             .or_fail(|| "there is no room on the disk for a way back".into())
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
@@ -268,9 +269,8 @@ fn forget_older(operation: &Upgrade, context: &Context) {
         let record = number.and_then(|number| context.journal.operation(number).ok().flatten());
         record.is_some_and(|record| !matches!(record.phase, Phase::Done | Phase::Undone))
     };
-    let all = operation.directory(context).parent().map(std::fs::read_dir);
-    for entry in all.into_iter().flatten().flatten().flatten() {
-        let directory = entry.path();
+    let Some(Ok(all)) = operation.directory(context).parent().map(std::fs::read_dir) else { return };
+    for directory in all.flatten().map(|entry| entry.path()) {
         if !needed(&directory) && !is_open(&directory) {
             remove_directory(&directory);
         }

@@ -1,6 +1,7 @@
 //! Which way each container goes through an upgrade, and why.
 
 use crate::failure::Failure;
+use crate::packages::without_epoch;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -78,7 +79,7 @@ pub fn choose(situation: &Situation) -> Result<(Strategy, String), String> {
 ///
 /// Docker promises it between patch releases (`YY.MM.x`) only, and not for swarm services.
 pub fn against_live_restore(enabled: bool, in_swarm: bool, from: &str, to: &str) -> Option<String> {
-    let release = |version: &str| upstream(version).split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    let release = |version: &str| without_epoch(version).split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
     if !enabled {
         return Some("live-restore is not set in /etc/docker/daemon.json".into());
     }
@@ -89,11 +90,6 @@ pub fn against_live_restore(enabled: bool, in_swarm: bool, from: &str, to: &str)
         return Some(format!("live-restore is for patch releases, and {from} to {to} is more"));
     }
     None
-}
-
-/// A package's version without its epoch: `28.5.2-1~debian.13~trixie` of `5:28.5.2-1~debian.13~trixie`.
-pub fn upstream(version: &str) -> &str {
-    version.split_once(':').map_or(version, |(_, rest)| rest)
 }
 
 #[cfg(test)]

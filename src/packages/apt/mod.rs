@@ -18,6 +18,8 @@ mod state;
 mod version;
 mod watched;
 
+pub use version::without_epoch;
+
 use std::path::Path;
 
 use super::engine::{EnginePackage, EnginePackages, PACKAGES};

@@ -1,25 +1,19 @@
 //! Whether there is room for a plan.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::super::error::{PackageError, Result};
-use super::super::plan::Space;
+use super::super::plan::{SYSTEM, Space};
 
 /// Left free in any case: logs, dpkg's own database, others.
 const MARGIN: u64 = 64 << 20;
 
-/// Where packages are unpacked to.
-const SYSTEM: &str = "/usr";
-
 /// Refuses a plan whose files do not fit into `directory`, or whose packages do not fit into the system.
 pub(super) fn refuse_shortage(space: &Space, directory: &Path) -> Result<()> {
-    let system = Path::new(SYSTEM);
     let files = space.forward.saturating_add(space.backward);
-    match device(directory)? == device(system)? {
-        true => refuse(directory, files.saturating_add(space.unpacking)),
-        false => refuse(directory, files).and_then(|()| refuse(system, space.unpacking)),
-    }
+    let beside = space.unpacking_beside(directory)?;
+    refuse(directory, files.saturating_add(beside))?;
+    refuse(Path::new(SYSTEM), space.unpacking - beside)
 }
 
 fn refuse(path: &Path, bytes: u64) -> Result<()> {
@@ -31,10 +25,6 @@ fn refuse(path: &Path, bytes: u64) -> Result<()> {
         true => Err(PackageError::Space { path: path.to_owned(), needed, free }),
         false => Ok(()),
     }
-}
-
-fn device(path: &Path) -> Result<u64> {
-    Ok(std::fs::metadata(path).map_err(PackageError::io("look at", path))?.dev())
 }
 
 #[cfg(test)]

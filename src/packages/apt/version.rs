@@ -22,13 +22,18 @@ pub(super) fn names(wanted: &str, version: &str) -> bool {
     if wanted == version {
         return true;
     }
-    let Some(rest) = split_epoch(version).1.strip_prefix(wanted) else { return false };
+    let Some(rest) = without_epoch(version).strip_prefix(wanted) else { return false };
     let ends_where_a_number_does = rest.is_empty() || rest.starts_with(['.', '-', '+', '~']);
     ends_where_a_number_does && !is_prerelease(rest)
 }
 
 fn is_prerelease(version: &str) -> bool {
     ["~rc", "~beta", "~alpha"].iter().any(|mark| version.contains(mark))
+}
+
+/// `28.5.2-1~debian.13~trixie` of `5:28.5.2-1~debian.13~trixie`.
+pub fn without_epoch(version: &str) -> &str {
+    split_epoch(version).1
 }
 
 fn split_epoch(version: &str) -> (&str, &str) {

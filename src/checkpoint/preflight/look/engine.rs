@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::LookError;
 use crate::checkpoint::preflight::facts::{EngineFacts, EngineMount};
+use crate::docker::TASK_LABEL;
 
 /// The facts in one object of `docker inspect`'s answer.
 pub(super) fn facts(inspect: &Value) -> Result<EngineFacts, LookError> {
@@ -22,7 +23,7 @@ pub(super) fn facts(inspect: &Value) -> Result<EngineFacts, LookError> {
         runtime: text(inspect, "/HostConfig/Runtime"),
         storage_driver: text(inspect, "/Driver"),
         auto_remove: flag(inspect, "/HostConfig/AutoRemove"),
-        swarm_task: inspect.pointer("/Config/Labels/com.docker.swarm.task.id").is_some(),
+        swarm_task: inspect["Config"]["Labels"].get(TASK_LABEL).is_some(),
         restart_policy: text(inspect, "/HostConfig/RestartPolicy/Name"),
         network_mode: text(inspect, "/HostConfig/NetworkMode"),
         pid_mode: text(inspect, "/HostConfig/PidMode"),
