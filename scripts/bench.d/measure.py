@@ -13,6 +13,8 @@ WARM_UP = 0.3
 # Daemons that containers need anyway; of these, only what they grow by counts as the tool's memory.
 RESIDENT = ("dockerd", "containerd", "containerd-shim", "conmon", "tini", "sleep", "netavark", "aardvark-dns")
 SAMPLE = 0.01
+# Seconds in which a program fills its memory and listens.
+STARTED_WITHIN = 60
 
 
 def prepare(tool, report):
@@ -47,8 +49,11 @@ def size(tools, mib, repeat, report):
 def start(tool, mib):
     tool.mib = mib
     tool.address = tool.start(mib)
-    # The first client comes when the memory is filled.
-    Watch(tool.lab, tool.address, new=False).end()
+    # The first client comes when the memory is filled: until then nobody is answered.
+    deadline = time.monotonic() + STARTED_WITHIN
+    while problems(Watch(tool.lab, tool.address, new=False).end()):
+        if time.monotonic() > deadline:
+            raise LabError(f"{tool.name}'s container answers nobody within {STARTED_WITHIN} s")
 
 
 def note(tool, mib, report, result, which, **kind):

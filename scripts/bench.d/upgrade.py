@@ -21,7 +21,10 @@ GAPS = pathlib.Path(__file__).resolve().parent / "gaps.py"
 # What is installed is given in words.
 UPGRADE = """
     service docker stop >/dev/null 2>&1
+    # Where there is no systemd, a dockerd that the package starts would keep apt's pipe, and apt waiting, for ever.
+    printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
     DEBIAN_FRONTEND=noninteractive apt-get install -y --allow-downgrades "$@" >/dev/null 2>&1
+    rm /usr/sbin/policy-rc.d
     service docker start >/dev/null 2>&1 || true
     until docker version >/dev/null 2>&1; do sleep 0.02; done"""
 BY_HAND = f"""
