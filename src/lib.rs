@@ -21,9 +21,9 @@
 //! Rooms in the order of the data flow: [`docker`], [`checkpoint`], [`archive`], [`store`], [`restore`],
 //! [`interposer`]. Beside them: [`network`] (holds, addresses, connection tracking), [`criu`] (its protocol, its log,
 //! the canary), [`services`] (the interposer's place in front of runc), [`packages`] (what the engine was installed
-//! from). Across them: [`saga`] (steps and journal), [`world`] (what outlives an operation), [`operations`] (each
-//! verb). At the ends: [`helper`] (the socket, recovery), [`cli`] and [`report`] (what an operation did, as a page or
-//! as lines).
+//! from), [`handover`] (who owns a container while it migrates). Across them: [`saga`] (steps and journal), [`world`]
+//! (what outlives an operation), [`operations`] (each verb). At the ends: [`helper`] (the socket, recovery), [`cli`] and
+//! [`report`] (what an operation did, as a page or as lines).
 //!
 //! Who decides when something dies half way: the claim. Where the claim on a group's leader exists, the group is
 //! frozen; where it is committed, the container runs. See `docs/architecture.md`.
@@ -33,6 +33,7 @@ pub mod cli;
 pub mod criu;
 pub mod docker;
 pub mod failure;
+pub mod handover;
 pub mod helper;
 pub mod interposer;
 pub mod network;
