@@ -55,7 +55,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("services", &[]),
     ("packages", &[]),
     ("saga", &["failure"]),
-    ("world", &["checkpoint::dump", "docker", "failure", "network", "saga", "settings", "store"]),
+    ("world", &["checkpoint::dump", "docker", "failure", "network", "saga", "settings", "store", "transport"]),
     (
         "operations",
         &[
@@ -72,6 +72,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "saga",
             "services",
             "store",
+            "transport",
             "world",
         ],
     ),
@@ -87,6 +88,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "restore::gate",
             "saga",
             "settings",
+            "transport",
             "world",
         ],
     ),

@@ -39,10 +39,10 @@ pub enum PeerError {
     },
     /// The port could not reach the peer, or was not let in.
     #[error("{}", .problem.sentence())]
-    Unreachable { peer: String, problem: Problem },
+    Unreachable { peer: String, problem: Box<Problem> },
     /// The peer said no.
     #[error("{peer} refused `{call}`: {}", .problem.sentence())]
-    Refused { peer: String, call: String, status: u16, problem: Problem },
+    Refused { peer: String, call: String, status: u16, problem: Box<Problem> },
     /// The peer's answer is not what the protocol says.
     #[error("the answer of {peer} to `{call}` cannot be read")]
     Unreadable {
@@ -228,7 +228,7 @@ impl Peer {
         let status = response.status();
         let is_of_port = status == StatusCode::BAD_GATEWAY && response.headers().contains_key(BY_PORT);
         let problem = bounded(response).ok().and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
-        let problem = problem.unwrap_or_else(|| Problem::new(status.to_string()));
+        let problem = Box::new(problem.unwrap_or_else(|| Problem::new(status.to_string())));
         let peer = self.name.clone();
         match is_of_port {
             true => PeerError::Unreachable { peer, problem },

@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Bytes, Frame, SizeHint};
+use hyper::body::{Bytes, Frame, SizeHint};
 use std::io;
 use std::num::NonZeroU64;
 use std::pin::Pin;
@@ -57,6 +57,7 @@ mod tests {
     use super::super::body::whole;
     use super::*;
     use http_body_util::StreamBody;
+    use hyper::body::Body as _;
 
     #[tokio::test(start_paused = true)]
     async fn bytes_take_the_time_that_they_should() {
