@@ -339,8 +339,8 @@ async fn a_download_arrives_unchanged_whatever_way_it_goes() {
 async fn a_body_with_a_window_that_is_too_large_is_refused() {
     let (alpha, beta) = pair().await;
     let mut link = alpha.call(&beta).await.unwrap();
-    // A frame that asks for a window of 2 GiB, with one block of 100,000 zeros.
-    let bomb = [&[0x28, 0xB5, 0x2F, 0xFD, 0x00, 0xA8][..], &[0x03, 0x35, 0x0C, 0x00]].concat();
+    // A frame that asks for a window of 16 MiB, with one block of 100,000 zeros.
+    let bomb = [&[0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x70][..], &[0x03, 0x35, 0x0C, 0x00]].concat();
     let mut request = hyper::Request::new(whole(bomb));
     *request.method_mut() = Method::PUT;
     *request.uri_mut() = "/v1/put".parse().unwrap();
