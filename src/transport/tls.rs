@@ -202,6 +202,41 @@ mod tests {
         assert_eq!(fingerprint(&certificate).unwrap(), key.fingerprint);
     }
 
+    #[derive(Debug)]
+    struct Only(Fingerprint);
+
+    impl Admission for Only {
+        fn admits(&self, key: &Fingerprint) -> bool {
+            *key == self.0
+        }
+    }
+
+    /// Whether the handshake of these two succeeds, on both sides.
+    async fn agree(server: ServerConfig, client: ClientConfig, expected: &Fingerprint) -> bool {
+        let (one_end, other_end) = tokio::io::duplex(64 << 10);
+        let accept = tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(one_end);
+        let connect = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(hint(expected).unwrap(), other_end);
+        let (accepted, connected) = tokio::join!(accept, connect);
+        accepted.is_ok() && connected.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_copied_certificate_is_worth_nothing_without_its_key() {
+        let (alpha, beta, thief) =
+            (Identity::generate().unwrap(), Identity::generate().unwrap(), Identity::generate().unwrap());
+        let own = |identity: &Identity| Arc::new(certified(&identity.keys()[0]).unwrap());
+        let stolen = |identity: &Identity| {
+            let key = certified(&thief.keys()[0]).unwrap().key;
+            Arc::new(CertifiedKey::new(own(identity).cert.clone(), key))
+        };
+        let server = |key| server(vec![(beta.fingerprint(), key)], Arc::new(Only(alpha.fingerprint()))).unwrap();
+        let client = |key| client(key, vec![beta.fingerprint()]).unwrap();
+        let expected = beta.fingerprint();
+        assert!(agree(server(own(&beta)), client(own(&alpha)), &expected).await);
+        assert!(!agree(server(own(&beta)), client(stolen(&alpha)), &expected).await);
+        assert!(!agree(server(stolen(&beta)), client(own(&alpha)), &expected).await);
+    }
+
     #[test]
     fn a_hint_is_a_name_that_can_be_asked_for() {
         hint(&Fingerprint::from([0xff; 32])).unwrap();

@@ -4,6 +4,7 @@ use super::active::{Active, Caller, Watch};
 use super::body::{Body, passed_on};
 use super::link::{Link, MAX_HEAD_BYTES};
 use super::message::{self, Packing};
+use super::seldom::Seldom;
 use super::{compress, tcp};
 use crate::transport::Fingerprint;
 use crate::transport::protocol::{FROM_KEY, FROM_PEER, FROM_STRANGER, PAIR, Problem};
@@ -17,8 +18,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -43,6 +44,9 @@ const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// Where there is nothing left to accept connections with, before it is tried again. The kernel has no event for that.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Whoever can connect can make these lines.
+static FAILED: LazyLock<Seldom> = LazyLock::new(Seldom::default);
+
 /// Lets peers in and passes on what they ask, for ever.
 pub async fn serve(listener: TcpListener, active: Watch, helper: PathBuf) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -66,7 +70,9 @@ async fn connection(stream: TcpStream, mut active: Watch, helper: Arc<Path>, _pe
     let (stream, key) = match let_in(stream, &now).await {
         Ok(let_in) => let_in,
         Err(error) => {
-            tracing::info!(from, %error, "a connection came to nothing");
+            FAILED.tell(Instant::now(), |others| {
+                tracing::info!(from, %error, others, "a connection came to nothing");
+            });
             return;
         }
     };

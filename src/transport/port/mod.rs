@@ -23,6 +23,7 @@ mod link;
 mod message;
 mod outbound;
 pub mod process;
+mod seldom;
 mod tcp;
 mod throttle;
 
