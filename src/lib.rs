@@ -21,9 +21,10 @@
 //! Rooms in the order of the data flow: [`docker`], [`checkpoint`], [`archive`], [`store`], [`restore`],
 //! [`interposer`]. Beside them: [`network`] (holds, addresses, connection tracking), [`criu`] (its protocol, its log,
 //! the canary), [`services`] (the interposer's place in front of runc), [`packages`] (what the engine was installed
-//! from), [`handover`] (who owns a container while it migrates). Across them: [`saga`] (steps and journal), [`world`]
-//! (what outlives an operation), [`operations`] (each verb). At the ends: [`helper`] (the socket, recovery), [`cli`] and
-//! [`report`] (what an operation did, as a page or as lines).
+//! from), [`handover`] (who owns a container while it migrates), [`transport`] (other hosts, and the process without
+//! privileges that talks to them). Across them: [`saga`] (steps and journal), [`world`] (what outlives an operation),
+//! [`operations`] (each verb). At the ends: [`helper`] (the socket, recovery), [`cli`] and [`report`] (what an operation
+//! did, as a page or as lines).
 //!
 //! Who decides when something dies half way: the claim. Where the claim on a group's leader exists, the group is
 //! frozen; where it is committed, the container runs. See `docs/architecture.md`.
@@ -46,4 +47,5 @@ pub mod saga;
 pub mod services;
 pub mod settings;
 pub mod store;
+pub mod transport;
 pub mod world;

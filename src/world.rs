@@ -10,6 +10,7 @@ use crate::saga::{Failpoints, Journal, Progress};
 use crate::settings::Settings;
 use crate::store::claims::Claims;
 use crate::store::{Catalog, CheckpointId, ContainerId, Layout, layout};
+use crate::transport::peers::Peers;
 use handing_out::{AtTheGate, HandingOut};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub struct World {
     pub catalog: Catalog,
     /// The claims.
     pub claims: Claims,
+    /// Who this host is to others, and whom it knows.
+    pub peers: Peers,
     /// What was begun and how far it came.
     pub journal: Journal,
     /// Where tests make the helper fail.
@@ -98,6 +101,7 @@ impl World {
         Ok(Self {
             docker: Client::new(&settings.docker_socket),
             claims: Claims::at(layout.root()),
+            peers: Peers::of(layout.root()),
             catalog: Catalog::open(layout),
             journal,
             failpoints: Failpoints::from_environment(),

@@ -12,6 +12,7 @@ mod import;
 mod inspect;
 mod install;
 mod ls;
+mod peer;
 mod render;
 mod report;
 mod restore;
@@ -55,6 +56,7 @@ enum Verb {
     Upgrade(upgrade::Arguments),
     Rollback(upgrade::RollbackArguments),
     Report(report::Arguments),
+    Peer(peer::Arguments),
     Status(status::Arguments),
     History(history::Arguments),
     Resume(resume::Arguments),
@@ -137,6 +139,7 @@ impl Verb {
             Self::Upgrade(verb) => verb,
             Self::Rollback(verb) => verb,
             Self::Report(verb) => verb,
+            Self::Peer(verb) => verb,
             Self::Status(verb) => verb,
             Self::History(verb) => verb,
             Self::Resume(verb) => verb,

@@ -105,6 +105,16 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Report { operation } => operations::report::run(context, operation),
         Request::Status => operations::status::run(context),
         Request::History { limit } => operations::status::history(context, limit),
+        Request::PeerInvite { addresses, name, valid_minutes } => {
+            operations::peers::invite(context, &addresses, name.as_deref(), valid_minutes)
+        }
+        Request::PeerJoin { invitation, addresses } => operations::peers::join(context, &invitation.0, &addresses),
+        Request::PeerList => operations::peers::list(context),
+        Request::PeerRemove { name } => operations::peers::remove(context, &name),
+        Request::PeerAllow { name, containers, checkpoints } => {
+            operations::peers::allow(context, &name, containers, checkpoints)
+        }
+        Request::PeerRotate => operations::peers::rotate(context),
         Request::Resume { operation } => super::recovery::resume(context, operation),
     }
 }

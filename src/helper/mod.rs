@@ -1,10 +1,13 @@
 //! The helper, `transshipd`: sole writer of the store and the journal, runs the operations.
 //!
 //! It listens on a local socket ([`server`]) and at the gate that the interposer asks
-//! ([`crate::restore::gate`]). Each request becomes one thread that runs one operation and tells how it comes
+//! ([`crate::restore::gate`]). What other hosts ask comes through a process without privileges ([`port`]) to a socket of
+//! its own ([`inward`]). Each request becomes one thread that runs one operation and tells how it comes
 //! along ([`dispatch`]). At its start it brings to an end what a killed helper left ([`recovery`]).
 
 mod dispatch;
+mod inward;
+mod port;
 pub mod protocol;
 mod recovery;
 mod server;
@@ -13,6 +16,7 @@ mod supervise;
 use crate::failure::{Failure, OrFail};
 use crate::restore::gate;
 use crate::settings::{self, Settings};
+use crate::transport::port::process;
 use crate::world::World;
 use clap::Parser;
 use nix::fcntl::{Flock, FlockArg};
@@ -20,11 +24,18 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 /// Sockets, the lock, CRIU's logs.
 const RUNTIME_DIRECTORY: &str = "/run/transship";
+
+/// What answers to peers may still take when the helper is to stop. A peer must not be able to keep it from that.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The first word when CRIU's canary is wanted and not the helper.
 const CANARY: &str = "canary";
@@ -50,10 +61,13 @@ enum LogFormat {
     Json,
 }
 
-/// Runs the helper, or the canary where CRIU's health is being tried.
+/// Runs the helper, the canary where CRIU's health is being tried, or the port that the helper keeps.
 pub fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(CANARY) {
         crate::criu::canary::canary_main();
+    }
+    if std::env::args().nth(1).as_deref() == Some(process::WORD) {
+        return process::main(std::env::args().skip(2));
     }
     let arguments = Arguments::parse();
     if arguments.supervise {
@@ -96,6 +110,10 @@ fn serve(settings: &Path) -> Result<(), Failure> {
     let world = Arc::new(world);
     gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;
     recovery::run(&world)?;
+    if let Err(failure) = port::keep(&world) {
+        // Containers of this host are brought back all the same.
+        tracing::error!(%failure, "no peer can call or be called");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -114,6 +132,8 @@ fn lock() -> std::io::Result<Flock<File>> {
 async fn serve_socket(world: Arc<World>) -> Result<(), Failure> {
     let socket = Path::new(protocol::SOCKET);
     let listener = server::listen(socket).or_fail(|| format!("cannot listen on {}", socket.display()))?;
+    let (has_to_stop, stops) = watch::channel(());
+    let inward = answer_peers(&world, stops);
     let dispatcher = Arc::new(dispatch::Dispatcher::new(world));
     let mut terminate = signal(SignalKind::terminate()).or_fail(|| "cannot wait for signals".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).or_fail(|| "cannot wait for signals".into())?;
@@ -127,6 +147,30 @@ async fn serve_socket(world: Arc<World>) -> Result<(), Failure> {
     };
     let served = server::serve(listener, Arc::clone(&dispatcher), stop).await;
     dispatcher.wait_until_idle();
+    // Peers may wait for what was under way here until now.
+    drop(has_to_stop);
+    if let Some(inward) = inward {
+        let _ = timeout(LAST_ANSWERS, inward).await;
+    }
     let _ = std::fs::remove_file(socket);
     served.or_fail(|| "the local socket failed".into())
+}
+
+/// Begins to answer what the port passes on, until the sender of `stops` is dropped. A host that cannot goes on without
+/// peers.
+fn answer_peers(world: &Arc<World>, mut stops: watch::Receiver<()>) -> Option<JoinHandle<()>> {
+    let listener = match inward::listen() {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "peers cannot be answered");
+            return None;
+        }
+    };
+    let world = Arc::clone(world);
+    let stop = async move { while stops.changed().await.is_ok() {} };
+    Some(tokio::spawn(async move {
+        if let Err(error) = inward::serve(listener, world, stop).await {
+            tracing::error!(%error, "peers are not answered any more");
+        }
+    }))
 }

@@ -7,6 +7,7 @@
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt;
 
 /// Where the helper listens.
 pub const SOCKET: &str = "/run/transship/transshipd.sock";
@@ -47,8 +48,31 @@ pub enum Request {
     Status,
     /// What was done?
     History { limit: usize },
+    /// Open an invitation to another host.
+    PeerInvite { addresses: Vec<String>, name: Option<String>, valid_minutes: u32 },
+    /// Answer an invitation of another host's.
+    PeerJoin { invitation: Hidden, addresses: Vec<String> },
+    /// Which peers are there?
+    PeerList,
+    /// A peer is to be one no longer.
+    PeerRemove { name: String },
+    /// What may a peer do here?
+    PeerAllow { name: String, containers: Option<bool>, checkpoints: Option<bool> },
+    /// Another key for this host.
+    PeerRotate,
     /// Bring an operation that needs a person, or an interrupted one, to an end.
     Resume { operation: i64 },
+}
+
+/// Text that is in no log line.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
 }
 
 /// One line of an answer.

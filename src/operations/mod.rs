@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod install;
 pub mod list;
 pub mod pack;
+pub mod peers;
 pub mod remove;
 pub mod report;
 pub mod restore;

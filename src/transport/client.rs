@@ -1,0 +1,268 @@
+//! Asking a peer, through the port. Blocking: operations run on threads of their own.
+
+use super::protocol::{BY_PORT, COMPRESS, HELLO, Hello, PROTOCOL, Problem, RATE, TO_ADDRESSES, TO_KEY, TO_PEER};
+use super::{Address, Fingerprint};
+use reqwest::StatusCode;
+use reqwest::blocking::{Body, Client as Http, RequestBuilder, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{self, Read};
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::time::Duration;
+
+/// Where the port takes requests.
+pub const SOCKET: &str = "/run/transship/port/out.sock";
+
+/// Where the helper takes what the port passes on.
+pub const HELPER_SOCKET: &str = "/run/transship/port/in.sock";
+
+/// How long an answer may take that a peer gives from memory; reaching it may take as long as its addresses are many.
+const QUICK: Duration = Duration::from_secs(60);
+
+/// No connection stands for longer than this without being used.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// More than this is no JSON that peers exchange.
+const LARGEST_ANSWER: u64 = 64 << 20;
+
+/// Why a peer could not be asked, or did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The port does not run, or died over it.
+    #[error("the port of this host does not answer `{call}` for {peer}")]
+    NoPort {
+        peer: String,
+        call: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The port could not reach the peer, or was not let in.
+    #[error("{}", .problem.sentence())]
+    Unreachable { peer: String, problem: Box<Problem> },
+    /// The peer said no.
+    #[error("{peer} refused `{call}`: {}", .problem.sentence())]
+    Refused { peer: String, call: String, status: u16, problem: Box<Problem> },
+    /// The peer's answer is not what the protocol says.
+    #[error("the answer of {peer} to `{call}` cannot be read")]
+    Unreadable {
+        peer: String,
+        call: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The peer has another version.
+    #[error(
+        "{peer} has transship {version}, which speaks version {theirs} of the protocol; this host speaks {PROTOCOL}"
+    )]
+    OtherProtocol { peer: String, version: String, theirs: u32 },
+}
+
+impl PeerError {
+    /// What the peer or the port says is to be done.
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::Unreachable { problem, .. } | Self::Refused { problem, .. } => problem.remedy.as_deref(),
+            Self::OtherProtocol { .. } => Some("bring transship to the same version on both hosts"),
+            Self::NoPort { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// Whether the peer may have done what it was asked for, although there is no answer that says so.
+    pub fn is_in_doubt(&self) -> bool {
+        !matches!(self, Self::Refused { .. } | Self::OtherProtocol { .. })
+    }
+}
+
+/// How bodies travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carriage {
+    /// How hard they are compressed.
+    pub compress: Compress,
+    /// How many bytes a second may go each way.
+    pub rate: Option<NonZeroU64>,
+}
+
+/// How hard bodies are compressed on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compress {
+    /// Not at all.
+    #[default]
+    Off,
+    /// For fast networks.
+    Fast,
+    /// For slow ones.
+    Best,
+}
+
+impl Compress {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Fast => "fast",
+            Self::Best => "best",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum To {
+    Name,
+    Key { key: Fingerprint, addresses: Vec<Address> },
+}
+
+/// Another host, to be asked.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    http: Http,
+    name: String,
+    to: To,
+    carriage: Carriage,
+}
+
+impl Peer {
+    /// A peer by its name in the book, through the port at `socket`. Nothing is sent yet.
+    ///
+    /// # Panics
+    /// Where the process cannot make an HTTP client at all (no file descriptors left).
+    pub fn named(socket: &Path, name: &str) -> Self {
+        Self { http: http(socket), name: name.to_owned(), to: To::Name, carriage: Carriage::default() }
+    }
+
+    /// A host that is no peer yet, and must have this key.
+    ///
+    /// # Panics
+    /// As [`Self::named`].
+    pub fn at(socket: &Path, key: Fingerprint, addresses: Vec<Address>) -> Self {
+        let name = "the host that invites".to_owned();
+        Self { http: http(socket), name, to: To::Key { key, addresses }, carriage: Carriage::default() }
+    }
+
+    /// The same peer, asked in another way.
+    pub fn carried(self, carriage: Carriage) -> Self {
+        Self { carriage, ..self }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Who is there. An error where it speaks another version of the protocol.
+    pub fn hello(&self) -> Result<Hello, PeerError> {
+        let hello: Hello = self.get(HELLO)?;
+        match hello.protocol {
+            PROTOCOL => Ok(hello),
+            theirs => Err(PeerError::OtherProtocol { peer: self.name.clone(), version: hello.version, theirs }),
+        }
+    }
+
+    /// Asks for something that the peer has at hand.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
+        let call = format!("GET {path}");
+        self.json(self.send(self.http.get(url(path)).timeout(QUICK), &call)?, &call)
+    }
+
+    /// Asks the peer to do something; waits for as long as that takes, or `limit`.
+    pub fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &impl Serialize,
+        limit: Option<Duration>,
+    ) -> Result<T, PeerError> {
+        let call = format!("POST {path}");
+        let request = self.http.post(url(path)).json(question);
+        let request = match limit {
+            Some(limit) => request.timeout(limit),
+            None => request,
+        };
+        self.json(self.send(request, &call)?, &call)
+    }
+
+    /// Sends bytes, of a length that is known or is not; an error of the reader breaks the request off. Whoever wants to
+    /// know how far it is counts in the reader.
+    pub fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: impl Read + Send + 'static,
+        length: Option<u64>,
+    ) -> Result<T, PeerError> {
+        let call = format!("PUT {path}");
+        let body = match length {
+            Some(length) => Body::sized(body, length),
+            None => Body::new(body),
+        };
+        let request = self.http.put(url(path)).header("content-type", "application/octet-stream").body(body);
+        self.json(self.send(request, &call)?, &call)
+    }
+
+    /// Fetches bytes. What breaks off on the way is an error of the reader, never an early end.
+    pub fn get_stream(&self, path: &str) -> Result<impl Read + Send + use<>, PeerError> {
+        let call = format!("GET {path}");
+        self.send(self.http.get(url(path)), &call)
+    }
+
+    fn send(&self, request: RequestBuilder, call: &str) -> Result<Response, PeerError> {
+        let request = match &self.to {
+            To::Name => request.header(TO_PEER, &self.name),
+            To::Key { key, addresses } => {
+                let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
+                request.header(TO_KEY, key.to_string()).header(TO_ADDRESSES, addresses.join(","))
+            }
+        };
+        let request = request.header(COMPRESS, self.carriage.compress.word());
+        let request = match self.carriage.rate {
+            Some(rate) => request.header(RATE, rate.get()),
+            None => request,
+        };
+        let sent = request.send();
+        let response =
+            sent.map_err(|source| PeerError::NoPort { peer: self.name.clone(), call: call.to_owned(), source })?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(self.failure(response, call)),
+        }
+    }
+
+    fn failure(&self, response: Response, call: &str) -> PeerError {
+        let status = response.status();
+        let is_of_port = status == StatusCode::BAD_GATEWAY && response.headers().contains_key(BY_PORT);
+        let problem = bounded(response).ok().and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
+        let problem = Box::new(problem.unwrap_or_else(|| Problem::new(status.to_string())));
+        let peer = self.name.clone();
+        match is_of_port {
+            true => PeerError::Unreachable { peer, problem },
+            false => PeerError::Refused { peer, call: call.to_owned(), status: status.as_u16(), problem },
+        }
+    }
+
+    fn json<T: DeserializeOwned>(&self, response: Response, call: &str) -> Result<T, PeerError> {
+        let unreadable = |source| PeerError::Unreadable { peer: self.name.clone(), call: call.to_owned(), source };
+        let body = bounded(response).map_err(|error| unreadable(error.into()))?;
+        serde_json::from_slice(&body).map_err(|error| unreadable(error.into()))
+    }
+}
+
+fn bounded(response: Response) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    response.take(LARGEST_ANSWER + 1).read_to_end(&mut body)?;
+    match body.len() as u64 > LARGEST_ANSWER {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "the answer is larger than 64 MiB")),
+        false => Ok(body),
+    }
+}
+
+fn http(socket: &Path) -> Http {
+    Http::builder()
+        .unix_socket(socket)
+        // Each call sets its own; an operation has none that would be right.
+        .timeout(None)
+        .pool_idle_timeout(IDLE)
+        .build()
+        .expect("an HTTP client without TLS needs nothing that can be missing")
+}
+
+/// The host part is not used on a unix socket, but a URL has to have one.
+fn url(path: &str) -> String {
+    format!("http://peer{path}")
+}
