@@ -9,9 +9,10 @@ use crate::network::neighbours::StandIn;
 use crate::saga::{Failpoints, Journal, Progress};
 use crate::settings::Settings;
 use crate::store::claims::Claims;
-use crate::store::{Catalog, CheckpointId, ContainerId, Layout, layout};
+use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, layout};
 use crate::transport::peers::Peers;
 use handing_out::{AtTheGate, HandingOut};
+use landing::Landing;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +20,12 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use visits::Visit;
 
 pub mod handing_out;
+pub mod landing;
+pub mod log;
+pub mod visits;
 
 /// Everything that outlives a single operation.
 pub struct World {
@@ -32,6 +37,8 @@ pub struct World {
     pub catalog: Catalog,
     /// The claims.
     pub claims: Claims,
+    /// Where migrations stand.
+    pub handovers: Handovers,
     /// Who this host is to others, and whom it knows.
     pub peers: Peers,
     /// What was begun and how far it came.
@@ -60,6 +67,10 @@ pub struct World {
     pub arrivals: Table<ContainerId, Sender<()>>,
     /// Containers that only keep an address.
     pub placeholders: Table<ContainerId, AtTheGate>,
+    /// Migrations that come to this host.
+    pub visits: Table<CheckpointId, Arc<Visit>>,
+    /// Containers that come from a peer, and run on its word only.
+    pub landings: Table<ContainerId, Arc<Landing>>,
     /// Containers that run again and whose restart policy and hold are still being put back.
     pub settling: Table<ContainerId, ()>,
     /// Containers that an operation is at work on.
@@ -101,6 +112,7 @@ impl World {
         Ok(Self {
             docker: Client::new(&settings.docker_socket),
             claims: Claims::at(layout.root()),
+            handovers: Handovers::of(&layout),
             peers: Peers::of(layout.root()),
             catalog: Catalog::open(layout),
             journal,
@@ -116,6 +128,8 @@ impl World {
             handing_out: HandingOut::default(),
             arrivals: Table::default(),
             placeholders: Table::default(),
+            visits: Table::default(),
+            landings: Table::default(),
             settling: Table::default(),
             busy: Busy::default(),
             lifted: Table::default(),

@@ -103,7 +103,9 @@ command_up() {
         need_host "$host" "$release"
     done
     share_names
-    [[ $bare ]] || for argument in "${hosts[@]}"; do need_transship "${argument%%=*}"; done
+    [[ ! $bare ]] || return 0
+    for argument in "${hosts[@]}"; do need_transship "${argument%%=*}"; done
+    pair_all "${hosts[@]%%=*}"
 }
 
 need_host() {

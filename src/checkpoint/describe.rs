@@ -85,7 +85,8 @@ pub fn manifest(container: &Container, facts: &Facts<'_>) -> Result<Manifest, Bo
     })
 }
 
-fn origin(engine: &Engine) -> Result<Origin, Box<dyn Error + Send + Sync>> {
+/// The host, as a checkpoint made here would tell it.
+pub fn origin(engine: &Engine) -> Result<Origin, Box<dyn Error + Send + Sync>> {
     let component =
         |name: &str| engine.components.iter().find(|(found, _)| found == name).map(|(_, version)| version.clone());
     let host = nix::sys::utsname::uname()?;

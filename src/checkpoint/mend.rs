@@ -62,14 +62,22 @@ fn has_in_environment(pid: i32, variable: &str) -> bool {
         .is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|found| found == variable.as_bytes()))
 }
 
-/// Ends a container whose connections must live on elsewhere: nothing that its dying sockets say gets out.
-pub fn end_silently(docker: &Client, container: &str, init: i32) -> Result<(), MendError> {
+/// Nothing that the sockets of a container's processes say gets out any more.
+pub fn silence(init: i32) -> Result<(), MendError> {
     if processes_of(init).is_empty() {
         return Ok(());
     }
     let network = |source| MendError::Network { pid: init, source };
     let netns = NetNs::of_process(init.unsigned_abs()).map_err(network)?;
-    inside::silence(&netns).map_err(network)?;
+    inside::silence(&netns).map_err(network)
+}
+
+/// Ends a container whose connections must live on elsewhere: nothing that its dying sockets say gets out.
+pub fn end_silently(docker: &Client, container: &str, init: i32) -> Result<(), MendError> {
+    if processes_of(init).is_empty() {
+        return Ok(());
+    }
+    silence(init)?;
     match docker.kill(container) {
         Err(error) if error.is_not_running() => Ok(()),
         other => other.map_err(MendError::from),

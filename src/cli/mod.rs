@@ -6,12 +6,14 @@ mod check;
 mod checkpoint;
 mod client;
 mod export;
+mod forward;
 mod gc;
 mod history;
 mod import;
 mod inspect;
 mod install;
 mod ls;
+mod migrate;
 mod peer;
 mod render;
 mod report;
@@ -53,6 +55,8 @@ enum Verb {
     Gc(gc::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    Migrate(migrate::Arguments),
+    Forward(forward::Arguments),
     Upgrade(upgrade::Arguments),
     Rollback(upgrade::RollbackArguments),
     Report(report::Arguments),
@@ -136,6 +140,8 @@ impl Verb {
             Self::Gc(verb) => verb,
             Self::Export(verb) => verb,
             Self::Import(verb) => verb,
+            Self::Migrate(verb) => verb,
+            Self::Forward(verb) => verb,
             Self::Upgrade(verb) => verb,
             Self::Rollback(verb) => verb,
             Self::Report(verb) => verb,

@@ -22,11 +22,13 @@ impl Ask for Arguments {
     fn tell(&self, answer: &Value) -> String {
         let mut out = format!("interposer: {}\n", text(answer, "interposer"));
         for frozen in list(answer, "frozen") {
-            let container = text(frozen, "container");
-            out.push_str(&format!(
-                "frozen: {container} in checkpoint {}; bring it back with: transship restore {container}\n",
-                text(frozen, "checkpoint")
-            ));
+            let (container, checkpoint) = (text(frozen, "container"), text(frozen, "checkpoint"));
+            out.push_str(&match frozen["departed_to"].as_str() {
+                Some(peer) => format!("moved: {container} to {peer}; what is left of it here is checkpoint {checkpoint}\n"),
+                None => format!(
+                    "frozen: {container} in checkpoint {checkpoint}; bring it back with: transship restore {container}\n"
+                ),
+            });
         }
         for operation in list(answer, "operations") {
             out.push_str(&format!(

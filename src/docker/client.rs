@@ -3,8 +3,9 @@
 use super::container::Container;
 use super::specification::RestartPolicy;
 use jiff::Timestamp;
-use reqwest::blocking::{Client as Http, RequestBuilder};
+use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use serde_json::{Value, json};
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -223,7 +224,7 @@ impl Client {
     /// Removes a stopped container.
     pub fn remove(&self, id: &str) -> Result<(), DockerError> {
         let call = format!("/containers/{id}");
-        self.answer(self.http.delete(url(&call)).timeout(QUICK), &call).map(drop)
+        self.delete(&call)
     }
 
     /// Sets a container's restart policy.
@@ -233,6 +234,29 @@ impl Client {
 
     pub(super) fn post_json(&self, call: &str, body: &Value) -> Result<(), DockerError> {
         self.answer(self.post(call).timeout(QUICK).json(body), call).map(drop)
+    }
+
+    pub(super) fn post_for(&self, call: &str, body: &Value) -> Result<Value, DockerError> {
+        self.answer(self.post(call).timeout(QUICK).json(body), call)
+    }
+
+    /// Takes as long as the stream does.
+    pub(super) fn post_stream(&self, call: &str, body: impl Read + Send + 'static) -> Result<(), DockerError> {
+        let request = self.post(call).header("content-type", "application/x-tar");
+        self.body(request.body(reqwest::blocking::Body::new(body)), call).map(drop)
+    }
+
+    pub(super) fn stream(&self, call: &str) -> Result<impl Read + Send + use<>, DockerError> {
+        let unreachable = |source| DockerError::Unreachable { call: call.to_owned(), source };
+        let response = self.http.get(url(call)).send().map_err(unreachable)?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(refused(call, response)),
+        }
+    }
+
+    pub(super) fn delete(&self, call: &str) -> Result<(), DockerError> {
+        self.answer(self.http.delete(url(call)).timeout(QUICK), call).map(drop)
     }
 
     pub(super) fn get(&self, call: &str) -> Result<Value, DockerError> {
@@ -263,25 +287,30 @@ impl Client {
     }
 
     fn body(&self, request: RequestBuilder, call: &str) -> Result<Vec<u8>, DockerError> {
-        use std::io::Read;
         let unreachable = |source| DockerError::Unreachable { call: call.to_owned(), source };
         let response = request.send().map_err(unreachable)?;
-        let status = response.status();
+        // 304: it already is as asked (started, paused).
+        if !response.status().is_success() && response.status().as_u16() != 304 {
+            return Err(refused(call, response));
+        }
         let mut body = Vec::new();
         response
             .take(LARGEST_ANSWER)
             .read_to_end(&mut body)
             .map_err(|source| DockerError::Unreadable { call: call.to_owned(), source: source.into() })?;
-        // 304: it already is as asked (started, paused).
-        if !status.is_success() && status.as_u16() != 304 {
-            let message = serde_json::from_slice::<Value>(&body)
-                .ok()
-                .and_then(|value| value["message"].as_str().map(str::to_owned))
-                .unwrap_or_else(|| status.to_string());
-            return Err(DockerError::Refused { call: call.to_owned(), status: status.as_u16(), message });
-        }
         Ok(body)
     }
+}
+
+/// dockerd's own words, where it has some.
+fn refused(call: &str, response: Response) -> DockerError {
+    let status = response.status();
+    let mut body = Vec::new();
+    let read = response.take(LARGEST_ANSWER).read_to_end(&mut body);
+    let told = read.ok().and_then(|_| serde_json::from_slice::<Value>(&body).ok());
+    let message = told.and_then(|value| value["message"].as_str().map(str::to_owned));
+    let message = message.unwrap_or_else(|| status.to_string());
+    DockerError::Refused { call: call.to_owned(), status: status.as_u16(), message }
 }
 
 /// The host part is not used on a unix socket, but a URL has to have one.
@@ -290,7 +319,7 @@ fn url(call: &str) -> String {
 }
 
 /// Percent-encodes what is not a letter, a digit or plain punctuation of names and image references.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' => (byte as char).to_string(),

@@ -89,6 +89,11 @@ impl Container {
         self.inspect.pointer("/GraphDriver/Data/UpperDir")?.as_str()
     }
 
+    /// What is mounted, each as Docker tells it.
+    pub fn mounts(&self) -> impl Iterator<Item = &Value> {
+        self.inspect.pointer("/Mounts").and_then(Value::as_array).into_iter().flatten()
+    }
+
     /// Whether the health check passes; `None` where there is none.
     pub fn health(&self) -> Option<&str> {
         self.inspect.pointer("/State/Health/Status")?.as_str()

@@ -98,6 +98,11 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Import { file } => operations::import::run(context, file.as_ref()),
         Request::Install { dry_run } => operations::install::install(context, dry_run),
         Request::Uninstall { dry_run } => operations::install::uninstall(context, dry_run),
+        Request::Migrate { containers, to, keep_source, dry_run } => {
+            operations::migrate::run(context, &containers, &to, keep_source, dry_run, peer)
+        }
+        Request::Forwards => operations::forward::list(context),
+        Request::EndForward { container } => operations::forward::remove(context, &container),
         Request::Upgrade { to, strategy, may_stop, dry_run } => {
             operations::upgrade::run(context, to, strategy.as_deref(), may_stop, dry_run, peer)
         }

@@ -38,6 +38,12 @@ pub enum Request {
     Install { dry_run: bool },
     /// Take it away again.
     Uninstall { dry_run: bool },
+    /// Move containers to a peer.
+    Migrate { containers: Vec<String>, to: String, keep_source: bool, dry_run: bool },
+    /// Whose visitors are led to a peer?
+    Forwards,
+    /// Lead a container's visitors there no longer.
+    EndForward { container: String },
     /// Bring the engine to another version under its containers.
     Upgrade { to: Option<String>, strategy: Option<String>, may_stop: Vec<String>, dry_run: bool },
     /// Bring the engine back to the version before an upgrade.

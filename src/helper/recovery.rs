@@ -1,11 +1,15 @@
 //! What a killed helper left: brought to an end before anything new begins.
 
 use crate::failure::{Failure, OrFail};
+use crate::operations;
+use crate::operations::arrive::Arrive;
 use crate::operations::checkpoint::Checkpoint;
+use crate::operations::migrate::Migrate;
 use crate::operations::restore::Restore;
 use crate::operations::upgrade::Upgrade;
-use crate::saga::{self, Operation, OperationRecord, Phase, Progress};
-use crate::world::{Context, Told, World};
+use crate::saga::{self, Operation, OperationRecord, Phase};
+use crate::world::log::Log;
+use crate::world::{Context, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +37,7 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     crate::restore::carry_out::committed(world);
     crate::restore::carry_out::unsettled(world);
     let (upgrades, others): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(|record| record.kind == Upgrade::KIND);
+    let (handovers, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_handover);
     for record in others {
         tracing::warn!(
             operation = record.id,
@@ -51,7 +56,31 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     if !swept.is_empty() {
         tracing::warn!(?swept, "half-made checkpoints are removed");
     }
+    crate::operations::forward::resume(&context);
+    handovers.into_iter().for_each(|record| carry_handover_on(world, record));
     carry_upgrades_on(world, upgrades)
+}
+
+/// What waits for a peer must not keep the helper from its work.
+fn is_handover(record: &OperationRecord) -> bool {
+    matches!(record.kind.as_str(), Migrate::KIND | Arrive::KIND)
+}
+
+fn carry_handover_on(world: &Arc<World>, record: OperationRecord) {
+    let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
+    let carry_on = move || {
+        tracing::warn!(operation = record.id, kind = record.kind, of = record.subject, "unfinished; it goes on");
+        let ended = match record.kind.as_str() {
+            Migrate::KIND => operations::migrate::recover(&context, &record),
+            _ => operations::arrive::recover(&context, &record),
+        };
+        if let Err(failure) = ended {
+            tracing::warn!(operation = record.id, %failure, "ended");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("handover".into()).spawn(carry_on) {
+        tracing::error!(%error, "no thread to carry a migration on");
+    }
 }
 
 /// Returns when they have the turn, so that nothing else begins before them.
@@ -104,6 +133,8 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
         Checkpoint::KIND => recover::<Checkpoint>(context, record),
         Restore::KIND => recover::<Restore>(context, record),
         Upgrade::KIND => recover::<Upgrade>(context, record),
+        Migrate::KIND => operations::migrate::go_on(context, record),
+        Arrive::KIND => operations::arrive::go_on(context, record),
         other => Err(Failure::new(format!("operation {}: this version does not know {other}", record.id))),
     }
 }
@@ -111,35 +142,4 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
 fn recover<O: Operation<World = Context>>(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
     let world = &context.world;
     saga::recover::<O>(record, context, &world.journal, &world.failpoints, context.told.as_ref())
-}
-
-/// Nobody waits for the answer at start; the log is told.
-struct Log;
-
-impl Progress for Log {
-    fn step(&self, name: &str, number: usize, of: usize) {
-        tracing::info!(step = name, number, of, "recovering");
-    }
-
-    fn step_ended(&self, name: &str, took: Duration) {
-        tracing::info!(step = name, ?took, "step ended");
-    }
-
-    fn undoing(&self, because: &Failure) {
-        tracing::info!(%because, "undoing");
-    }
-}
-
-impl Told for Log {
-    fn bytes(&self, _what: &str, _done: u64, _total: u64) {}
-
-    fn percent(&self, _what: &str, _percent: u8) {}
-
-    fn note(&self, text: &str) {
-        tracing::info!("{text}");
-    }
-
-    fn part(&self, container: &str, doing: &str, number: usize, of: usize) {
-        tracing::info!(container, doing, number, of, "recovering");
-    }
 }

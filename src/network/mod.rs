@@ -22,6 +22,7 @@
 pub mod backlog;
 mod command;
 mod error;
+pub mod forward;
 mod frames;
 pub mod hold;
 pub mod inside;

@@ -348,7 +348,7 @@ impl Rules<'_> {
 }
 
 /// A published port as a match; its protocol's own match comes last, so that one for TCP flags may follow.
-fn destination(port: &Published) -> String {
+pub(super) fn destination(port: &Published) -> String {
     let name = port.protocol.name();
     let to = port.host_ip.filter(|ip| !ip.is_unspecified()).map_or(String::new(), |ip| format!("-d {ip} "));
     format!("{to}-m addrtype --dst-type LOCAL -p {name} -m {name} --dport {}", port.host_port)

@@ -17,7 +17,8 @@ pub fn bounds(world: &World) -> Bounds {
 ///
 /// Its parked packets are lost with it, and sent again by their senders; the rules have kept all others out.
 pub fn take_over(context: &Context) {
-    for claim in context.claims.all() {
+    // What has moved to a peer is led there, and not held.
+    for claim in context.claims.all().into_iter().filter(|claim| claim.departed_to.is_none()) {
         match readopt(context, &claim) {
             Ok(Some(hold)) => {
                 stand_in(context, &claim.container, &hold.spec().addresses);

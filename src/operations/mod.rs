@@ -1,14 +1,17 @@
 //! What an operator asks for, each a readable list of steps.
 
+pub mod arrive;
 pub mod check;
 pub mod checkpoint;
 pub mod collect;
 pub mod export;
+pub mod forward;
 pub mod holds;
 pub mod import;
 pub mod inspect;
 pub mod install;
 pub mod list;
+pub mod migrate;
 pub mod pack;
 pub mod peers;
 pub mod remove;

@@ -17,6 +17,7 @@ pub fn run(context: &Context) -> Result<Value, Failure> {
                 "container": name.unwrap_or_else(|_| claim.container.to_string()),
                 "checkpoint": claim.checkpoint,
                 "held": context.holds.has(&claim.container),
+                "departed_to": claim.departed_to,
             })
         });
     let interposer = match effective_runc() {

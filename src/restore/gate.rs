@@ -111,6 +111,9 @@ fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images,
     if claim.manifest != manifest {
         return Err("the claim was changed while it was being taken".into());
     }
+    if let Some(peer) = &claim.departed_to {
+        return Err(format!("it has moved to {peer} and runs there"));
+    }
     if let Some(told) = world.arrivals.take(&claim.container) {
         // Who waited may have given up.
         let _ = told.send(());
@@ -120,7 +123,7 @@ fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images,
     expect_back(world, &claim.container);
     let images = prepare::images(world, &claim).map_err(|failure| failure.to_string())?.images;
     let checkpoint = world.catalog.get(&claim.checkpoint).map_err(|error| error.to_string())?;
-    let connections = connections(&checkpoint, &claim);
+    let connections = connections(world, &checkpoint, &claim);
     let work = work_directory(&claim).map_err(|error| format!("cannot make a working directory: {error}"))?;
     let criu_config = work.join("criu.conf");
     criu_config::write(&criu_config, connections)
@@ -147,9 +150,10 @@ fn expect_back(world: &Arc<World>, container: &ContainerId) {
     }
 }
 
-/// Another container than the one that was frozen has another address: its connections cannot live.
-fn connections(checkpoint: &Checkpoint, claim: &Claim) -> Connections {
-    match checkpoint.manifest().container.id == claim.container {
+/// A copy beside the container that was frozen has another address: its connections cannot live. One that came from a
+/// peer has the one it had there.
+fn connections(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> Connections {
+    match checkpoint.manifest().container.id == claim.container || world.landings.has(&claim.container) {
         true => Connections::Kept,
         false => Connections::Closed,
     }
@@ -179,8 +183,12 @@ fn restored(world: &Arc<World>, container: &str, pid: i32) -> Result<(), String>
     }
     world.waiting.keep(claim.container.clone(), Waiting { pid });
     let checkpoint = world.catalog.get(&claim.checkpoint).map_err(|error| error.to_string())?;
-    if connections(&checkpoint, &claim) == Connections::Kept {
-        let before = Container::new(checkpoint.manifest().container.spec.clone());
+    if connections(world, &checkpoint, &claim) == Connections::Kept {
+        let before = match world.landings.get(&claim.container) {
+            Some(landing) => landing.inspect.clone(),
+            None => checkpoint.manifest().container.spec.clone(),
+        };
+        let before = Container::new(before);
         addresses::before_docker_hears(world, &claim.container, &before).map_err(|failure| failure.to_string())?;
     }
     Ok(())
@@ -204,5 +212,11 @@ fn start(world: &Arc<World>, container: &str) -> Result<Answer, String> {
     addresses::end_turn(world, &claim.container);
     let waiting = world.waiting.get(&claim.container);
     let waiting = waiting.ok_or_else(|| format!("container {container:.12} was not restored by this helper"))?;
+    if let Some(landing) = world.landings.get(&claim.container) {
+        thaw::require_network(world, &claim, &waiting).map_err(|failure| failure.to_string())?;
+        if !landing.wait_for_word() {
+            return Err("the host that it came from has kept it".into());
+        }
+    }
     thaw::container(world, &claim, &waiting).map_err(|failure| failure.to_string())
 }

@@ -6,7 +6,7 @@ use crate::interposer::{Answer, resume};
 use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
-use crate::network::{neighbours, temporary, tracking};
+use crate::network::{forward, neighbours, temporary, tracking};
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, ContainerId};
 use crate::world::{Waiting, World};
@@ -22,9 +22,12 @@ pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result
         tracing::info!(container = %claim.container, waits_for = absent.len(), "restored; waits for its group");
         return Ok(Answer::Later);
     }
-    let network = prepare::network(&owner_of_network(world, &checkpoint)?)?;
-    let restored_in_place = checkpoint.manifest().container.id == claim.container;
-    if restored_in_place {
+    let mut network = prepare::network(&owner_of_network(world, &checkpoint)?)?;
+    if let Some(landing) = world.landings.get(&claim.container) {
+        let here = tracking::save(&[landing.link.source]).or_fail(|| "the open connections cannot be listed".into())?;
+        network.tracked = forward::arrived(&network.tracked, &network.spec.addresses, landing.link, &here);
+    }
+    if keeps_addresses(world, &checkpoint, claim) {
         require_addresses(waiting, &network)?;
     }
     // I6: connection tracking first; dockerd has set up addresses and routes by now.
@@ -42,6 +45,18 @@ pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result
     let stay_stopped = checkpoint.manifest().dump.stopped_pids.clone();
     settle_later(world, group, waiting.clone(), network);
     Ok(Answer::Go { stay_stopped })
+}
+
+/// Whether a restored container that stands still has the addresses that its connections need.
+pub fn require_network(world: &World, claim: &Claim, waiting: &Waiting) -> Result<(), Failure> {
+    let checkpoint = get(world, claim)?;
+    let network = prepare::network(&owner_of_network(world, &checkpoint)?)?;
+    require_addresses(waiting, &network)
+}
+
+/// A copy beside the container that was frozen takes what addresses it gets.
+fn keeps_addresses(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> bool {
+    checkpoint.manifest().container.id == claim.container || world.landings.has(&claim.container)
 }
 
 /// Docker gives a stopped container's address to whoever asks next. Connections to it would be lost, and packets for

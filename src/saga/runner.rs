@@ -62,6 +62,12 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// It is told its number in the journal, for operations that are made of others.
     fn is_numbered(&mut self, _number: i64) {}
 
+    /// Whether somebody else may have acted on what it has done, so that a step that fails now must not be undone although
+    /// the commit has not been journalled.
+    fn is_out_of_hand(&self, _world: &Self::World) -> bool {
+        false
+    }
+
     /// Whether a killed helper's operation is carried on rather than undone, short of its commit.
     fn goes_on_after_a_crash(&self) -> bool {
         false
@@ -140,7 +146,7 @@ impl Course<'_> {
         for (index, step) in steps.iter().enumerate().skip(from) {
             let committed = committed_before(index);
             if let Err(failure) = self.step(operation, world, (index, steps.len()), step, committed) {
-                return Err(match committed {
+                return Err(match committed || operation.is_out_of_hand(world) {
                     true => self.stands(failure),
                     false => self.back(operation, world, index, failure),
                 });

@@ -79,12 +79,20 @@ pub struct Claim {
     pub manifest: String,
     /// The socket where the interposer asks what to do.
     pub gate: PathBuf,
+    /// The peer that the container has moved to: what is claimed here is not restored, but by force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departed_to: Option<String>,
 }
 
 impl Claim {
     /// A claim of this version.
     pub fn new(container: ContainerId, checkpoint: CheckpointId, manifest: String, gate: PathBuf) -> Self {
-        Self { version: VERSION, container, checkpoint, manifest, gate }
+        Self { version: VERSION, container, checkpoint, manifest, gate, departed_to: None }
+    }
+
+    /// The same claim, of a container that has moved to a peer.
+    pub fn departed_to(self, peer: &str) -> Self {
+        Self { departed_to: Some(peer.to_owned()), ..self }
     }
 }
 

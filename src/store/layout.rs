@@ -16,6 +16,7 @@ pub const CHECKPOINTS: &str = "checkpoints";
 pub const STAGING: &str = "staging";
 pub const CLAIMS: &str = "claims";
 pub const TMP: &str = "tmp";
+pub const HANDOVERS: &str = "handovers";
 pub const JOURNAL: &str = "journal.sqlite";
 pub const INSTALLATION: &str = "installation.json";
 pub const UPGRADES: &str = "upgrades";
@@ -56,7 +57,7 @@ impl Layout {
         let layout = Self { root: root.into() };
         create_dir(&layout.root, true)?;
         check_owner(&layout.root, layout.root.metadata())?;
-        for name in [CHECKPOINTS, STAGING, CLAIMS, TMP] {
+        for name in [CHECKPOINTS, STAGING, CLAIMS, TMP, HANDOVERS] {
             let path = layout.root.join(name);
             create_dir(&path, false)?;
             // A link inside the root is nobody's configuration.

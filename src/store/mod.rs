@@ -17,6 +17,7 @@
 //! * [`catalog`], [`staging`], [`checkpoint`]: finding, making and holding checkpoints;
 //! * [`verify`], [`pack`]: digests in full, and compression afterwards;
 //! * [`claims`]: "the next create of container X restores checkpoint Y";
+//! * [`handovers`]: where migrations stand;
 //! * [`retention`]: what may go.
 
 pub mod address;
@@ -24,6 +25,7 @@ pub mod catalog;
 pub mod checkpoint;
 pub mod claims;
 pub mod error;
+pub mod handovers;
 pub mod id;
 pub mod layout;
 pub mod manifest;
@@ -41,6 +43,7 @@ mod tree;
 pub use catalog::Catalog;
 pub use checkpoint::Checkpoint;
 pub use error::StoreError;
+pub use handovers::Handovers;
 pub use id::{CheckpointId, CheckpointName, ContainerId};
 pub use layout::Layout;
 pub use manifest::Manifest;

@@ -9,5 +9,6 @@ mod damage;
 mod interposer;
 mod kinds;
 mod lab;
+mod migrations;
 mod stores;
 mod upgrades;

@@ -12,8 +12,9 @@
 
 mod group;
 mod member;
-mod steps;
+pub(super) mod steps;
 
+pub use group::{admit, of as groups};
 pub use member::Member;
 
 use crate::failure::Failure;
@@ -75,6 +76,21 @@ impl Operation for Checkpoint {
 }
 
 impl Checkpoint {
+    /// Freezing a container that leaves this host.
+    pub fn departing(members: Vec<Member>) -> Self {
+        Self { members, leave_running: false, nftables: false, name: None }
+    }
+
+    /// Who owns the network namespace; there is always one.
+    pub fn leader(&self) -> &Member {
+        &self.members[0]
+    }
+
+    /// The same, to be changed.
+    pub fn leader_mut(&mut self) -> &mut Member {
+        &mut self.members[0]
+    }
+
     /// Whether nothing is left to decide: the containers that it froze were restored, or given up.
     pub fn is_seen_to(&self, context: &World) -> bool {
         self.members.iter().all(|member| {
@@ -94,11 +110,11 @@ pub fn run(
 ) -> Result<Value, Failure> {
     let name = name.map(|name| name.parse::<CheckpointName>()).transpose();
     let name = name.map_err(|error| Failure::usage("--name is not a name for a checkpoint").because(&error))?;
-    let mut groups = group::of(context, references, leave_running)?;
+    let mut groups = groups(context, references, leave_running)?;
     let names = groups.iter().flatten().map(|member| member.name.clone()).collect();
     let _turn = super::turn(context, names)?;
     for members in &mut groups {
-        group::admit(context, members, leave_running)?;
+        admit(context, members, leave_running)?;
     }
     let mut checkpoints = Vec::new();
     for members in groups {
@@ -121,8 +137,8 @@ pub fn part(
     asked: Asked<'_>,
 ) -> Result<Vec<(ContainerId, CheckpointId)>, Failure> {
     let mut made = Vec::new();
-    for mut members in group::of(context, names, leave_running)? {
-        group::admit(context, &mut members, leave_running)?;
+    for mut members in groups(context, names, leave_running)? {
+        admit(context, &mut members, leave_running)?;
         let checkpoints = members.iter().map(|member| (member.id.clone(), member.checkpoint.clone()));
         let checkpoints: Vec<_> = checkpoints.collect();
         freeze(context, members, leave_running, None, asked)?;

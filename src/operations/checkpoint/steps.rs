@@ -105,7 +105,7 @@ fn upper_directory(member: &Member) -> Option<PathBuf> {
 }
 
 /// The directory that `pre-copy` has made.
-fn staging(member: &Member) -> Result<&Staging, Failure> {
+pub fn staging(member: &Member) -> Result<&Staging, Failure> {
     member.staging.as_ref().ok_or_else(|| Failure::new(store_failed(member)))
 }
 
@@ -125,6 +125,11 @@ fn write_extra(staging: &Staging, name: &str, value: &impl serde::Serialize) -> 
 /// Where CRIU logs a dump; not in the store, which keeps what was dumped.
 fn work_directory(container: &ContainerId) -> PathBuf {
     Path::new("/run/transship/dump").join(container.as_str())
+}
+
+/// A dump's log is of no use when the dump has served.
+pub fn remove_work_directory(container: &ContainerId) {
+    remove_directory(&work_directory(container));
 }
 
 fn store_failed(member: &Member) -> String {
@@ -276,7 +281,7 @@ pub fn dump() -> CheckpointStep {
                 }
                 None => {}
             }
-            remove_directory(&work_directory(&member.id));
+            remove_work_directory(&member.id);
             if is_alive {
                 mend::after_dump(member.init.pid).or_fail(failed)?;
             }
@@ -404,7 +409,7 @@ pub fn stop() -> CheckpointStep {
                 failure
                     .remedy(format!("its checkpoint is whole; bring it back with: transship restore {}", member.name))
             })?;
-            remove_directory(&work_directory(&member.id));
+            remove_work_directory(&member.id);
             member.took("stop", begun.elapsed());
         }
         Ok(())
@@ -456,7 +461,7 @@ pub fn go_on() -> CheckpointStep {
             if let Some(still) = member.still.take() {
                 still.end(Verdict::Keep).or_fail(|| format!("{} could not go on after its dump", member.name))?;
             }
-            remove_directory(&work_directory(&member.id));
+            remove_work_directory(&member.id);
             if let Some(frozen_at) = member.frozen_at {
                 member.took("frozen", jiff::Timestamp::now().duration_since(frozen_at).unsigned_abs());
             }

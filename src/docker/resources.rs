@@ -1,0 +1,115 @@
+//! What containers stand on: networks, volumes, images.
+
+use super::client::{Client, DockerError};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::path::PathBuf;
+
+/// The fields of a network, as `GET /networks/NAME` tells it, that make it the network it is.
+const OF_A_NETWORK: [&str; 6] = ["Driver", "EnableIPv6", "Internal", "Attachable", "Options", "Labels"];
+
+/// What has to be the same of an address range for addresses in it to be the same.
+const OF_A_RANGE: [&str; 3] = ["Subnet", "IPRange", "Gateway"];
+
+impl Client {
+    /// Creates a network from a request body of `POST /networks/create`.
+    pub fn create_network(&self, request: &Value) -> Result<(), DockerError> {
+        self.post_json("/networks/create", request)
+    }
+
+    /// Removes a network that no container uses.
+    pub fn remove_network(&self, name: &str) -> Result<(), DockerError> {
+        self.delete(&format!("/networks/{}", super::client::escape(name)))
+    }
+
+    /// Creates a volume, or does nothing where there is one of that name; where its files are.
+    pub fn create_volume(&self, request: &Value) -> Result<PathBuf, DockerError> {
+        let volume = self.post_for("/volumes/create", request)?;
+        Ok(volume["Mountpoint"].as_str().unwrap_or_default().into())
+    }
+
+    /// A volume by name, as Docker tells it.
+    pub fn volume(&self, name: &str) -> Result<Value, DockerError> {
+        self.get(&format!("/volumes/{}", super::client::escape(name)))
+    }
+
+    /// Removes a volume that no container uses.
+    pub fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
+        self.delete(&format!("/volumes/{}", super::client::escape(name)))
+    }
+
+    /// An image with its layers, as a tar that [`Client::load_image`] reads.
+    pub fn save_image(&self, reference: &str) -> Result<impl Read + Send + use<>, DockerError> {
+        self.stream(&format!("/images/{}/get", super::client::escape(reference)))
+    }
+
+    /// Takes an image in from a tar.
+    pub fn load_image(&self, tar: impl Read + Send + 'static) -> Result<(), DockerError> {
+        self.post_stream("/images/load?quiet=1", tar)
+    }
+}
+
+/// The body of `POST /networks/create` that makes a network like the inspected one, its address ranges included.
+pub fn network_request(network: &Value) -> Value {
+    let mut request = json!({ "Name": network["Name"], "CheckDuplicate": true });
+    for field in OF_A_NETWORK.iter().filter(|field| !network[**field].is_null()) {
+        request[*field] = network[*field].clone();
+    }
+    request["IPAM"] = json!({ "Driver": network["IPAM"]["Driver"], "Config": ranges(network) });
+    request
+}
+
+/// Whether containers have the same addresses in both, and reach the same.
+pub fn is_same_network(one: &Value, other: &Value) -> bool {
+    one["Driver"] == other["Driver"] && ranges(one) == ranges(other)
+}
+
+/// A network's address ranges. A gateway that Docker chose is left out: releases differ in whether they tell it.
+fn ranges(network: &Value) -> Vec<Value> {
+    let configs = network.pointer("/IPAM/Config").and_then(Value::as_array).into_iter().flatten();
+    let range = |config: &Value| {
+        let fields = OF_A_RANGE.iter().filter(|field| config[**field].as_str().is_some_and(|text| !text.is_empty()));
+        let fields = fields.filter(|field| **field != "Gateway" || !is_first(config));
+        fields.map(|field| ((*field).to_owned(), config[*field].clone())).collect()
+    };
+    configs.map(range).collect()
+}
+
+/// Whether the gateway is the subnet's first address, which Docker takes unless told otherwise.
+fn is_first(config: &Value) -> bool {
+    let address = |text: &Value| text.as_str()?.split('/').next()?.parse::<std::net::Ipv4Addr>().ok();
+    let (Some(gateway), Some(subnet)) = (address(&config["Gateway"]), address(&config["Subnet"])) else { return false };
+    u32::from(gateway) == u32::from(subnet) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(gateway: Option<&str>) -> Value {
+        let mut config = json!({ "Subnet": "10.9.0.0/24" });
+        if let Some(gateway) = gateway {
+            config["Gateway"] = json!(gateway);
+        }
+        json!({ "Name": "front", "Id": "abc", "Created": "2026", "Driver": "bridge", "EnableIPv6": false,
+            "Options": { "com.docker.network.bridge.name": "br-front" }, "Containers": {},
+            "IPAM": { "Driver": "default", "Options": null, "Config": [config] } })
+    }
+
+    #[test]
+    fn a_network_is_made_again_with_what_makes_it_and_no_more() {
+        let request = network_request(&network(Some("10.9.0.254")));
+        assert_eq!(request["IPAM"]["Config"], json!([{ "Subnet": "10.9.0.0/24", "Gateway": "10.9.0.254" }]));
+        assert_eq!(request["Options"]["com.docker.network.bridge.name"], "br-front");
+        assert!(request["Id"].is_null() && request["Created"].is_null());
+    }
+
+    #[test]
+    fn a_gateway_that_docker_chose_makes_no_difference_and_another_subnet_does() {
+        assert!(is_same_network(&network(None), &network(Some("10.9.0.1"))));
+        assert!(!is_same_network(&network(None), &network(Some("10.9.0.254"))));
+        let mut other = network(None);
+        other["IPAM"]["Config"][0]["Subnet"] = json!("10.8.0.0/24");
+        assert!(!is_same_network(&network(None), &other));
+    }
+}

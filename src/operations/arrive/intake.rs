@@ -1,0 +1,62 @@
+//! What a source sends besides words: the image, and the checkpoint's files.
+
+use super::admit;
+use crate::archive::RelPath;
+use crate::failure::{Failure, OrFail};
+use crate::store::CheckpointId;
+use crate::world::Context;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// So much is left on the store's file system, whatever comes.
+const LEFT_FREE: u64 = 64 << 20;
+
+/// Takes an image in, as `docker save` writes it.
+pub fn take_image(context: &Context, peer: &str, tar: impl Read + Send + 'static) -> Result<(), Failure> {
+    admit::may(context, peer)?;
+    context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())
+}
+
+/// Returns when what has come is on disk: a loss of power does not take it any more.
+pub fn sync(context: &Context) -> Result<(), Failure> {
+    let failed = || "what has come cannot be written out".to_owned();
+    let root = context.docker.engine().or_fail(failed)?.root;
+    for path in [Path::new(&root), context.catalog.layout().root()] {
+        let directory = File::open(path).or_fail(failed)?;
+        nix::unistd::syncfs(directory).or_fail(failed)?;
+    }
+    Ok(())
+}
+
+/// Keeps one file of the checkpoint that comes. It is believed nothing: digests are compared when all is there.
+pub fn keep_file(
+    context: &Context,
+    peer: &str,
+    id: &CheckpointId,
+    path: &str,
+    length: u64,
+    bytes: &mut dyn Read,
+) -> Result<(), Failure> {
+    let failed = || format!("{path} of checkpoint {id} cannot be kept");
+    super::visit_of(context, peer, id)?;
+    let staging = context.catalog.staging(id).ok_or_else(|| Failure::new(failed()))?;
+    let relative = RelPath::new(path).or_fail(failed)?;
+    let free = context.catalog.usage().or_fail(failed)?.free;
+    if length.saturating_add(LEFT_FREE) > free {
+        return Err(Failure::new(format!("{path} has {length} bytes, and {free} are free on the store's disk there"))
+            .remedy("make room on the destination: transship gc"));
+    }
+    let target = relative.below(staging.dir());
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent).or_fail(failed)?;
+    }
+    // What broke off before is begun anew.
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&target).or_fail(failed)?;
+    let copied = std::io::copy(&mut bytes.take(length), &mut file).or_fail(failed)?;
+    match copied == length {
+        true => Ok(()),
+        false => Err(Failure::new(format!("{path} broke off after {copied} of {length} bytes"))),
+    }
+}

@@ -1,0 +1,166 @@
+//! What a source asks of its destination, and a destination of its source.
+
+use super::intake;
+use crate::failure::{Failure, Outcome};
+use crate::handover::{Departure, Request};
+use crate::operations::migrate::words::{Offer, Sealed, Standing, Welcome};
+use crate::operations::{arrive, migrate};
+use crate::store::CheckpointId;
+use crate::transport::caller::{Caller, Refusal};
+use crate::transport::protocol::Problem;
+use crate::world::log::Log;
+use crate::world::visits::{self, Word};
+use crate::world::{Context, World};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::io::Read;
+use std::sync::Arc;
+use tokio_stream::StreamExt;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+/// An offer holds what Docker says of a container, and a manifest lists its files.
+const LARGEST_QUESTION: usize = 64 << 20;
+
+/// The routes.
+pub fn routes() -> Router<Arc<World>> {
+    Router::new()
+        .route("/v1/arrivals/{id}/expect", post(expect))
+        .route("/v1/arrivals/{id}/prepare", post(prepare))
+        .route("/v1/arrivals/{id}/restore", post(restore))
+        .route("/v1/arrivals/{id}/commit", post(commit))
+        .route("/v1/arrivals/{id}/drop", post(give_up))
+        .route("/v1/arrivals/{id}/sync", post(sync))
+        .route("/v1/arrivals/{id}/standing", get(standing))
+        .route("/v1/departures/{id}/standing", get(departure))
+        .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
+        // Streams, which are written where they belong as they come.
+        .route("/v1/arrivals/{id}/image", put(image))
+        .route("/v1/arrivals/{id}/files/{*path}", put(file))
+}
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+async fn expect(at: At, body: Bytes) -> Answer<Welcome> {
+    let offer: Offer = read(&body)?;
+    at.answer(move |context, peer, id| arrive::expect(context, peer, id, &offer)).await
+}
+
+async fn prepare(at: At, body: Bytes) -> Answer<Value> {
+    let offer: Offer = read(&body)?;
+    at.answer(move |context, peer, id| arrive::prepare(context, peer, id, offer).map(|()| json!({}))).await
+}
+
+async fn restore(at: At, body: Bytes) -> Answer<Standing> {
+    let Sealed { manifest } = read(&body)?;
+    at.say(Word::Restore(manifest)).await
+}
+
+async fn commit(at: At) -> Answer<Standing> {
+    at.say(Word::Handover(Request::Commit)).await
+}
+
+async fn give_up(at: At) -> Answer<Standing> {
+    at.say(Word::Handover(Request::Drop)).await
+}
+
+async fn sync(at: At) -> Answer<Value> {
+    at.answer(|context, _, _| intake::sync(context).map(|()| json!({}))).await
+}
+
+async fn standing(at: At) -> Answer<Standing> {
+    at.answer(|context, peer, id| arrive::standing(context, peer, id).map(as_told)).await
+}
+
+async fn departure(at: At) -> Answer<Option<Departure>> {
+    at.answer(|context, _, id| migrate::standing(context, id)).await
+}
+
+async fn image(at: At, body: Body) -> Answer<Value> {
+    let bytes = reader(body);
+    at.answer(move |context, peer, _| intake::take_image(context, peer, bytes).map(|()| json!({}))).await
+}
+
+async fn file(at: At, headers: HeaderMap, Path((_, path)): Path<(String, String)>, body: Body) -> Answer<Value> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = length.ok_or_else(|| refusal(Failure::usage("a file without its length")))?;
+    let mut bytes = reader(body);
+    let keep = move |context: &Context, peer: &str, id: &CheckpointId| {
+        intake::keep_file(context, peer, id, &path, length, &mut bytes).map(|()| json!({}))
+    };
+    at.answer(keep).await
+}
+
+/// The body, for a thread that may wait.
+fn reader(body: Body) -> impl Read + Send + 'static {
+    let stream = body.into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other));
+    SyncIoBridge::new(StreamReader::new(stream))
+}
+
+/// Who asks, and about which migration.
+struct At {
+    context: Context,
+    peer: String,
+    id: CheckpointId,
+}
+
+impl axum::extract::FromRequestParts<Arc<World>> for At {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, world: &Arc<World>) -> Result<Self, Refusal> {
+        let Caller(peer) = Caller::from_request_parts(parts, world).await?;
+        let State(world) =
+            State::<Arc<World>>::from_request_parts(parts, world).await.unwrap_or_else(|never| match never {});
+        let malformed = || refusal(Failure::usage("the path names no migration"));
+        let id = parts.uri.path().split('/').nth(3).and_then(|id| id.parse().ok()).ok_or_else(malformed)?;
+        Ok(Self { context: Context { world, told: Arc::new(Log) }, peer: peer.to_string(), id })
+    }
+}
+
+impl At {
+    /// On a thread that may wait: for the disk, for Docker, and for a container to be restored.
+    async fn answer<T: Send + 'static>(
+        self,
+        act: impl FnOnce(&Context, &str, &CheckpointId) -> Result<T, Failure> + Send + 'static,
+    ) -> Answer<T> {
+        let acted = tokio::task::spawn_blocking(move || act(&self.context, &self.peer, &self.id)).await;
+        let broken = |error: tokio::task::JoinError| {
+            tracing::error!(%error, "a fault in transshipd itself");
+            refusal(Failure::new("a fault in the other host's transshipd"))
+        };
+        acted.map_err(broken)?.map(Json).map_err(refusal)
+    }
+
+    async fn say(self, word: Word) -> Answer<Standing> {
+        self.answer(move |context, peer, id| arrive::say(context, peer, id, word).map(as_told)).await
+    }
+}
+
+fn as_told(standing: visits::Standing) -> Standing {
+    Standing { arrival: standing.arrival, container: standing.container, problem: standing.failure.map(problem) }
+}
+
+fn problem(failure: Failure) -> Problem {
+    let why = failure.why.into_iter().chain(failure.details).collect();
+    Problem { what: failure.what, why, remedy: failure.remedy }
+}
+
+fn refusal(failure: Failure) -> Refusal {
+    let status = match failure.outcome {
+        Outcome::Usage => StatusCode::BAD_REQUEST,
+        Outcome::Refused => StatusCode::CONFLICT,
+        Outcome::Failed | Outcome::NeedsPerson => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, Json(problem(failure)))
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let unreadable = Failure::usage("the question cannot be read").because(&error);
+        refusal(unreadable.remedy("bring transship to the same version on both hosts"))
+    })
+}

@@ -1,0 +1,264 @@
+//! The destination's side of `migrate`: a container comes from a peer.
+//!
+//! ```text
+//!   expect ─► (image) ─► prepare ─► (files) ─► restore ───────────────────► commit ─────────► standing
+//!              make      receive      place  claim  start  │ await*         │ release
+//!                                                       stopped           runs
+//! ```
+//!
+//! A visit ([`crate::world::visits`]) is one thread that runs these steps; what the source says reaches it as words. From
+//! the moment that the source was told "restored" the copy is kept, whatever becomes of this helper, until the source has
+//! said commit or drop: it may have committed. Until it has, the copy does not run (I2).
+
+mod admit;
+mod intake;
+pub mod inward;
+mod steps;
+
+use crate::failure::{Failure, OrFail};
+use crate::handover::{Arrival, Request, arrival};
+use crate::operations::migrate::words::{Offer, Welcome};
+use crate::saga::{self, Asked, Operation, OperationRecord, Step};
+use crate::store::handovers::About;
+use crate::store::{CheckpointId, ContainerId};
+use crate::world::visits::{Standing, Visit, Word};
+use crate::world::{Context, World};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Taking one container in.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Arrive {
+    /// The migration, and the checkpoint that it brings.
+    id: CheckpointId,
+    /// Where it comes from.
+    peer: String,
+    /// What comes.
+    offer: Offer,
+    /// Its name.
+    name: String,
+    /// Where it stands.
+    arrival: Arrival,
+    /// The container that was made for it.
+    container: Option<ContainerId>,
+    /// Networks that are made for it.
+    networks: Vec<String>,
+    /// Volumes that are made for it.
+    volumes: Vec<String>,
+}
+
+impl Operation for Arrive {
+    type World = Context;
+
+    const KIND: &'static str = "arrive";
+
+    fn steps(&self) -> Vec<Step<Self, Context>> {
+        use steps::{claim, make, place, receive, release, settle, start, wait_for_word};
+        vec![make(), receive(), place(), claim(), start(), wait_for_word().commits(), release(), settle()]
+    }
+
+    fn has_committed(&self, context: &Context) -> bool {
+        let standing = context.handovers.get::<Arrival>(About::Arrival, &self.id).ok().flatten();
+        matches!(standing, Some(Arrival::Released | Arrival::Running))
+    }
+
+    fn is_out_of_hand(&self, context: &Context) -> bool {
+        self.has_committed(context)
+    }
+
+    /// The source may have committed since it was told that the container is restored.
+    fn goes_on_after_a_crash(&self) -> bool {
+        matches!(self.arrival, Arrival::Restored | Arrival::Released)
+    }
+
+    fn subject(&self) -> String {
+        format!("{} from {}", self.name, self.peer)
+    }
+
+    fn answer(&self) -> Value {
+        json!({ "container": self.name, "peer": self.peer, "id": self.container, "checkpoint": self.id })
+    }
+}
+
+impl Arrive {
+    /// Takes the next state, and writes it down before anything follows from it.
+    fn stands(&mut self, context: &Context, arrival: Arrival) -> Result<(), Failure> {
+        let written = context.handovers.put(About::Arrival, &self.id, &arrival);
+        written.or_fail(|| format!("where the arrival of {} stands cannot be written down", self.name))?;
+        self.arrival = arrival;
+        Ok(())
+    }
+
+    /// The visit that these steps are run for; one that nobody hears where there is none.
+    fn visit(&self, context: &Context) -> Arc<Visit> {
+        context.visits.get(&self.id).unwrap_or_else(|| Arc::new(Visit::of(&self.peer)))
+    }
+}
+
+/// Whether a container may come; nothing is made.
+pub fn expect(context: &Context, peer: &str, id: &CheckpointId, offer: &Offer) -> Result<Welcome, Failure> {
+    if context.visits.has(id) || standing_on_disk(context, id)? != Arrival::Expecting {
+        return Err(Failure::refused(format!("migration {id} has been here before")));
+    }
+    admit::look(context, peer, offer)?;
+    let image = crate::docker::Container::new(offer.inspect.clone()).image_id().to_owned();
+    let has_image = context.docker.has_image(&image).or_fail(|| "the images here cannot be listed".into())?;
+    Ok(Welcome { lacks_image: !has_image })
+}
+
+/// Begins a visit; returns when the container is made and files may come.
+pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
+    let welcome = expect(context, peer, id, &offer)?;
+    if welcome.lacks_image {
+        return Err(Failure::refused("its image is not here"));
+    }
+    let name = crate::docker::Container::new(offer.inspect.clone()).name().to_owned();
+    // Noted before anything is made, so that it is known to whoever has to remove it.
+    let names = |told: &[Value]| -> Vec<String> {
+        told.iter().filter_map(|one| one["Name"].as_str().map(str::to_owned)).collect()
+    };
+    let lacks = |network: &String| context.docker.network(network).is_err_and(|error| error.is_not_found());
+    let (networks, volumes) = (names(&offer.networks).into_iter().filter(lacks).collect(), names(&offer.volumes));
+    let operation = Arrive {
+        id: id.clone(),
+        peer: peer.to_owned(),
+        offer,
+        name,
+        arrival: Arrival::default(),
+        container: None,
+        networks,
+        volumes,
+    };
+    let asked = format!("peer {peer}");
+    let name = operation.name.clone();
+    let visit = begin(context, (peer, id), Standing::default(), move |context| {
+        // Nobody else works on a container of this name meanwhile.
+        let _turn = crate::operations::turn(context, vec![name])?;
+        let world = &context.world;
+        saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(&asked))
+    })?;
+    let standing = visit.wait_until(|standing| standing.container.is_some());
+    match standing.failure {
+        Some(failure) if standing.is_over => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+/// At the helper's start: goes on with a visit that one before it had.
+pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
+    let name = record.state["name"].as_str().unwrap_or_default().to_owned();
+    let _turn = crate::operations::turn(context, vec![name])?;
+    go_on(context, record)
+}
+
+/// Goes on with a visit; whoever calls it has the turn on its container.
+pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
+    let unreadable = || format!("operation {} in the journal cannot be read", record.id);
+    let operation: Arrive = serde_json::from_value(record.state.clone()).or_fail(unreadable)?;
+    // What the source was told is written down before it is told, and in the journal when the step has ended.
+    let arrival = standing_on_disk(context, &operation.id)?;
+    let mut record = record.clone();
+    record.state["arrival"] = serde_json::to_value(arrival).or_fail(unreadable)?;
+    let from = (operation.peer.as_str(), &operation.id);
+    let container = operation.container.clone();
+    let start = Standing { arrival, container, ..Standing::default() };
+    let visit = begin(context, from, start, move |context| {
+        let world = &context.world;
+        saga::recover::<Arrive>(&record, context, &world.journal, &world.failpoints, context.told.as_ref())
+    })?;
+    match visit.wait_until(|standing| standing.is_over).failure {
+        Some(failure) => Err(failure),
+        None => Ok(operation.answer()),
+    }
+}
+
+fn begin(
+    context: &Context,
+    (peer, id): (&str, &CheckpointId),
+    start: Standing,
+    work: impl FnOnce(&Context) -> Result<Value, Failure> + Send + 'static,
+) -> Result<Arc<Visit>, Failure> {
+    let visit = Arc::new(Visit::of(peer));
+    visit.change(|standing| *standing = start);
+    context.visits.keep(id.clone(), Arc::clone(&visit));
+    let context = Context { world: Arc::clone(&context.world), told: Arc::clone(&context.told) };
+    let (id, worked_on) = (id.clone(), Arc::clone(&visit));
+    let thread = move || {
+        let failure = work(&context).err();
+        if let Some(failure) = &failure {
+            tracing::warn!(migration = %id, %failure, "a container that came from a peer is not taken in");
+        }
+        end(&context.world, &id, &worked_on, failure);
+    };
+    let thread = std::thread::Builder::new().name("arrival".into()).spawn(thread);
+    thread.or_fail(|| "no thread to take a container in".into())?;
+    Ok(visit)
+}
+
+/// What was not released is dropped for good: a commit that comes late finds that.
+fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>) {
+    let mut arrival = visit.standing().arrival;
+    if failure.is_some() && matches!(arrival, Arrival::Expecting | Arrival::Restored) {
+        arrival = arrival.on(arrival::Event::RestoreFailed).next;
+        if arrival != Arrival::Dropped {
+            arrival = arrival.on(arrival::Event::Gone).next;
+        }
+        if let Err(error) = world.handovers.put(About::Arrival, id, &arrival) {
+            tracing::error!(migration = %id, %error, "that it was dropped cannot be written down");
+        }
+    }
+    visit.change(|standing| {
+        standing.arrival = arrival;
+        standing.failure = failure;
+        standing.is_over = true;
+    });
+    if let Some(container) = visit.standing().container
+        && let Some(landing) = world.landings.take(&container)
+    {
+        // Where it still waits at the gate, whoever takes this up again brings it there anew.
+        landing.refuse();
+    }
+    world.visits.take(id);
+}
+
+/// What the source says of a visit, and where it stands afterwards.
+pub fn say(context: &Context, peer: &str, id: &CheckpointId, word: Word) -> Result<Standing, Failure> {
+    match context.visits.has(id) {
+        true => Ok(visit_of(context, peer, id)?.say(word)),
+        false => without_a_visit(context, peer, id, &word),
+    }
+}
+
+/// A visit that a peer has a say in.
+fn visit_of(context: &Context, peer: &str, id: &CheckpointId) -> Result<Arc<Visit>, Failure> {
+    let visit = context.visits.get(id).filter(|visit| visit.peer == peer);
+    visit.ok_or_else(|| Failure::refused(format!("migration {id} was not prepared, or is over here")))
+}
+
+/// Nobody works on it: it is over, or was never begun. The rules are the same.
+fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word) -> Result<Standing, Failure> {
+    let before = standing_on_disk(context, id)?;
+    let Word::Handover(request) = word else {
+        return Err(Failure::refused(format!("migration {id} was not prepared, or is over here")));
+    };
+    let next = before.on(arrival::Event::Request(*request));
+    tracing::info!(migration = %id, peer, ?request, ?before, after = ?next.next, "asked about a migration that nobody works on");
+    if next.next != before {
+        context.handovers.put(About::Arrival, id, &next.next).or_fail(|| "it cannot be written down".into())?;
+    }
+    Ok(Standing { arrival: next.next, is_over: true, ..Standing::default() })
+}
+
+/// Where a visit stands; of one that is over, what is written down.
+pub fn standing(context: &Context, peer: &str, id: &CheckpointId) -> Result<Standing, Failure> {
+    match context.visits.has(id) {
+        true => Ok(visit_of(context, peer, id)?.standing()),
+        false => without_a_visit(context, peer, id, &Word::Handover(Request::Ask)),
+    }
+}
+
+fn standing_on_disk(context: &Context, id: &CheckpointId) -> Result<Arrival, Failure> {
+    let found = context.handovers.get(About::Arrival, id).or_fail(|| "where it stands cannot be read".into())?;
+    Ok(found.unwrap_or_default())
+}

@@ -1,0 +1,424 @@
+//! The steps of `arrive`, each beside its undo.
+
+use super::Arrive;
+use crate::archive::rootfs;
+use crate::checkpoint::mend;
+use crate::docker::{Container, RestartPolicy, creation_request, network_request};
+use crate::failure::{Failure, OrFail};
+use crate::handover::{Arrival, Request, arrival};
+use crate::network::hold::Hold;
+use crate::network::published;
+use crate::operations::migrate::{self, volumes};
+use crate::operations::{forward, holds};
+use crate::restore::{addresses, gate, prepare, settle};
+use crate::saga::Step;
+use crate::store::claims::Claim;
+use crate::store::layout;
+use crate::store::staging::Durability;
+use crate::store::{Checkpoint, ContainerId};
+use crate::world::landing::Landing;
+use crate::world::visits::Word;
+use crate::world::{Context, World};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+type ArriveStep = Step<Arrive, Context>;
+
+/// How long a source may say nothing before it is asked, and, as long as nothing is restored, given up.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// So many silences in a row, with nothing restored yet, and it does not come any more.
+const SILENCES: u32 = 20;
+
+fn nothing(_: &mut Arrive, _: &Context) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Networks and volumes that lack, and the container, stopped and without a restart policy.
+pub fn make() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let failed = || format!("a container {} cannot be made", arrive.name);
+        for told in &arrive.offer.networks {
+            let name = told["Name"].as_str().unwrap_or_default();
+            if arrive.networks.iter().any(|lacks| lacks == name) && context.docker.network(name).is_err() {
+                let request = network_request(told);
+                context.docker.create_network(&request).or_fail(|| format!("the network {name} cannot be made"))?;
+            }
+        }
+        for told in &arrive.offer.volumes {
+            let request = json!({ "Name": told["Name"], "Labels": told["Labels"] });
+            context.docker.create_volume(&request).or_fail(failed)?;
+        }
+        let id = context.docker.create(&arrive.name, &request(&inspect_to_be(arrive))).or_fail(failed)?;
+        arrive.container = Some(id.parse().or_fail(failed)?);
+        context.catalog.begin(&arrive.id).or_fail(|| "the store cannot take its checkpoint".into())?;
+        let container = arrive.container.clone();
+        arrive.visit(context).change(|standing| standing.container = container);
+        Ok(())
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        if let Some(staging) = context.catalog.staging(&arrive.id) {
+            staging.discard().or_fail(|| "what came of its checkpoint cannot be removed".into())?;
+        }
+        let gone = |removed: Result<(), crate::docker::DockerError>, what: &str| match removed {
+            Err(error) if !error.is_not_found() => {
+                Err(Failure::new(format!("{what} cannot be removed")).because(&error))
+            }
+            _ => Ok(()),
+        };
+        if let Some(container) = made_here(arrive, context)? {
+            gone(context.docker.remove(&container), &arrive.name)?;
+        }
+        arrive.volumes.iter().try_for_each(|volume| gone(context.docker.remove_volume(volume), volume))?;
+        arrive.networks.iter().try_for_each(|network| gone(context.docker.remove_network(network), network))
+    }
+    Step::new("make", run, undo)
+}
+
+/// The container that was made for it. A helper that died over that has not noted which; there was none of its name
+/// before, and it was never started.
+fn made_here(arrive: &Arrive, context: &Context) -> Result<Option<String>, Failure> {
+    if let Some(container) = &arrive.container {
+        return Ok(Some(container.to_string()));
+    }
+    match context.docker.container(&arrive.name) {
+        Ok(found) => Ok((found.status() == "created").then(|| found.id().to_owned())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Failure::new(format!("{} cannot be looked at", arrive.name)).because(&error)),
+    }
+}
+
+/// What Docker says of it where it comes from, with its addresses fixed in every network that takes a fixed one.
+fn inspect_to_be(arrive: &Arrive) -> Value {
+    let mut inspect = arrive.offer.inspect.clone();
+    let networks = inspect.pointer_mut("/NetworkSettings/Networks").and_then(Value::as_object_mut);
+    for (name, endpoint) in networks.into_iter().flatten() {
+        let has_range = arrive.offer.networks.iter().any(|told| told["Name"] == *name);
+        if has_range {
+            let mut fixed = json!({});
+            for (field, kept) in [("IPAddress", "IPv4Address"), ("GlobalIPv6Address", "IPv6Address")] {
+                if endpoint[field].as_str().is_some_and(|address| !address.is_empty()) {
+                    fixed[kept] = endpoint[field].clone();
+                }
+            }
+            endpoint["IPAMConfig"] = fixed;
+        }
+    }
+    inspect
+}
+
+fn request(inspect: &Value) -> Value {
+    let mut request = creation_request(inspect);
+    request["HostConfig"]["RestartPolicy"] = json!(RestartPolicy::default());
+    let endpoints = request.pointer_mut("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object_mut);
+    for (name, endpoint) in endpoints.into_iter().flatten() {
+        let mac =
+            inspect.pointer("/NetworkSettings/Networks").and_then(|networks| networks[name]["MacAddress"].as_str());
+        if let Some(mac) = mac.filter(|mac| !mac.is_empty()) {
+            endpoint["MacAddress"] = mac.into();
+        }
+    }
+    request
+}
+
+/// The checkpoint's files, until the source says that all are there; then every digest (I4).
+pub fn receive() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let manifest = wait_for_manifest(arrive, context)?;
+        let failed = || format!("the checkpoint of {} is not what it should be", arrive.name);
+        let staging = context.catalog.staging(&arrive.id).ok_or_else(|| Failure::new(failed()))?;
+        staging.adopt(manifest.as_bytes(), Durability::Deferred, &|_| {}).or_fail(failed)?;
+        // What lies there was hashed just now.
+        prepare::adopted(&context.world, &arrive.id).map(drop)
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        prepare::forget(context, &arrive.id);
+        match context.catalog.remove(&arrive.id) {
+            Err(error) if !error.is_not_found() => {
+                Err(Failure::new("its checkpoint cannot be removed").because(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+    Step::new("receive", run, undo)
+}
+
+fn wait_for_manifest(arrive: &mut Arrive, context: &Context) -> Result<String, Failure> {
+    let visit = arrive.visit(context);
+    let mut silences = 0;
+    loop {
+        match visit.next_word(SILENCE) {
+            Some(Word::Restore(manifest)) => return Ok(manifest),
+            Some(Word::Handover(request)) => heard(arrive, context, request)?,
+            None if silences >= SILENCES => {
+                return Err(Failure::new(format!("{} has not sent all of {}", arrive.peer, arrive.name)));
+            }
+            None => silences += 1,
+        }
+    }
+}
+
+/// A word of the handover. The rules say what becomes of it; this carries out what they say, short of letting it run.
+fn heard(arrive: &mut Arrive, context: &Context, request: Request) -> Result<(), Failure> {
+    let next = arrive.arrival.on(arrival::Event::Request(request));
+    if next.next != arrive.arrival {
+        arrive.stands(context, next.next)?;
+        arrive.visit(context).change(|standing| standing.arrival = next.next);
+    }
+    match next.next {
+        Arrival::Dropped | Arrival::Lost => {
+            // The answer follows when all is undone.
+            Err(Failure::new(format!("{} has kept {}", arrive.peer, arrive.name)))
+        }
+        // Answered once it runs.
+        Arrival::Released => Ok(()),
+        _ => {
+            arrive.visit(context).hear();
+            Ok(())
+        }
+    }
+}
+
+/// Its files where Docker's storage driver looks for them, and its volumes'.
+pub fn place() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let failed = || format!("the files of {} cannot be put in place", arrive.name);
+        let checkpoint = context.catalog.get(&arrive.id).or_fail(failed)?;
+        let container = context.docker.container(container_of(arrive)?.as_str()).or_fail(failed)?;
+        let upper = container.upper_directory().ok_or_else(|| Failure::new(failed()))?.to_owned();
+        if let Some(files) = &checkpoint.manifest().rootfs {
+            let base = checkpoint.open_tar(&files.base).or_fail(failed)?;
+            let delta = files.delta.as_ref().map(|delta| checkpoint.open_tar(delta)).transpose().or_fail(failed)?;
+            rootfs::apply(base, delta, Path::new(&upper)).or_fail(failed)?;
+        }
+        for (number, name) in arrive.volumes.iter().enumerate() {
+            fill(context, &checkpoint, number, name)?;
+        }
+        Ok(())
+    }
+    Step::new("place", run, nothing)
+}
+
+fn fill(context: &Context, checkpoint: &Checkpoint, number: usize, name: &str) -> Result<(), Failure> {
+    let failed = || format!("the files of the volume {name} cannot be put in place");
+    let told = context.docker.volume(name).or_fail(failed)?;
+    let mountpoint = PathBuf::from(told["Mountpoint"].as_str().unwrap_or_default());
+    // Docker has copied in what the image has there.
+    empty(&mountpoint).or_fail(failed)?;
+    let [base, delta] = volumes::files(number).map(|file| checkpoint.dir().join(layout::EXTRA).join(file));
+    let base = File::open(base).or_fail(failed)?;
+    let delta = File::open(delta).or_fail(failed)?;
+    rootfs::apply(base, Some(delta), &mountpoint).or_fail(failed)
+}
+
+fn empty(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
+fn container_of(arrive: &Arrive) -> Result<ContainerId, Failure> {
+    arrive.container.clone().ok_or_else(|| Failure::new(format!("there is no container {} yet", arrive.name)))
+}
+
+/// Its next create restores the checkpoint.
+pub fn claim() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let failed = || format!("{} cannot be claimed", arrive.name);
+        let checkpoint = context.catalog.get(&arrive.id).or_fail(failed)?;
+        let manifest = checkpoint.manifest_digest().to_string();
+        let claim = Claim::new(container_of(arrive)?, arrive.id.clone(), manifest, gate::SOCKET.into());
+        context.claims.place(&claim).or_fail(failed)
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let Some(container) = &arrive.container else { return Ok(()) };
+        context.claims.withdraw(container).or_fail(|| "the claim cannot be withdrawn".into())
+    }
+    Step::new("claim", run, undo)
+}
+
+/// `docker start`, which restores it and comes back when it runs. Done when it stands ready at the gate.
+pub fn start() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        bring_to_the_gate(arrive, context).map(drop)
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let Some(container) = &arrive.container else { return Ok(()) };
+        let failed = || format!("the restored copy of {} cannot be ended", arrive.name);
+        // It was never let go, so nobody has heard of it: its dying sockets must not be heard either.
+        if let Some(waiting) = context.waiting.take(container) {
+            mend::silence(waiting.pid).or_fail(failed)?;
+        }
+        if let Some(landing) = context.landings.take(container) {
+            landing.refuse();
+            if let Err(reason) = landing.wait_for_end() {
+                tracing::info!(container = arrive.name, reason, "the restored copy is given up");
+            }
+        }
+        settle::lift_hold(context, container);
+        context.docker.wait_until_stopped(container.as_str()).or_fail(failed)?;
+        context.claims.give_back(container).or_fail(failed)
+    }
+    Step::new("start", run, undo)
+}
+
+/// Its sockets speak as soon as they are restored, before its processes do, and its connections are not tracked by then
+/// (I6). Lifted when it is let go.
+fn hold(context: &Context, container: &ContainerId, inspect: &Value) -> Result<(), Failure> {
+    if context.holds.has(container) {
+        // Taken over from a helper that has died.
+        return Ok(());
+    }
+    let failed = || format!("packets of container {container:.12} cannot be held");
+    let spec = published::from_inspect(inspect).or_fail(failed)?;
+    let hold = Hold::place_all(spec, holds::bounds(context)).or_fail(failed)?;
+    context.holds.keep(container.clone(), hold);
+    Ok(())
+}
+
+/// The landing of a container that stands ready at the gate; brings it there where it is not.
+fn bring_to_the_gate(arrive: &Arrive, context: &Context) -> Result<Arc<Landing>, Failure> {
+    let container = container_of(arrive)?;
+    if let Some(landing) = context.landings.get(&container) {
+        return Ok(landing);
+    }
+    let inspect = inspect_to_be(arrive);
+    hold(context, &container, &inspect)?;
+    let landing = Arc::new(Landing::of(inspect.clone(), arrive.offer.link));
+    context.landings.keep(container.clone(), Arc::clone(&landing));
+    let (world, at_the_gate, name) = (Arc::clone(&context.world), Arc::clone(&landing), arrive.name.clone());
+    let starting = move || start_in_docker(&world, &container, &Container::new(inspect), &at_the_gate, &name);
+    let thread = std::thread::Builder::new().name("landing".into()).spawn(starting).inspect_err(|error| {
+        landing.ended(Err(error.to_string()));
+    });
+    let thread = thread.or_fail(|| "no thread to start it".into())?;
+    match landing.wait_until_stopped() {
+        true => Ok(landing),
+        false => match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            Err(failure) => Err(failure),
+            Ok(()) => Err(Failure::new(format!("{} was started and not restored", arrive.name)).needs_person()),
+        },
+    }
+}
+
+fn start_in_docker(
+    world: &Arc<World>,
+    container: &ContainerId,
+    before: &Container,
+    landing: &Landing,
+    name: &str,
+) -> Result<(), Failure> {
+    let started = addresses::start(world, container, before);
+    if let Err(failure) = &started {
+        tracing::warn!(container = name, %failure, "could not be started");
+    }
+    // Where it did not come to the gate, nobody waits for it there.
+    landing.ended(started.as_ref().map(drop).map_err(ToString::to_string));
+    started
+}
+
+/// The source is told that it is restored, and decides.
+pub fn wait_for_word() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let visit = arrive.visit(context);
+        if arrive.arrival == Arrival::Expecting {
+            let next = arrive.arrival.on(arrival::Event::Restored);
+            arrive.stands(context, next.next)?;
+            visit.change(|standing| standing.arrival = next.next);
+            visit.hear();
+        } else {
+            // A helper before this one had told so. What it had restored is gone with it, and never ran.
+            bring_to_the_gate(arrive, context)?;
+        }
+        while arrive.arrival == Arrival::Restored {
+            match visit.next_word(SILENCE) {
+                Some(Word::Handover(request)) => heard(arrive, context, request)?,
+                Some(Word::Restore(_)) => visit.hear(),
+                None => ask_source(arrive, context)?,
+            }
+        }
+        Ok(())
+    }
+    Step::new("await", run, nothing)
+}
+
+/// The source may have decided and not have been able to say so.
+fn ask_source(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+    match migrate::decided(&arrive.peer, &arrive.id) {
+        Ok(Some(request)) => heard(arrive, context, request),
+        Ok(None) => Ok(()),
+        Err(error) => {
+            tracing::info!(migration = %arrive.id, peer = arrive.peer, %error, "its source cannot be asked; waiting on");
+            Ok(())
+        }
+    }
+}
+
+/// From here on it runs here.
+pub fn release() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let container = container_of(arrive)?;
+        let name = arrive.name.clone();
+        let failed = || format!("{name} was given to this host and does not run");
+        let may_still_start = context.claims.find(&container).or_fail(failed)?.is_some();
+        let event = match may_still_start && let_run(arrive, context)? || runs(context, &container)? {
+            true => arrival::Event::Runs,
+            false => arrival::Event::Gone,
+        };
+        let next = arrive.arrival.on(event);
+        arrive.stands(context, next.next)?;
+        let visit = arrive.visit(context);
+        visit.change(|standing| standing.arrival = next.next);
+        visit.hear();
+        match next.next {
+            Arrival::Running => Ok(()),
+            _ => Err(Failure::new(failed()).remedy("the source still has it, frozen: decide there")),
+        }
+    }
+    Step::new("release", run, nothing)
+}
+
+/// Whether it does.
+fn let_run(arrive: &Arrive, context: &Context) -> Result<bool, Failure> {
+    let landing = bring_to_the_gate(arrive, context)?;
+    let published = published::from_inspect(&arrive.offer.inspect).or_fail(|| "its ports cannot be read".into())?;
+    forward::keep_here(context, &published.published)?;
+    landing.release();
+    match landing.wait_for_end() {
+        Ok(()) => Ok(true),
+        Err(reason) => {
+            tracing::error!(container = arrive.name, reason, "was given to this host and could not be let run");
+            Ok(false)
+        }
+    }
+}
+
+fn runs(context: &Context, container: &ContainerId) -> Result<bool, Failure> {
+    let found = context.docker.container(container.as_str());
+    found.map(|found| found.is_running()).or_fail(|| format!("container {container:.12} cannot be looked at"))
+}
+
+/// The checkpoint that brought it is of no use any more.
+pub fn settle() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let container = container_of(arrive)?;
+        context.settling.wait_until_taken(&container);
+        context.landings.take(&container);
+        context.packing.stop(&arrive.id);
+        match context.catalog.remove(&arrive.id) {
+            Err(error) if !error.is_not_found() => {
+                Err(Failure::new("its checkpoint cannot be removed").because(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+    Step::new("settle", run, nothing)
+}

@@ -1,0 +1,124 @@
+//! `forward`: visitors of ports whose container has moved to a peer are led there, until the operator ends it.
+
+use crate::failure::{Failure, OrFail};
+use crate::network::forward::{Forward, Leads};
+use crate::network::spec::Published;
+use crate::store::CheckpointId;
+use crate::store::handovers::About;
+use crate::world::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Whose visitors are led where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Led {
+    /// The container's name.
+    pub container: String,
+    /// The peer that it has moved to.
+    pub peer: String,
+    /// The rules.
+    pub forward: Forward,
+    /// Who is led.
+    pub leads: Leads,
+}
+
+/// Leads visitors from now on, and after a restart of the helper.
+pub fn begin(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
+    put(context, id, led)?;
+    // The same way as one before: what goes by those rules goes by these.
+    for (other, old) in all(context)? {
+        if other != *id && old.forward.link == led.forward.link && old.forward.published == led.forward.published {
+            end(context, &other, &old)?;
+        }
+    }
+    Ok(())
+}
+
+/// Docker's own rules for the container that has left are gone: what is published anew comes first.
+pub fn give_way(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
+    match get(context, id)? {
+        Some(led) => put(context, id, &Led { leads: Leads::WhoeverFindsNobody, ..led }),
+        None => Ok(()),
+    }
+}
+
+fn put(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
+    let failed = || format!("visitors of {} cannot be led to {}", led.container, led.peer);
+    context.handovers.put(About::Forward, id, led).or_fail(failed)?;
+    led.forward.put(led.leads).or_fail(failed)
+}
+
+/// Puts the rules back: at the helper's start.
+pub fn resume(context: &Context) {
+    for id in context.handovers.all(About::Forward) {
+        let resumed = get(context, &id).and_then(|led| led.map_or(Ok(()), |led| put(context, &id, &led)));
+        if let Err(failure) = resumed {
+            tracing::error!(migration = %id, %failure, "visitors of a container that has moved are not led after it");
+        }
+    }
+}
+
+/// Visitors of ports that a container publishes here from now on stay here. Open connections go on by the way that they
+/// have; it is ended once there is none.
+pub fn keep_here(context: &Context, published: &[Published]) -> Result<(), Failure> {
+    for (id, led) in all(context)? {
+        let is_published = |port: &Published| {
+            published.iter().any(|own| (own.host_port, own.protocol) == (port.host_port, port.protocol))
+        };
+        if led.forward.published.iter().any(is_published) {
+            put(context, &id, &Led { leads: Leads::OpenOnly, ..led })?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the ways that only open connections were led by, and that none goes by any more.
+pub fn sweep(context: &Context) -> Result<(), Failure> {
+    for (id, led) in all(context)?.into_iter().filter(|(_, led)| led.leads == Leads::OpenOnly) {
+        if !led.forward.is_used().or_fail(|| "the open connections cannot be listed".into())? {
+            end(context, &id, &led)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which are led.
+pub fn list(context: &Context) -> Result<Value, Failure> {
+    sweep(context)?;
+    let all = all(context)?;
+    let one = |(id, led): &(CheckpointId, Led)| {
+        let ports = led.forward.published.iter().map(|port| format!("{}/{}", port.host_port, port.protocol.name()));
+        let ports: std::collections::BTreeSet<String> = ports.collect();
+        json!({ "id": id, "container": led.container, "peer": led.peer, "to": led.forward.link.destination, "ports": ports, "leads": led.leads })
+    };
+    Ok(json!({ "forwards": all.iter().map(one).collect::<Vec<_>>() }))
+}
+
+/// Ends it for a container; open connections through it go on as long as they are tracked.
+pub fn remove(context: &Context, container: &str) -> Result<Value, Failure> {
+    let mut removed = Vec::new();
+    for (id, led) in all(context)?.into_iter().filter(|(_, led)| led.container == container) {
+        end(context, &id, &led)?;
+        removed.push(id);
+    }
+    match removed.is_empty() {
+        true => Err(Failure::refused(format!("no visitors of {container} are led elsewhere"))
+            .remedy("see: transship forward ls")),
+        false => Ok(json!({ "removed": removed })),
+    }
+}
+
+fn end(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
+    let failed = || format!("visitors of {} are still led to {}", led.container, led.peer);
+    led.forward.remove().or_fail(failed)?;
+    context.handovers.remove(About::Forward, id).or_fail(failed)
+}
+
+fn all(context: &Context) -> Result<Vec<(CheckpointId, Led)>, Failure> {
+    let ids = context.handovers.all(About::Forward).into_iter();
+    ids.filter_map(|id| get(context, &id).map(|led| led.map(|led| (id, led))).transpose()).collect()
+}
+
+fn get(context: &Context, id: &CheckpointId) -> Result<Option<Led>, Failure> {
+    context.handovers.get(About::Forward, id).or_fail(|| "who is led elsewhere cannot be read".into())
+}

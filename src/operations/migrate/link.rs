@@ -1,0 +1,41 @@
+//! How this host and a peer reach each other.
+
+use crate::failure::{Failure, OrFail};
+use crate::network::forward::Link;
+use crate::world::Context;
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+
+/// The peer's first address as the book has it, and the address that this host has towards it.
+pub fn to(context: &Context, peer: &str) -> Result<Link, Failure> {
+    let known = context.peers.peer(peer).or_fail(|| "the book of peers cannot be read".into())?;
+    let known = known.ok_or_else(|| {
+        Failure::refused(format!("there is no peer {peer}"))
+            .remedy("see: transship peer ls; pair with: transship peer invite")
+    })?;
+    let addresses =
+        known.addresses.iter().filter_map(|address| (address.host(), address.port()).to_socket_addrs().ok());
+    let destination = addresses.flatten().map(|address| address.ip()).next();
+    let destination = destination.ok_or_else(|| {
+        Failure::refused(format!("no address of {peer} is known"))
+            .remedy("pair the hosts again, with: transship peer invite --address")
+    })?;
+    let source = source_towards(destination).or_fail(|| format!("this host has no way to {destination}"))?;
+    Ok(Link { source, destination })
+}
+
+/// Nothing is sent: the kernel picks the address that it would send from.
+fn source_towards(destination: IpAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr = if destination.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect((destination, 9))?;
+    Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn towards_this_host_itself_it_is_this_host() {
+        let loopback = "127.0.0.1".parse().unwrap();
+        assert_eq!(super::source_towards(loopback).unwrap(), loopback);
+    }
+}

@@ -1,0 +1,189 @@
+//! `migrate`: a running container goes to a peer, and its clients keep their connections.
+//!
+//! ```text
+//!  source:       expect  set-aside  pre-copy  hold  freeze  dump  copy  seal  ship  restore  commit*  forward  release  stop  remove
+//!                  │                   │        └────────────────── the container stands still ──────────────────┘
+//!  destination:  make                files ◄────── files ◄────────────────────┘      └► stopped               └► runs
+//! ```
+//!
+//! Who owns the container is decided by [`crate::handover`]. On the source the claim is the journal of the commit: it is
+//! what CRIU's action script and a helper that starts again look at, and it names the peer, so that nothing restores
+//! what has gone. Until then every failure thaws the container where it stood; afterwards it never thaws by itself (I3).
+
+mod files;
+mod link;
+mod steps;
+mod talk;
+pub mod volumes;
+pub mod words;
+
+use crate::failure::{Failure, OrFail};
+use crate::handover::departure::Outcome;
+use crate::handover::{Departure, Request};
+use crate::network::forward::Link;
+use crate::operations::checkpoint::{self, Checkpoint};
+use crate::saga::{self, Asked, Operation, OperationRecord, Step};
+use crate::store::handovers::About;
+use crate::store::{CheckpointId, ContainerId};
+use crate::transport::client::PeerError;
+use crate::world::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use volumes::Volume;
+
+/// Moving one container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Migrate {
+    /// The container, and how it is frozen.
+    freeze: Checkpoint,
+    /// Where it goes.
+    peer: String,
+    /// How the two hosts reach each other.
+    link: Link,
+    /// Where the source stands.
+    departure: Departure,
+    /// Its named volumes.
+    volumes: Vec<Volume>,
+    /// The container there.
+    container_there: Option<ContainerId>,
+    /// Whether the container here stays, stopped.
+    keep_source: bool,
+    /// The checkpoint's files that the peer has.
+    sent: BTreeSet<String>,
+    /// Bytes that were sent.
+    sent_bytes: u64,
+    /// From the freeze until the peer said that it runs, in microseconds.
+    downtime_us: Option<u64>,
+}
+
+impl Operation for Migrate {
+    type World = Context;
+
+    const KIND: &'static str = "migrate";
+
+    fn steps(&self) -> Vec<Step<Self, Context>> {
+        use steps::{commit, copy, dump, expect, forward, freeze, hold, pre_copy, release, remove, restore};
+        use steps::{seal, set_aside, ship, stop};
+        let before = [expect(), set_aside(), pre_copy(), hold(), freeze(), dump(), copy(), seal(), ship(), restore()];
+        before.into_iter().chain([commit().commits(), forward(), release(), stop(), remove()]).collect()
+    }
+
+    fn has_committed(&self, context: &Context) -> bool {
+        let claim = context.claims.find(self.container()).ok().flatten();
+        claim.is_some_and(|claim| claim.checkpoint == *self.id() && claim.departed_to.is_some())
+    }
+
+    fn subject(&self) -> String {
+        format!("{} to {}", self.freeze.subject(), self.peer)
+    }
+
+    fn answer(&self) -> Value {
+        json!({
+            "container": self.freeze.subject(),
+            "peer": self.peer,
+            "id": self.container_there,
+            "checkpoint": self.id(),
+            "downtime_us": self.downtime_us,
+            "sent_bytes": self.sent_bytes,
+        })
+    }
+}
+
+impl Migrate {
+    /// The migration's id is its checkpoint's: never used again.
+    fn id(&self) -> &CheckpointId {
+        &self.freeze.leader().checkpoint
+    }
+
+    fn container(&self) -> &ContainerId {
+        &self.freeze.leader().id
+    }
+
+    fn name(&self) -> &str {
+        &self.freeze.leader().name
+    }
+}
+
+/// Moves containers to a peer, one after the other.
+pub fn run(
+    context: &Context,
+    references: &[String],
+    peer: &str,
+    keep_source: bool,
+    dry_run: bool,
+    asked_by: &str,
+) -> Result<Value, Failure> {
+    let link = link::to(context, peer)?;
+    talk::peer(peer).hello().map_err(|error| talk::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
+    let mut groups = checkpoint::groups(context, references, false)?;
+    if let Some(group) = groups.iter().find(|group| group.len() > 1) {
+        let names: Vec<&str> = group.iter().map(|member| member.name.as_str()).collect();
+        return Err(Failure::refused(format!(
+            "{} share a network namespace; such groups cannot be moved",
+            names.join(", ")
+        ))
+        .remedy("move their network to one of their own, or use export and import"));
+    }
+    let names = groups.iter().flatten().map(|member| member.name.clone()).collect();
+    let _turn = super::turn(context, names)?;
+    let mut moved = Vec::new();
+    for members in &mut groups {
+        checkpoint::admit(context, members, false)?;
+        let volumes = volumes::of(context, &members[0].container())?;
+        let freeze = Checkpoint::departing(std::mem::take(members));
+        let operation = Migrate {
+            freeze,
+            peer: peer.to_owned(),
+            link,
+            departure: Departure::default(),
+            volumes,
+            container_there: None,
+            keep_source,
+            sent: BTreeSet::new(),
+            sent_bytes: 0,
+            downtime_us: None,
+        };
+        if dry_run {
+            talk::look(context, &operation)?;
+            moved.push(operation.answer());
+            continue;
+        }
+        let world = &context.world;
+        let asked = Asked::by(asked_by);
+        moved.push(saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)?);
+    }
+    Ok(json!({ "containers": moved, "dry_run": dry_run }))
+}
+
+/// What the source of a migration has decided, by its own word; nothing where it has not yet.
+pub fn decided(peer: &str, id: &CheckpointId) -> Result<Option<Request>, PeerError> {
+    let departure: Option<Departure> = talk::peer(peer).get(&words::departure_path(id))?;
+    Ok(match departure {
+        Some(Departure::GivenUp | Departure::Closed(Outcome::Kept)) => Some(Request::Drop),
+        Some(departure) if departure.is_past_commit() => Some(Request::Commit),
+        _ => None,
+    })
+}
+
+/// Where a migration from here stands; a destination asks that has waited for long.
+pub fn standing(context: &Context, id: &CheckpointId) -> Result<Option<Departure>, Failure> {
+    let is_committed = context.claims.all().iter().any(|claim| claim.checkpoint == *id && claim.departed_to.is_some());
+    if is_committed {
+        return Ok(Some(Departure::Committed));
+    }
+    context.handovers.get(About::Departure, id).or_fail(|| "where it stands cannot be read".into())
+}
+
+/// At the helper's start: brings a migration to its end that one before it had begun.
+pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
+    let name = record.state["freeze"]["members"][0]["name"].as_str().unwrap_or_default().to_owned();
+    let _turn = super::turn(context, vec![name])?;
+    go_on(context, record)
+}
+
+/// Brings a migration to its end; whoever calls it has the turn on its container.
+pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
+    let world = &context.world;
+    saga::recover::<Migrate>(record, context, &world.journal, &world.failpoints, context.told.as_ref())
+}

@@ -1,0 +1,279 @@
+//! The steps of `migrate`, each beside its undo.
+
+use super::{Migrate, files, talk};
+use crate::checkpoint::dump::Verdict;
+use crate::checkpoint::{mapped, mend};
+use crate::failure::{Failure, OrFail};
+use crate::handover::{Arrival, Departure, Request, departure};
+use crate::network::forward::{self, Forward, Leads};
+use crate::network::published;
+use crate::operations::checkpoint::steps as freeze_steps;
+use crate::operations::{self, forward::Led};
+use crate::restore::gate;
+use crate::restore::{prepare, settle};
+use crate::saga::Step;
+use crate::store::claims::Claim;
+use crate::store::handovers::About;
+use crate::world::Context;
+use std::time::Duration;
+
+type MigrateStep = Step<Migrate, Context>;
+
+/// How long the destination is told of the commit before a person is asked. A link that is down comes back.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long a destination that has been given up is told so, before it is left to ask.
+const GIVING_UP: Duration = Duration::from_secs(3);
+
+fn nothing(_: &mut Migrate, _: &Context) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// A step of `checkpoint` on the container that moves.
+macro_rules! of_checkpoint {
+    ($name:ident, $label:literal, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $name() -> MigrateStep {
+            Step::new(
+                $label,
+                |migrate, context| (freeze_steps::$name().run)(&mut migrate.freeze, context),
+                |migrate, context| (freeze_steps::$name().undo)(&mut migrate.freeze, context),
+            )
+        }
+    };
+}
+
+of_checkpoint!(set_aside, "set-aside", "Its restart policy must not start it afresh.");
+of_checkpoint!(hold, "hold", "Packets to it are parked.");
+of_checkpoint!(freeze, "freeze", "It stands still from here on.");
+of_checkpoint!(dump, "dump", "Its memory and processes; then it waits for the verdict.");
+of_checkpoint!(seal, "seal", "What it is frozen as becomes a checkpoint of this host, until the destination runs it.");
+
+/// The destination says whether it can come, gets its image, and makes the container.
+pub fn expect() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let welcome = talk::look(context, migrate)?;
+        if welcome.lacks_image {
+            context.told.note(&format!("sending the image {}", migrate.freeze.leader().container().image()));
+            talk::send_image(context, migrate)?;
+        }
+        talk::prepare(context, migrate)
+    }
+    Step::new("expect", run, give_up)
+}
+
+/// By now the container runs here again. The destination need not be asked: without a commit nothing runs there. It is
+/// told, so that it keeps nothing; where it cannot be, it will ask.
+fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+    migrate.departure = migrate.departure.on(departure::Event::GiveUp).next;
+    write_down(migrate, context)?;
+    match talk::insist(context, migrate, Request::Drop, GIVING_UP) {
+        Ok(standing) => {
+            migrate.departure = migrate.departure.on(departure::Event::Answer(standing.arrival)).next;
+            write_down(migrate, context)
+        }
+        Err(error) => {
+            context.told.note(&format!("{} keeps a stopped copy until it can ask this host: {error}", migrate.peer));
+            Ok(())
+        }
+    }
+}
+
+fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+    let written = context.handovers.put(About::Departure, migrate.id(), &migrate.departure);
+    written.or_fail(|| format!("where the migration of {} stands cannot be written down", migrate.name()))
+}
+
+/// Files and volumes go while it runs, so that little is left for when it stands still.
+pub fn pre_copy() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        (freeze_steps::pre_copy().run)(&mut migrate.freeze, context)?;
+        let Migrate { volumes, freeze, .. } = migrate;
+        let staging = freeze_steps::staging(freeze.leader())?;
+        for (number, volume) in volumes.iter_mut().enumerate() {
+            volume.copy(number, staging)?;
+        }
+        if !volumes.is_empty() {
+            staging.hash_ahead(&|_| {}).or_fail(|| "the volumes cannot be read again".into())?;
+        }
+        send_files(migrate, context)
+    }
+    fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        (freeze_steps::pre_copy().undo)(&mut migrate.freeze, context)
+    }
+    Step::new("pre-copy", run, undo)
+}
+
+fn send_files(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+    let dir = match context.catalog.get(migrate.id()) {
+        Ok(checkpoint) => checkpoint.dir(),
+        Err(_) => freeze_steps::staging(migrate.freeze.leader())?.dir().to_owned(),
+    };
+    let mut sent = std::mem::take(&mut migrate.sent);
+    let bytes = files::send(context, migrate, &dir, &mut sent);
+    migrate.sent = sent;
+    migrate.sent_bytes += bytes?;
+    Ok(())
+}
+
+/// Files, volumes, connections and addresses as they are now.
+pub fn copy() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        (freeze_steps::copy().run)(&mut migrate.freeze, context)?;
+        let member = migrate.freeze.leader();
+        let always = mapped::writable_shared_files(member.init.pid);
+        let staging = freeze_steps::staging(member)?;
+        migrate.volumes.iter().enumerate().try_for_each(|(number, volume)| volume.copy_rest(number, staging, &always))
+    }
+    Step::new("copy", run, nothing)
+}
+
+/// Everything that is not there yet.
+pub fn ship() -> MigrateStep {
+    Step::new("ship", send_files, nothing)
+}
+
+/// The destination restores it, and it stands still there as well.
+pub fn restore() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        migrate.departure = migrate.departure.on(departure::Event::Frozen).next;
+        write_down(migrate, context)?;
+        let failed = || format!("the checkpoint of {} cannot be read", migrate.name());
+        let checkpoint = context.catalog.get(migrate.id()).or_fail(failed)?;
+        let manifest = std::fs::read_to_string(checkpoint.manifest_path()).or_fail(failed)?;
+        let standing = talk::restore(migrate, manifest)?;
+        migrate.container_there = standing.container;
+        migrate.departure = migrate.departure.on(departure::Event::Answer(standing.arrival)).next;
+        match migrate.departure {
+            Departure::Ready => Ok(()),
+            other => Err(Failure::new(format!("{} is not ready for {}: {other:?}", migrate.peer, migrate.name()))),
+        }
+    }
+    Step::new("restore", run, nothing)
+}
+
+/// The point of no return. The claim is what is on disk first: CRIU's action script and every later helper look at it.
+pub fn commit() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let member = migrate.freeze.leader();
+        let failed = || format!("{} cannot be claimed", member.name);
+        let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
+        let manifest = checkpoint.manifest_digest().to_string();
+        let claim = Claim::new(member.id.clone(), member.checkpoint.clone(), manifest, gate::SOCKET.into());
+        context.claims.place(&claim.departed_to(&migrate.peer)).or_fail(failed)?;
+        migrate.departure = migrate.departure.on(departure::Event::Commit).next;
+        write_down(migrate, context)
+    }
+    fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let withdrawn = context.claims.withdraw(migrate.container());
+        withdrawn.or_fail(|| format!("the claim on {} cannot be withdrawn", migrate.name()))
+    }
+    Step::new("commit", run, undo)
+}
+
+/// The destination is told until it says that it runs (I3).
+pub fn release() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let standing = talk::insist(context, migrate, Request::Commit, PATIENCE).map_err(|error| {
+            let what = format!("{} was given to {}, which has not said that it runs", migrate.name(), migrate.peer);
+            talk::failed(&error, what)
+                .remedy("bring the peer back, then: transship resume OPERATION (see transship status)")
+        })?;
+        // The claim says so, whatever was journalled when a helper died over it.
+        migrate.departure = Departure::Committed.on(departure::Event::Answer(standing.arrival)).next;
+        write_down(migrate, context)?;
+        match standing.arrival {
+            Arrival::Running => {
+                let frozen_at = migrate.freeze.leader().frozen_at;
+                let away = frozen_at.map(|frozen_at| jiff::Timestamp::now().duration_since(frozen_at).unsigned_abs());
+                migrate.downtime_us = away.and_then(|away| u64::try_from(away.as_micros()).ok());
+                let passed = context.holds.with(migrate.container(), |hold| hold.let_pass());
+                passed.transpose().or_fail(|| format!("packets to {} are still parked", migrate.name())).map(drop)
+            }
+            other => {
+                let (name, peer) = (migrate.name(), &migrate.peer);
+                Err(Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"))
+                    .remedy("it stays frozen here until you decide; its checkpoint is whole: see transship ls"))
+            }
+        }
+    }
+    Step::new("release", run, nothing)
+}
+
+/// Visitors of its published ports, those with open connections too, are led after it. They are parked until it runs;
+/// but what it says first there comes by here, and would be answered with a reset.
+pub fn forward() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let failed = || format!("visitors of {} cannot be led to {}", migrate.name(), migrate.peer);
+        let member = migrate.freeze.leader();
+        let published = published::from_inspect(&member.inspect).or_fail(failed)?.published;
+        if !published.is_empty() {
+            let key = migrate.id().as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+            let forward = Forward { key, link: migrate.link, published };
+            let (container, peer) = (member.name.clone(), migrate.peer.clone());
+            operations::forward::begin(
+                context,
+                migrate.id(),
+                &Led { container, peer, forward, leads: Leads::Everybody },
+            )?;
+            let checkpoint = context.catalog.get(migrate.id()).or_fail(failed)?;
+            let network = prepare::network(&checkpoint)?;
+            let open = forward::departed(&network.tracked, network.addresses(), migrate.link);
+            let put_back = crate::network::tracking::put_back(&open).or_fail(failed)?;
+            tracing::info!(?put_back, of = open.len(), "open connections are led after it");
+        }
+        Ok(())
+    }
+    Step::new("forward", run, nothing)
+}
+
+/// The frozen copy ends without a word to anybody.
+pub fn stop() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let member = migrate.freeze.leader_mut();
+        let failed = || format!("the frozen copy of {} cannot be ended", member.name);
+        match member.still.take() {
+            Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
+            None if member.init.is_alive() => {
+                mend::end_silently(&context.docker, member.id.as_str(), member.init.pid).or_fail(failed)?;
+            }
+            None => {}
+        }
+        drop(context.parked_inside.take(&member.id));
+        context.docker.wait_until_stopped(member.id.as_str()).or_fail(failed)?;
+        freeze_steps::remove_work_directory(&member.id);
+        settle::lift_hold(context, &member.id);
+        operations::forward::give_way(context, migrate.id())
+    }
+    Step::new("stop", run, nothing)
+}
+
+/// What is left of it here. A container that stays keeps its claim, so that nothing starts it beside the one that runs.
+pub fn remove() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        operations::forward::sweep(context)?;
+        migrate.departure = migrate.departure.on(departure::Event::Ended).next;
+        write_down(migrate, context)?;
+        if migrate.keep_source {
+            return Ok(());
+        }
+        talk::sync(migrate)?;
+        let failed = || format!("what is left of {} here cannot be removed", migrate.name());
+        match context.docker.remove(migrate.container().as_str()) {
+            Err(error) if !error.is_not_found() => return Err(Failure::new(failed()).because(&error)),
+            _ => {}
+        }
+        for volume in &migrate.volumes {
+            match context.docker.remove_volume(&volume.name) {
+                Err(error) if !error.is_not_found() => return Err(Failure::new(failed()).because(&error)),
+                _ => {}
+            }
+        }
+        context.claims.withdraw(migrate.container()).or_fail(failed)?;
+        match context.catalog.remove(migrate.id()) {
+            Err(error) if !error.is_not_found() => Err(Failure::new(failed()).because(&error)),
+            _ => Ok(()),
+        }
+    }
+    Step::new("remove", run, nothing)
+}

@@ -1,0 +1,145 @@
+//! What the source says to the destination.
+
+use super::Migrate;
+use super::words::{self, Offer, Standing, Welcome};
+use crate::checkpoint::describe;
+use crate::docker::Client;
+use crate::failure::{Failure, OrFail};
+use crate::handover::{Arrival, Request};
+use crate::store::CheckpointId;
+use crate::transport::client::{self, Peer, PeerError};
+use crate::world::Context;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Between two tries to reach a peer that has to be told something.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long an answer may take that means no work.
+const QUICK: Duration = Duration::from_secs(20);
+
+/// How long writing out may take.
+const SYNC: Duration = Duration::from_secs(600);
+
+/// How long letting go may take on the other side.
+const RELEASE: Duration = Duration::from_secs(60);
+
+/// A peer, by the name that the book has.
+pub fn peer(name: &str) -> Peer {
+    Peer::named(Path::new(client::SOCKET), name)
+}
+
+/// A failure in the peer's own words.
+pub fn failed(error: &PeerError, what: String) -> Failure {
+    let failure = Failure::new(what).because(error);
+    match error.remedy() {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
+    }
+}
+
+/// Asks whether the container may come; nothing is made there.
+pub fn look(context: &Context, migrate: &Migrate) -> Result<Welcome, Failure> {
+    let path = words::path(migrate.id(), "expect");
+    let answer = peer(&migrate.peer).post(&path, &offer(context, migrate)?, Some(QUICK));
+    answer.map_err(|error| failed(&error, format!("{} cannot go to {}", migrate.name(), migrate.peer)).as_refusal())
+}
+
+fn offer(context: &Context, migrate: &Migrate) -> Result<Offer, Failure> {
+    let member = migrate.freeze.leader();
+    let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
+    let origin = describe::origin(&engine);
+    let origin = origin.map_err(|error| Failure::new("this host cannot be described").because(error.as_ref()))?;
+    Ok(Offer {
+        inspect: member.inspect.clone(),
+        networks: networks(&context.docker, &member.inspect)?,
+        volumes: migrate.volumes.iter().map(|volume| volume.told.clone()).collect(),
+        origin,
+        link: migrate.link,
+    })
+}
+
+/// The networks of a container that are not Docker's own.
+fn networks(docker: &Client, inspect: &Value) -> Result<Vec<Value>, Failure> {
+    let names = inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object).into_iter().flatten();
+    let own = names.map(|(name, _)| name).filter(|name| !matches!(name.as_str(), "bridge" | "host" | "none"));
+    own.map(|name| docker.network(name).or_fail(|| format!("the network {name} cannot be looked at"))).collect()
+}
+
+/// Sends the image, layer by layer as Docker saves it.
+pub fn send_image(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
+    let container = migrate.freeze.leader().container();
+    let failed_to = || format!("the image {} cannot be sent to {}", container.image(), migrate.peer);
+    let tar = context.docker.save_image(container.image_id()).or_fail(failed_to)?;
+    let sent = peer(&migrate.peer).put::<Value>(&words::path(migrate.id(), "image"), tar, None);
+    sent.map(drop).map_err(|error| failed(&error, failed_to()))
+}
+
+/// Has networks, volumes and the container made there.
+pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
+    let offer = offer(context, migrate)?;
+    let made = peer(&migrate.peer).post::<Value>(&words::path(migrate.id(), "prepare"), &offer, None);
+    made.map(drop).map_err(|error| failed(&error, format!("{} cannot be made on {}", migrate.name(), migrate.peer)))
+}
+
+/// Has it restored there, stopped. No answer means that it was not heard: nothing runs there without a commit.
+pub fn restore(migrate: &Migrate, manifest: String) -> Result<Standing, Failure> {
+    let path = words::path(migrate.id(), "restore");
+    let answer = peer(&migrate.peer).post::<Standing>(&path, &words::Sealed { manifest }, None);
+    let standing =
+        answer.map_err(|error| failed(&error, format!("{} was not restored on {}", migrate.name(), migrate.peer)))?;
+    match (&standing.arrival, &standing.problem) {
+        (Arrival::Restored, _) => Ok(standing),
+        (_, Some(problem)) => {
+            let mut failure = Failure::new(format!("{} cannot be restored on {}", migrate.name(), migrate.peer));
+            failure.why = std::iter::once(&problem.what).chain(&problem.why).cloned().collect();
+            failure.remedy = problem.remedy.clone();
+            Err(failure)
+        }
+        (other, None) => Err(Failure::new(format!("{} says of {}: {other:?}", migrate.peer, migrate.name()))),
+    }
+}
+
+/// Returns when what was sent is on the peer's disk.
+pub fn sync(migrate: &Migrate) -> Result<(), Failure> {
+    let synced = peer(&migrate.peer).post::<Value>(&words::path(migrate.id(), "sync"), &json!({}), Some(SYNC));
+    synced.map(drop).map_err(|error| {
+        failed(&error, format!("{} does not say that {} is on its disk", migrate.peer, migrate.name()))
+    })
+}
+
+/// One word of the handover, and where the destination stands now.
+pub fn say(peer_name: &str, id: &CheckpointId, request: Request) -> Result<Standing, PeerError> {
+    let peer = peer(peer_name);
+    match request {
+        Request::Commit => peer.post(&words::path(id, "commit"), &json!({}), Some(RELEASE)),
+        Request::Drop => peer.post(&words::path(id, "drop"), &json!({}), Some(RELEASE)),
+        Request::Offer | Request::Ask => peer.get(&words::path(id, "standing")),
+    }
+}
+
+/// Says it again and again until there is an answer, or `patience` is over.
+pub fn insist(
+    context: &Context,
+    migrate: &Migrate,
+    request: Request,
+    patience: Duration,
+) -> Result<Standing, PeerError> {
+    let (begun, mut pause, mut told) = (Instant::now(), SHORTEST_PAUSE, false);
+    loop {
+        match say(&migrate.peer, migrate.id(), request) {
+            Err(error) if begun.elapsed() < patience => {
+                if !told {
+                    context.told.note(&format!("{} does not answer ({error}); asking on", migrate.peer));
+                    told = true;
+                }
+            }
+            other => return other,
+        }
+        // The network has no event that says when it works again.
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

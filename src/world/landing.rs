@@ -1,0 +1,136 @@
+//! Containers that come from a peer: restored and stopped here, and let go on their source's word only (I2).
+//!
+//! ```text
+//!   docker start ─► create ─► (waits for the checkpoint) ─► restored ─► start ─► (waits for the word) ─► runs
+//!                      │                                                  │
+//!                   expected                                          stopped ─► told to the source
+//! ```
+
+use crate::network::forward::Link;
+use serde_json::Value;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How far one is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// Docker has not come to the point where it would run.
+    Coming,
+    /// It is restored, its network is in place, and it stands still.
+    Stopped,
+    /// Its source has committed.
+    Released,
+    /// It must not run.
+    Refused,
+    /// Docker has started it, or has failed to, for this reason.
+    Ended(Result<(), String>),
+}
+
+/// One container that comes from a peer.
+#[derive(Debug)]
+pub struct Landing {
+    /// What `docker inspect` said of it where it comes from, with the addresses fixed that can be.
+    pub inspect: Value,
+    /// The host that it comes from and this one; visitors of its published ports are led here from there.
+    pub link: Link,
+    stage: Mutex<Stage>,
+    changed: Condvar,
+}
+
+impl Landing {
+    /// Nothing of it is here yet.
+    pub fn of(inspect: Value, link: Link) -> Self {
+        Self { inspect, link, stage: Mutex::new(Stage::Coming), changed: Condvar::new() }
+    }
+
+    /// At the gate: it is ready to run. Returns when its source has decided: whether it may.
+    pub fn wait_for_word(&self) -> bool {
+        let mut stage = self.lock();
+        if *stage == Stage::Coming {
+            *stage = Stage::Stopped;
+            self.changed.notify_all();
+        }
+        while *stage == Stage::Stopped {
+            stage = self.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
+        }
+        *stage == Stage::Released
+    }
+
+    /// Returns when it stands ready, or will not come to that any more: whether it does.
+    pub fn wait_until_stopped(&self) -> bool {
+        let mut stage = self.lock();
+        while *stage == Stage::Coming {
+            stage = self.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
+        }
+        *stage == Stage::Stopped
+    }
+
+    /// Lets it run. The decision is the source's, and is on disk by now.
+    pub fn release(&self) {
+        self.decide(Stage::Released);
+    }
+
+    /// It must not run, or its start has failed; nobody waits for it any more.
+    pub fn refuse(&self) {
+        self.decide(Stage::Refused);
+    }
+
+    /// Docker's start has come to its end.
+    pub fn ended(&self, started: Result<(), String>) {
+        *self.lock() = Stage::Ended(started);
+        self.changed.notify_all();
+    }
+
+    /// Returns when Docker's start has come to its end: how.
+    pub fn wait_for_end(&self) -> Result<(), String> {
+        let mut stage = self.lock();
+        loop {
+            if let Stage::Ended(started) = &*stage {
+                return started.clone();
+            }
+            stage = self.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The first decision stands.
+    fn decide(&self, decision: Stage) {
+        let mut stage = self.lock();
+        if matches!(*stage, Stage::Coming | Stage::Stopped) {
+            *stage = decision;
+            self.changed.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn landing() -> Landing {
+        let here = [127, 0, 0, 1].into();
+        Landing::of(Value::Null, Link { source: here, destination: here })
+    }
+
+    #[test]
+    fn i2_it_waits_for_the_word_and_the_first_one_stands() {
+        let landing = Arc::new(landing());
+        let gate = Arc::clone(&landing);
+        let asked = std::thread::spawn(move || gate.wait_for_word());
+        assert!(landing.wait_until_stopped());
+        landing.refuse();
+        landing.release();
+        assert!(!asked.join().unwrap());
+    }
+
+    #[test]
+    fn a_start_that_fails_keeps_nobody_waiting() {
+        let landing = landing();
+        landing.refuse();
+        assert!(!landing.wait_until_stopped());
+        assert!(!landing.wait_for_word());
+    }
+}

@@ -1,0 +1,142 @@
+//! Containers that move between two hosts with different engines, under their clients.
+
+use super::clients::{Load, Watch};
+use super::lab::{BOTH, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
+
+fn is_running(host: Host, name: &str) -> bool {
+    host.sh(&format!("docker inspect -f '{{{{.State.Running}}}}' {name} 2>/dev/null; true")) == "true"
+}
+
+/// What a host has left of migrations that are over, besides what it remembers of them.
+fn leftovers(host: Host) -> String {
+    host.sh("ls /var/lib/transship/claims /var/lib/transship/staging /var/lib/transship/checkpoints | grep -v : | tr -d '\\n'; \
+         iptables-save -t raw | grep -c TRANSSHIP; true")
+}
+
+fn migrate(from: Host, name: &str, to: Host) {
+    from.sh(&format!("transship migrate {name} --to {}", to.0));
+}
+
+#[test]
+fn i1_i5_i6_a_database_with_a_volume_and_a_web_server_travel_there_and_back_under_their_clients() {
+    let _turn = paired_hosts();
+    let address = SID.address();
+    SID.sh("docker run -d --name db --restart always --network front -p 6379:6379 -v data:/data redis \
+         redis-server --protected-mode no --bind 0.0.0.0 --dir /data --appendonly yes");
+    // Docker fills this volume from the image, on either host.
+    SID.sh("docker run -d --name web -p 8080:80 -v pages:/var/www nginx nginx -g 'daemon off;'");
+    SID.within_seconds(10, "docker exec db redis-cli set kept forever && docker exec web true");
+    SID.sh("docker exec web sh -c 'echo written here > /var/www/page'");
+    let queries =
+        Load::start(&["redis-benchmark", "-h", &address, "-c", "20", "-n", "200000", "-t", "set,get", "-q"], |text| {
+            !text.contains("rror") && !text.contains("refused")
+        });
+    let web = format!("http://{address}:8080/");
+    let requests = Load::start(&["ab", "-q", "-k", "-c", "10", "-n", "100000", &web], |text| {
+        text.contains("Failed requests:        0")
+    });
+    for _ in 0..3 {
+        ["db", "web"].iter().for_each(|name| migrate(SID, name, TRIXIE));
+        ["db", "web"].iter().for_each(|name| migrate(TRIXIE, name, SID));
+    }
+    queries.end();
+    requests.end();
+    assert_eq!(SID.sh("docker exec db redis-cli get kept"), "forever");
+    assert_eq!(SID.sh("docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' db"), "always");
+    assert!(SID.sh("docker exec db ls /data/appendonlydir").contains("aof"), "the volume came along");
+    assert_eq!(SID.sh("docker exec web cat /var/www/page"), "written here");
+    assert_eq!(TRIXIE.sh("docker ps -aq; docker volume ls -q"), "", "the source has removed what it had");
+    BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
+    SID.sh("docker rm -f db web");
+}
+
+#[test]
+fn i2_what_the_destination_does_not_take_stays_where_it_runs() {
+    let _turn = paired_hosts();
+    let container = SID.start("held", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    TRIXIE.sh("docker run -d --name other -p 7000:7000 --entrypoint sleep programs infinity 2>/dev/null || \
+         docker run -d --name other -p 7000:7000 programs /tools/holder 7000 1");
+    let refused = SID.try_sh("transship migrate held --to trixie");
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("port 7000"), "{refused:?}");
+    TRIXIE.sh("docker rm -f other");
+    TRIXIE.sh("transship peer allow sid --containers no");
+    let refused = SID.try_sh("transship migrate held --to trixie");
+    TRIXIE.sh("transship peer allow sid --containers yes");
+    assert_ne!(refused.status.code(), Some(0));
+    assert_eq!(container.born(7000), born);
+    assert!(TRIXIE.sh("docker ps -aq").is_empty());
+}
+
+/// Where it runs; fails the test where that is nowhere, or in two places.
+fn whereabouts(name: &str) -> Host {
+    let here: Vec<Host> = BOTH.into_iter().filter(|host| is_running(*host, name)).collect();
+    assert_eq!(here.len(), 1, "I1: {name} runs on {here:?}");
+    here[0]
+}
+
+#[test]
+fn i1_i2_i3_every_fault_at_every_step_leaves_exactly_one_copy_running() {
+    let _turn = paired_hosts();
+    let container = SID.start("mover", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let there = SID.steps_of("migrate mover --to trixie");
+    assert_eq!(whereabouts("mover"), TRIXIE);
+    assert!(there.len() > 10, "{there:?}");
+    let arrival = ["make", "receive", "place", "claim", "start", "await", "release", "settle"];
+    BOTH.into_iter().for_each(|host| host.heed_failpoints());
+    let on_source = there.iter().map(|step| (true, format!("migrate/{step}")));
+    let on_destination = arrival.iter().map(|step| (false, format!("arrive/{step}")));
+    for (is_source, step) in on_destination.chain(on_source) {
+        for (place, action) in [("before", "kill"), ("after", "kill"), ("before", "error"), ("after", "error")] {
+            let source = whereabouts("mover");
+            let destination = if source == SID { TRIXIE } else { SID };
+            let fault = format!("{step}/{place} {action}");
+            let failing = if is_source { source } else { destination };
+            failing.sh(&format!("echo '{fault}' > {FAILPOINTS}"));
+            source.try_sh(&format!("transship migrate mover --to {}", destination.0));
+            failing.sh(&format!("[ ! -s {FAILPOINTS} ]"));
+            settle(source, destination);
+            let here = whereabouts("mover");
+            let container = super::lab::Container { host: &here, name: "mover" };
+            assert_eq!(container.born(7000), born, "{fault}");
+            std::mem::forget(container);
+        }
+    }
+    BOTH.into_iter().for_each(|host| host.forget_failpoints());
+    let here = whereabouts("mover");
+    here.sh("docker rm -f mover");
+    BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
+}
+
+/// Until neither host has anything unfinished; what waits for a person is taken up again.
+fn settle(source: Host, destination: Host) {
+    for host in [destination, source] {
+        host.sh("until transship status >/dev/null 2>&1; do :; done");
+        let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");
+        let operations = status["operations"].as_array().expect("a list").iter();
+        for operation in operations.filter(|operation| operation["phase"] == "needs-person") {
+            host.try_sh(&format!("transship resume {}", operation["id"]));
+        }
+    }
+    for host in [source, destination] {
+        host.within_seconds(60, "! transship status | grep -q '^operation'");
+    }
+}
+
+#[test]
+fn i3_a_source_that_hears_no_answer_asks_until_it_knows_and_clients_wait() {
+    let _turn = paired_hosts();
+    let container = SID.start("asked", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let watch = Watch::start(&format!("{}:7000", SID.address()));
+    TRIXIE.heed_failpoints();
+    TRIXIE.sh(&format!("echo 'arrive/release/before kill' > {FAILPOINTS}"));
+    migrate(SID, "asked", TRIXIE);
+    watch.end();
+    TRIXIE.forget_failpoints();
+    let there = super::lab::Container { host: &TRIXIE, name: "asked" };
+    assert_eq!(there.born(7000), born);
+    assert!(SID.sh("docker ps -aq").is_empty());
+}
