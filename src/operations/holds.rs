@@ -32,6 +32,10 @@ pub fn take_over(context: &Context) {
 
 fn readopt(context: &Context, claim: &Claim) -> Result<Option<Hold>, Box<dyn std::error::Error>> {
     let checkpoint = context.catalog.get(&claim.checkpoint)?;
+    if checkpoint.manifest().container.id != claim.container {
+        // It came from another host, whose hold had a number of its own.
+        return Ok(None);
+    }
     let network = prepare::network(&checkpoint)?;
     let Some(queue) = network.queue else { return Ok(None) };
     Ok(Some(Hold::readopt(network.spec, queue, bounds(context))?))

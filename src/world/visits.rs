@@ -48,6 +48,8 @@ struct Inner {
     /// How many words were heard in full.
     heard: u64,
     said: u64,
+    /// How often something came that is no word.
+    signs: u64,
 }
 
 impl Visit {
@@ -87,6 +89,16 @@ impl Visit {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         inner.standing.clone()
+    }
+
+    /// Something came from the source: it is at work.
+    pub fn sign_of_life(&self) {
+        self.lock().signs += 1;
+    }
+
+    /// How often there was one.
+    pub fn signs_of_life(&self) -> u64 {
+        self.lock().signs
     }
 
     /// The next word, or nothing after `patience`. It has to be [`Visit::hear`]d when it was seen to.

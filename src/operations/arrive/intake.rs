@@ -5,6 +5,7 @@ use crate::archive::RelPath;
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
 use crate::world::Context;
+use crate::world::visits::Visit;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,6 +31,19 @@ pub fn sync(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Bytes that come, each time a sign of life of whoever sends them.
+struct Watched<'a> {
+    bytes: &'a mut dyn Read,
+    visit: &'a Visit,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.visit.sign_of_life();
+        self.bytes.read(buffer)
+    }
+}
+
 /// Keeps one file of the checkpoint that comes. It is believed nothing: digests are compared when all is there.
 pub fn keep_file(
     context: &Context,
@@ -40,7 +54,7 @@ pub fn keep_file(
     bytes: &mut dyn Read,
 ) -> Result<(), Failure> {
     let failed = || format!("{path} of checkpoint {id} cannot be kept");
-    super::visit_of(context, peer, id)?;
+    let visit = super::visit_of(context, peer, id)?;
     let staging = context.catalog.staging(id).ok_or_else(|| Failure::new(failed()))?;
     let relative = RelPath::new(path).or_fail(failed)?;
     let free = context.catalog.usage().or_fail(failed)?.free;
@@ -54,7 +68,8 @@ pub fn keep_file(
     }
     // What broke off before is begun anew.
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&target).or_fail(failed)?;
-    let copied = std::io::copy(&mut bytes.take(length), &mut file).or_fail(failed)?;
+    let mut bytes = Watched { bytes, visit: &visit }.take(length);
+    let copied = std::io::copy(&mut bytes, &mut file).or_fail(failed)?;
     match copied == length {
         true => Ok(()),
         false => Err(Failure::new(format!("{path} broke off after {copied} of {length} bytes"))),

@@ -3,7 +3,7 @@
 use super::intake;
 use crate::failure::{Failure, Outcome};
 use crate::handover::{Departure, Request};
-use crate::operations::migrate::words::{Offer, Sealed, Standing, Welcome};
+use crate::operations::migrate::words::{Offer, Sealed, Standing, Synced, Welcome};
 use crate::operations::{arrive, migrate};
 use crate::store::CheckpointId;
 use crate::transport::caller::{Caller, Refusal};
@@ -68,8 +68,8 @@ async fn give_up(at: At) -> Answer<Standing> {
     at.say(Word::Handover(Request::Drop)).await
 }
 
-async fn sync(at: At) -> Answer<Value> {
-    at.answer(|context, _, _| intake::sync(context).map(|()| json!({}))).await
+async fn sync(at: At) -> Answer<Synced> {
+    at.answer(|context, peer, id| arrive::sync(context, peer, id).map(|()| Synced { boot: boot() })).await
 }
 
 async fn standing(at: At) -> Answer<Standing> {
@@ -141,7 +141,13 @@ impl At {
 }
 
 fn as_told(standing: visits::Standing) -> Standing {
-    Standing { arrival: standing.arrival, container: standing.container, problem: standing.failure.map(problem) }
+    let problem = standing.failure.map(problem);
+    Standing { arrival: standing.arrival, container: standing.container, boot: boot(), problem }
+}
+
+/// Which boot of this host it is; the kernel makes it anew each time.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 fn problem(failure: Failure) -> Problem {

@@ -224,6 +224,7 @@ fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>
 
 /// What the source says of a visit, and where it stands afterwards.
 pub fn say(context: &Context, peer: &str, id: &CheckpointId, word: Word) -> Result<Standing, Failure> {
+    admit::may(context, peer)?;
     match context.visits.has(id) {
         true => Ok(visit_of(context, peer, id)?.say(word)),
         false => without_a_visit(context, peer, id, &word),
@@ -248,6 +249,15 @@ fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word
         context.handovers.put(About::Arrival, id, &next.next).or_fail(|| "it cannot be written down".into())?;
     }
     Ok(Standing { arrival: next.next, is_over: true, ..Standing::default() })
+}
+
+/// Returns when all that came is on disk. Only of what runs here: the source deletes what it has.
+pub fn sync(context: &Context, peer: &str, id: &CheckpointId) -> Result<(), Failure> {
+    admit::may(context, peer)?;
+    match standing_on_disk(context, id)? {
+        Arrival::Running => intake::sync(context),
+        other => Err(Failure::refused(format!("migration {id} does not run here: it is {other:?}"))),
+    }
 }
 
 /// Where a visit stands; of one that is over, what is written down.

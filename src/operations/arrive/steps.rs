@@ -1,6 +1,6 @@
 //! The steps of `arrive`, each beside its undo.
 
-use super::Arrive;
+use super::{Arrive, admit};
 use crate::archive::rootfs;
 use crate::checkpoint::mend;
 use crate::docker::{Container, RestartPolicy, creation_request, network_request};
@@ -27,11 +27,12 @@ use std::time::Duration;
 
 type ArriveStep = Step<Arrive, Context>;
 
-/// How long a source may say nothing before it is asked, and, as long as nothing is restored, given up.
+/// How long a source may say nothing before it is asked, once its container is restored.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// So many silences in a row, with nothing restored yet, and it does not come any more.
-const SILENCES: u32 = 20;
+/// So many silences in a row, without a byte of a file either, and it does not come any more: an hour, for a source that
+/// copies a large volume on its own disk first.
+const SILENCES: u32 = 120;
 
 fn nothing(_: &mut Arrive, _: &Context) -> Result<(), Failure> {
     Ok(())
@@ -41,6 +42,8 @@ fn nothing(_: &mut Arrive, _: &Context) -> Result<(), Failure> {
 pub fn make() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         let failed = || format!("a container {} cannot be made", arrive.name);
+        // What another has made since it was asked for first.
+        admit::look(context, &arrive.peer, &arrive.offer)?;
         for told in &arrive.offer.networks {
             let name = told["Name"].as_str().unwrap_or_default();
             if arrive.networks.iter().any(|lacks| lacks == name) && context.docker.network(name).is_err() {
@@ -148,8 +151,12 @@ pub fn receive() -> ArriveStep {
 
 fn wait_for_manifest(arrive: &mut Arrive, context: &Context) -> Result<String, Failure> {
     let visit = arrive.visit(context);
-    let mut silences = 0;
+    let (mut silences, mut signs) = (0, 0);
     loop {
+        let heard_of = visit.signs_of_life();
+        if heard_of != signs {
+            (silences, signs) = (0, heard_of);
+        }
         match visit.next_word(SILENCE) {
             Some(Word::Restore(manifest)) => return Ok(manifest),
             Some(Word::Handover(request)) => heard(arrive, context, request)?,

@@ -49,6 +49,8 @@ pub struct Migrate {
     container_there: Option<ContainerId>,
     /// Whether the container here stays, stopped.
     keep_source: bool,
+    /// The peer's boot that has the container: after another, what came may not have reached its disk.
+    boot_there: Option<String>,
     /// The checkpoint's files that the peer has.
     sent: BTreeSet<String>,
     /// Bytes that were sent.
@@ -69,9 +71,17 @@ impl Operation for Migrate {
         before.into_iter().chain([commit().commits(), forward(), release(), stop(), remove()]).collect()
     }
 
+    /// Where that cannot be read it may have: the destination may have been told so, and runs.
     fn has_committed(&self, context: &Context) -> bool {
-        let claim = context.claims.find(self.container()).ok().flatten();
-        claim.is_some_and(|claim| claim.checkpoint == *self.id() && claim.departed_to.is_some())
+        match context.claims.find(self.container()) {
+            Ok(claim) => claim.is_some_and(|claim| claim.checkpoint == *self.id() && claim.departed_to.is_some()),
+            Err(_) => true,
+        }
+    }
+
+    /// The destination hears of the claim as soon as it is there, if it asks.
+    fn is_out_of_hand(&self, context: &Context) -> bool {
+        self.has_committed(context)
     }
 
     fn subject(&self) -> String {
@@ -140,6 +150,7 @@ pub fn run(
             volumes,
             container_there: None,
             keep_source,
+            boot_there: None,
             sent: BTreeSet::new(),
             sent_bytes: 0,
             downtime_us: None,

@@ -143,6 +143,7 @@ pub fn restore() -> MigrateStep {
         let manifest = std::fs::read_to_string(checkpoint.manifest_path()).or_fail(failed)?;
         let standing = talk::restore(migrate, manifest)?;
         migrate.container_there = standing.container;
+        migrate.boot_there = Some(standing.boot);
         migrate.departure = migrate.departure.on(departure::Event::Answer(standing.arrival)).next;
         match migrate.departure {
             Departure::Ready => Ok(()),

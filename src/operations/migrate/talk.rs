@@ -1,7 +1,7 @@
 //! What the source says to the destination.
 
 use super::Migrate;
-use super::words::{self, Offer, Standing, Welcome};
+use super::words::{self, Offer, Standing, Synced, Welcome};
 use crate::checkpoint::describe;
 use crate::docker::Client;
 use crate::failure::{Failure, OrFail};
@@ -22,6 +22,9 @@ const QUICK: Duration = Duration::from_secs(20);
 
 /// How long writing out may take.
 const SYNC: Duration = Duration::from_secs(600);
+
+/// How long restoring may take there. The container stands still meanwhile, and goes on here when it is over.
+const RESTORE: Duration = Duration::from_secs(600);
 
 /// How long letting go may take on the other side.
 const RELEASE: Duration = Duration::from_secs(60);
@@ -87,7 +90,7 @@ pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
 /// Has it restored there, stopped. No answer means that it was not heard: nothing runs there without a commit.
 pub fn restore(migrate: &Migrate, manifest: String) -> Result<Standing, Failure> {
     let path = words::path(migrate.id(), "restore");
-    let answer = peer(&migrate.peer).post::<Standing>(&path, &words::Sealed { manifest }, None);
+    let answer = peer(&migrate.peer).post::<Standing>(&path, &words::Sealed { manifest }, Some(RESTORE));
     let standing =
         answer.map_err(|error| failed(&error, format!("{} was not restored on {}", migrate.name(), migrate.peer)))?;
     match (&standing.arrival, &standing.problem) {
@@ -104,10 +107,16 @@ pub fn restore(migrate: &Migrate, manifest: String) -> Result<Standing, Failure>
 
 /// Returns when what was sent is on the peer's disk.
 pub fn sync(migrate: &Migrate) -> Result<(), Failure> {
-    let synced = peer(&migrate.peer).post::<Value>(&words::path(migrate.id(), "sync"), &json!({}), Some(SYNC));
-    synced.map(drop).map_err(|error| {
-        failed(&error, format!("{} does not say that {} is on its disk", migrate.peer, migrate.name()))
-    })
+    let (name, there) = (migrate.name(), &migrate.peer);
+    let synced = peer(there).post::<Synced>(&words::path(migrate.id(), "sync"), &json!({}), Some(SYNC));
+    let synced = synced.map_err(|error| failed(&error, format!("{there} does not say that {name} is on its disk")))?;
+    match migrate.boot_there.as_ref() == Some(&synced.boot) {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{there} was booted since {name} came, and may have lost what was not on its disk"
+        ))
+        .remedy(format!("look at {name} there; here are its files still: its container, its volumes, its checkpoint"))),
+    }
 }
 
 /// One word of the handover, and where the destination stands now.

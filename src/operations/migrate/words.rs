@@ -58,6 +58,8 @@ pub struct Standing {
     pub arrival: Arrival,
     /// The container there, once there is one.
     pub container: Option<ContainerId>,
+    /// The host's boot, as `/proc/sys/kernel/random/boot_id` has it.
+    pub boot: String,
     /// Why it could not be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -66,6 +68,13 @@ pub struct Standing {
 /// Where a destination asks what the source has decided.
 pub fn departure_path(id: &CheckpointId) -> String {
     format!("/v1/departures/{id}/standing")
+}
+
+/// Everything that came is on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Synced {
+    /// The host's boot.
+    pub boot: String,
 }
 
 /// The path of a request about a migration.

@@ -386,7 +386,10 @@ async fn a_peer_that_is_removed_is_cut_off_at_once() {
     assert_eq!(status(&mut link, Method::GET, HELLO, &[], whole(vec![])).await, StatusCode::OK);
     beta.knows(&[], false);
     assert!(timeout(Duration::from_secs(2), gone(&mut link)).await.is_ok());
-    assert!(alpha.call(&beta).await.is_err() || !alpha.call(&beta).await.unwrap().is_usable().await);
+    // A caller's half of the handshake may be over before the other host has looked at its key.
+    if let Ok(mut link) = alpha.call(&beta).await {
+        assert!(timeout(Duration::from_secs(2), gone(&mut link)).await.is_ok());
+    }
 }
 
 /// Returns when the other end has closed.
