@@ -264,10 +264,16 @@ const SYN: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
 
 impl Rules<'_> {
     /// Packets that were let go come by again; they go on behind these chains, without the mark.
+    ///
+    /// The last rule is there for what it needs and not for what it does: as long as it stands, the kernel has a rule that
+    /// wants connection tracking. A dockerd that starts takes its own rules away and puts them in anew. Were the last such
+    /// rule among them, the kernel would take connection tracking out of its path, and drop every parked packet over that
+    /// (`nf_ct_netns_put`, `nf_queue_nf_hook_drop`).
     fn pass(&mut self) {
         let (chain, mark) = (format!("{}-pass", self.chain), format!("{PASS_MARK:#x}"));
         push(&mut self.text, format_args!("-A {} -m mark --mark {mark} -g {chain}", self.chain));
         push(&mut self.text, format_args!("-A {chain} -j MARK --set-xmark 0x0/0xffffffff"));
+        push(&mut self.text, format_args!("-A {chain} -m conntrack --ctstate UNTRACKED -j RETURN"));
         self.chains.push(chain);
     }
 

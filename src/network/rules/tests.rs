@@ -32,6 +32,7 @@ fn new_connections_alone_are_held_at_first() {
          :TRANSSHIP-7-pass - [0:0]\n\
          -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
          -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
+         -A TRANSSHIP-7-pass -m conntrack --ctstate UNTRACKED -j RETURN\n\
          -A TRANSSHIP-7 -d 172.30.0.2 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j NFQUEUE --queue-num 7\n\
          -A TRANSSHIP-7 -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080 --tcp-flags FIN,SYN,RST,ACK SYN \
          -j NFQUEUE --queue-num 7\n\
@@ -54,6 +55,7 @@ fn everything_is_held_in_the_end_and_no_jump_is_doubled() {
          :TRANSSHIP-7-pass - [0:0]\n\
          -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
          -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
+         -A TRANSSHIP-7-pass -m conntrack --ctstate UNTRACKED -j RETURN\n\
          -A TRANSSHIP-7 -s fd30::2 -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP\n\
          -A TRANSSHIP-7 -s fd30::2 -j NFQUEUE --queue-num 7\n\
          -A TRANSSHIP-7 -d fd30::2 -j NFQUEUE --queue-num 7\n\
