@@ -221,7 +221,7 @@ impl Client {
             .map_err(|source| DockerError::Unreadable { call: call.clone(), source: source.into() })
     }
 
-    /// Removes a stopped container.
+    /// Removes a stopped container; nothing happens where there is none.
     pub fn remove(&self, id: &str) -> Result<(), DockerError> {
         let call = format!("/containers/{id}");
         self.delete(&call)
@@ -234,10 +234,6 @@ impl Client {
 
     pub(super) fn post_json(&self, call: &str, body: &Value) -> Result<(), DockerError> {
         self.answer(self.post(call).timeout(QUICK).json(body), call).map(drop)
-    }
-
-    pub(super) fn post_for(&self, call: &str, body: &Value) -> Result<Value, DockerError> {
-        self.answer(self.post(call).timeout(QUICK).json(body), call)
     }
 
     /// Takes as long as the stream does.
@@ -255,8 +251,12 @@ impl Client {
         }
     }
 
+    /// What is gone already is as asked.
     pub(super) fn delete(&self, call: &str) -> Result<(), DockerError> {
-        self.answer(self.http.delete(url(call)).timeout(QUICK), call).map(drop)
+        match self.answer(self.http.delete(url(call)).timeout(QUICK), call) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn get(&self, call: &str) -> Result<Value, DockerError> {

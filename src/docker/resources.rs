@@ -3,7 +3,6 @@
 use super::client::{Client, DockerError};
 use serde_json::{Value, json};
 use std::io::Read;
-use std::path::PathBuf;
 
 /// The fields of a network, as `GET /networks/NAME` tells it, that make it the network it is.
 const OF_A_NETWORK: [&str; 6] = ["Driver", "EnableIPv6", "Internal", "Attachable", "Options", "Labels"];
@@ -17,15 +16,14 @@ impl Client {
         self.post_json("/networks/create", request)
     }
 
-    /// Removes a network that no container uses.
+    /// Removes a network that no container uses; nothing happens where there is none.
     pub fn remove_network(&self, name: &str) -> Result<(), DockerError> {
         self.delete(&format!("/networks/{}", super::client::escape(name)))
     }
 
-    /// Creates a volume, or does nothing where there is one of that name; where its files are.
-    pub fn create_volume(&self, request: &Value) -> Result<PathBuf, DockerError> {
-        let volume = self.post_for("/volumes/create", request)?;
-        Ok(volume["Mountpoint"].as_str().unwrap_or_default().into())
+    /// Creates a volume, or does nothing where there is one of that name.
+    pub fn create_volume(&self, request: &Value) -> Result<(), DockerError> {
+        self.post_json("/volumes/create", request)
     }
 
     /// A volume by name, as Docker tells it.
@@ -33,7 +31,7 @@ impl Client {
         self.get(&format!("/volumes/{}", super::client::escape(name)))
     }
 
-    /// Removes a volume that no container uses.
+    /// Removes a volume that no container uses; nothing happens where there is none.
     pub fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
         self.delete(&format!("/volumes/{}", super::client::escape(name)))
     }

@@ -22,8 +22,10 @@ pub mod status;
 pub mod upgrade;
 
 use crate::failure::{Failure, OrFail};
-use crate::store::Checkpoint;
+use crate::restore::gate;
 use crate::store::checkpoint::Form;
+use crate::store::claims::Claim;
+use crate::store::{Checkpoint, CheckpointId, ContainerId, StoreError};
 use crate::world::{Context, Turn};
 
 /// The turn on everything there is, or who has one.
@@ -60,6 +62,12 @@ fn newest_of(context: &Context, checkpoints: Vec<Checkpoint>, reference: &str) -
     let mut own: Vec<_> = checkpoints.into_iter().filter(|one| one.manifest().container.id == id).collect();
     own.sort_by_key(|one| (Some(one.id()) == claimed.as_ref(), one.manifest().created));
     own.pop()
+}
+
+/// The note that a container's next create restores a checkpoint; not placed yet.
+fn claim(context: &Context, container: &ContainerId, checkpoint: &CheckpointId) -> Result<Claim, StoreError> {
+    let manifest = context.catalog.get(checkpoint)?.manifest_digest().to_string();
+    Ok(Claim::new(container.clone(), checkpoint.clone(), manifest, gate::SOCKET.into()))
 }
 
 /// The right to work on containers; refused while another operation does.

@@ -224,11 +224,8 @@ fn remove(world: &World, container: &ContainerId) {
     if let Err(error) = world.claims.withdraw(container) {
         tracing::warn!(%container, %error, "the claim of a placeholder could not be withdrawn");
     }
-    match world.docker.remove(container.as_str()) {
-        Err(error) if !error.is_not_found() => {
-            tracing::warn!(%container, %error, "a placeholder could not be removed; the next start of the helper does it");
-        }
-        _ => {}
+    if let Err(error) = world.docker.remove(container.as_str()) {
+        tracing::warn!(%container, %error, "a placeholder could not be removed; the next start of the helper does it");
     }
 }
 

@@ -150,10 +150,9 @@ fn expect_back(world: &Arc<World>, container: &ContainerId) {
     }
 }
 
-/// A copy beside the container that was frozen has another address: its connections cannot live. One that came from a
-/// peer has the one it had there.
+/// With another address its connections cannot live.
 fn connections(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> Connections {
-    match checkpoint.manifest().container.id == claim.container || world.landings.has(&claim.container) {
+    match thaw::keeps_addresses(world, checkpoint, claim) {
         true => Connections::Kept,
         false => Connections::Closed,
     }

@@ -54,8 +54,9 @@ pub fn require_network(world: &World, claim: &Claim, waiting: &Waiting) -> Resul
     require_addresses(waiting, &network)
 }
 
-/// A copy beside the container that was frozen takes what addresses it gets.
-fn keeps_addresses(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> bool {
+/// A copy beside the container that was frozen takes what addresses it gets; one that came from a peer has those that it
+/// had there.
+pub fn keeps_addresses(world: &World, checkpoint: &Checkpoint, claim: &Claim) -> bool {
     checkpoint.manifest().container.id == claim.container || world.landings.has(&claim.container)
 }
 

@@ -139,6 +139,14 @@ impl Catalog {
         tree::remove(&trash)
     }
 
+    /// Removes a checkpoint; nothing happens where there is none.
+    pub fn remove_if_there(&self, id: &CheckpointId) -> Result<(), StoreError> {
+        match self.remove(id) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what a crash left behind: unsealed checkpoints, half-deleted ones, temporary files. To be called when
     /// the helper starts, before any operation: it does not know what is still being made.
     ///

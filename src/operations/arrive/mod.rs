@@ -87,6 +87,7 @@ impl Arrive {
         let written = context.handovers.put(About::Arrival, &self.id, &arrival);
         written.or_fail(|| format!("where the arrival of {} stands cannot be written down", self.name))?;
         self.arrival = arrival;
+        self.visit(context).change(|standing| standing.arrival = arrival);
         Ok(())
     }
 
@@ -243,12 +244,12 @@ fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word
     let Word::Handover(request) = word else {
         return Err(Failure::refused(format!("migration {id} was not prepared, or is over here")));
     };
-    let next = before.on(arrival::Event::Request(*request));
-    tracing::info!(migration = %id, peer, ?request, ?before, after = ?next.next, "asked about a migration that nobody works on");
-    if next.next != before {
-        context.handovers.put(About::Arrival, id, &next.next).or_fail(|| "it cannot be written down".into())?;
+    let after = before.on(arrival::Event::Request(*request)).next;
+    tracing::info!(migration = %id, peer, ?request, ?before, ?after, "asked about a migration that nobody works on");
+    if after != before {
+        context.handovers.put(About::Arrival, id, &after).or_fail(|| "it cannot be written down".into())?;
     }
-    Ok(Standing { arrival: next.next, is_over: true, ..Standing::default() })
+    Ok(Standing { arrival: after, is_over: true, ..Standing::default() })
 }
 
 /// Returns when all that came is on disk. Only of what runs here: the source deletes what it has.

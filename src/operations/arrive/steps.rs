@@ -9,10 +9,10 @@ use crate::handover::{Arrival, Request, arrival};
 use crate::network::hold::Hold;
 use crate::network::published;
 use crate::operations::migrate::{self, volumes};
-use crate::operations::{forward, holds};
-use crate::restore::{addresses, gate, prepare, settle};
+use crate::operations::restore::put_files;
+use crate::operations::{self, forward, holds};
+use crate::restore::{addresses, prepare, settle};
 use crate::saga::Step;
-use crate::store::claims::Claim;
 use crate::store::layout;
 use crate::store::staging::Durability;
 use crate::store::{Checkpoint, ContainerId};
@@ -66,17 +66,16 @@ pub fn make() -> ArriveStep {
         if let Some(staging) = context.catalog.staging(&arrive.id) {
             staging.discard().or_fail(|| "what came of its checkpoint cannot be removed".into())?;
         }
-        let gone = |removed: Result<(), crate::docker::DockerError>, what: &str| match removed {
-            Err(error) if !error.is_not_found() => {
-                Err(Failure::new(format!("{what} cannot be removed")).because(&error))
-            }
-            _ => Ok(()),
-        };
         if let Some(container) = made_here(arrive, context)? {
-            gone(context.docker.remove(&container), &arrive.name)?;
+            context.docker.remove(&container).or_fail(|| format!("{} cannot be removed", arrive.name))?;
         }
-        arrive.volumes.iter().try_for_each(|volume| gone(context.docker.remove_volume(volume), volume))?;
-        arrive.networks.iter().try_for_each(|network| gone(context.docker.remove_network(network), network))
+        for volume in &arrive.volumes {
+            context.docker.remove_volume(volume).or_fail(|| format!("{volume} cannot be removed"))?;
+        }
+        for network in &arrive.networks {
+            context.docker.remove_network(network).or_fail(|| format!("{network} cannot be removed"))?;
+        }
+        Ok(())
     }
     Step::new("make", run, undo)
 }
@@ -139,12 +138,7 @@ pub fn receive() -> ArriveStep {
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         prepare::forget(context, &arrive.id);
-        match context.catalog.remove(&arrive.id) {
-            Err(error) if !error.is_not_found() => {
-                Err(Failure::new("its checkpoint cannot be removed").because(&error))
-            }
-            _ => Ok(()),
-        }
+        context.catalog.remove_if_there(&arrive.id).or_fail(|| "its checkpoint cannot be removed".into())
     }
     Step::new("receive", run, undo)
 }
@@ -170,12 +164,11 @@ fn wait_for_manifest(arrive: &mut Arrive, context: &Context) -> Result<String, F
 
 /// A word of the handover. The rules say what becomes of it; this carries out what they say, short of letting it run.
 fn heard(arrive: &mut Arrive, context: &Context, request: Request) -> Result<(), Failure> {
-    let next = arrive.arrival.on(arrival::Event::Request(request));
-    if next.next != arrive.arrival {
-        arrive.stands(context, next.next)?;
-        arrive.visit(context).change(|standing| standing.arrival = next.next);
+    let next = arrive.arrival.on(arrival::Event::Request(request)).next;
+    if next != arrive.arrival {
+        arrive.stands(context, next)?;
     }
-    match next.next {
+    match next {
         Arrival::Dropped | Arrival::Lost => {
             // The answer follows when all is undone.
             Err(Failure::new(format!("{} has kept {}", arrive.peer, arrive.name)))
@@ -195,12 +188,7 @@ pub fn place() -> ArriveStep {
         let failed = || format!("the files of {} cannot be put in place", arrive.name);
         let checkpoint = context.catalog.get(&arrive.id).or_fail(failed)?;
         let container = context.docker.container(container_of(arrive)?.as_str()).or_fail(failed)?;
-        let upper = container.upper_directory().ok_or_else(|| Failure::new(failed()))?.to_owned();
-        if let Some(files) = &checkpoint.manifest().rootfs {
-            let base = checkpoint.open_tar(&files.base).or_fail(failed)?;
-            let delta = files.delta.as_ref().map(|delta| checkpoint.open_tar(delta)).transpose().or_fail(failed)?;
-            rootfs::apply(base, delta, Path::new(&upper)).or_fail(failed)?;
-        }
+        put_files(&container, &checkpoint)?;
         for (number, name) in arrive.volumes.iter().enumerate() {
             fill(context, &checkpoint, number, name)?;
         }
@@ -240,9 +228,7 @@ fn container_of(arrive: &Arrive) -> Result<ContainerId, Failure> {
 pub fn claim() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         let failed = || format!("{} cannot be claimed", arrive.name);
-        let checkpoint = context.catalog.get(&arrive.id).or_fail(failed)?;
-        let manifest = checkpoint.manifest_digest().to_string();
-        let claim = Claim::new(container_of(arrive)?, arrive.id.clone(), manifest, gate::SOCKET.into());
+        let claim = operations::claim(context, &container_of(arrive)?, &arrive.id).or_fail(failed)?;
         context.claims.place(&claim).or_fail(failed)
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
@@ -337,9 +323,7 @@ pub fn wait_for_word() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         let visit = arrive.visit(context);
         if arrive.arrival == Arrival::Expecting {
-            let next = arrive.arrival.on(arrival::Event::Restored);
-            arrive.stands(context, next.next)?;
-            visit.change(|standing| standing.arrival = next.next);
+            arrive.stands(context, arrive.arrival.on(arrival::Event::Restored).next)?;
             visit.hear();
         } else {
             // A helper before this one had told so. What it had restored is gone with it, and never ran.
@@ -380,12 +364,10 @@ pub fn release() -> ArriveStep {
             true => arrival::Event::Runs,
             false => arrival::Event::Gone,
         };
-        let next = arrive.arrival.on(event);
-        arrive.stands(context, next.next)?;
-        let visit = arrive.visit(context);
-        visit.change(|standing| standing.arrival = next.next);
-        visit.hear();
-        match next.next {
+        let next = arrive.arrival.on(event).next;
+        arrive.stands(context, next)?;
+        arrive.visit(context).hear();
+        match next {
             Arrival::Running => Ok(()),
             _ => Err(Failure::new(failed()).remedy("the source still has it, frozen: decide there")),
         }
@@ -420,12 +402,7 @@ pub fn settle() -> ArriveStep {
         context.settling.wait_until_taken(&container);
         context.landings.take(&container);
         context.packing.stop(&arrive.id);
-        match context.catalog.remove(&arrive.id) {
-            Err(error) if !error.is_not_found() => {
-                Err(Failure::new("its checkpoint cannot be removed").because(&error))
-            }
-            _ => Ok(()),
-        }
+        context.catalog.remove_if_there(&arrive.id).or_fail(|| "its checkpoint cannot be removed".into())
     }
     Step::new("settle", run, nothing)
 }

@@ -12,12 +12,10 @@ use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
 use crate::network::{inside, published};
-use crate::operations::holds;
-use crate::restore::gate;
+use crate::operations::{self, holds};
 use crate::restore::prepare::{self, NETWORK_FILE};
 use crate::restore::settle::remove_directory;
 use crate::saga::Step;
-use crate::store::claims::Claim;
 use crate::store::staging::Durability;
 use crate::store::{CheckpointId, ContainerId, Staging, StoreError, layout};
 use crate::world::Context;
@@ -364,10 +362,7 @@ pub fn seal() -> CheckpointStep {
     }
     fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in &operation.members {
-            match context.catalog.remove(&member.checkpoint) {
-                Err(error) if !error.is_not_found() => return Err(Failure::new(store_failed(member)).because(&error)),
-                _ => {}
-            }
+            context.catalog.remove_if_there(&member.checkpoint).or_fail(|| store_failed(member))?;
         }
         Ok(())
     }
@@ -379,9 +374,7 @@ pub fn seal() -> CheckpointStep {
 pub fn claim() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in operation.members.iter().rev() {
-            let checkpoint = context.catalog.get(&member.checkpoint).or_fail(|| store_failed(member))?;
-            let manifest = checkpoint.manifest_digest().to_string();
-            let claim = Claim::new(member.id.clone(), member.checkpoint.clone(), manifest, gate::SOCKET.into());
+            let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(|| store_failed(member))?;
             context.claims.place(&claim).or_fail(|| format!("{} cannot be claimed", member.name))?;
         }
         Ok(())
@@ -425,21 +418,27 @@ fn is_claimed(member: &Member, context: &Context) -> Result<bool, Failure> {
 /// While runc, the shim and dockerd see to the end of the container, the hold is closed over what is sent in its name:
 /// nothing is, until it is restored.
 fn stop_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
-    let failed = || format!("the processes of {} cannot be ended", member.name);
-    let (still, id, checkpoint) = (member.still.take(), &member.id, &member.checkpoint);
+    let still = member.still.take();
+    let (id, checkpoint) = (&member.id, &member.checkpoint);
     std::thread::scope(|threads| {
         let closing = threads.spawn(|| close_hold(context, id, checkpoint));
-        match still {
-            Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
-            None if member.init.is_alive() => {
-                mend::end_silently(&context.docker, id.as_str(), member.init.pid).or_fail(failed)?;
-            }
-            None => {}
-        }
-        drop(context.parked_inside.take(id));
-        context.docker.wait_until_stopped(id.as_str()).or_fail(failed)?;
+        end_processes(context, member, still)?;
         closing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Ends what stands still after a dump that counts, without a word to anybody; returns when Docker has seen it end.
+pub fn end_processes(context: &Context, member: &Member, still: Option<Still>) -> Result<(), Failure> {
+    let failed = || format!("the processes of {} cannot be ended", member.name);
+    match still {
+        Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
+        None if member.init.is_alive() => {
+            mend::end_silently(&context.docker, member.id.as_str(), member.init.pid).or_fail(failed)?;
+        }
+        None => {}
+    }
+    drop(context.parked_inside.take(&member.id));
+    context.docker.wait_until_stopped(member.id.as_str()).or_fail(failed)
 }
 
 /// Does nothing for a container in another's network namespace: it has no hold of its own.

@@ -1,18 +1,15 @@
 //! The steps of `migrate`, each beside its undo.
 
 use super::{Migrate, files, talk};
-use crate::checkpoint::dump::Verdict;
-use crate::checkpoint::{mapped, mend};
+use crate::checkpoint::mapped;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Departure, Request, departure};
 use crate::network::forward::{self, Forward, Leads};
 use crate::network::published;
 use crate::operations::checkpoint::steps as freeze_steps;
 use crate::operations::{self, forward::Led};
-use crate::restore::gate;
 use crate::restore::{prepare, settle};
 use crate::saga::Step;
-use crate::store::claims::Claim;
 use crate::store::handovers::About;
 use crate::world::Context;
 use std::time::Duration;
@@ -158,9 +155,7 @@ pub fn commit() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         let member = migrate.freeze.leader();
         let failed = || format!("{} cannot be claimed", member.name);
-        let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
-        let manifest = checkpoint.manifest_digest().to_string();
-        let claim = Claim::new(member.id.clone(), member.checkpoint.clone(), manifest, gate::SOCKET.into());
+        let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(failed)?;
         context.claims.place(&claim.departed_to(&migrate.peer)).or_fail(failed)?;
         migrate.departure = migrate.departure.on(departure::Event::Commit).next;
         write_down(migrate, context)
@@ -232,16 +227,8 @@ pub fn forward() -> MigrateStep {
 pub fn stop() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         let member = migrate.freeze.leader_mut();
-        let failed = || format!("the frozen copy of {} cannot be ended", member.name);
-        match member.still.take() {
-            Some(still) => still.end(Verdict::Keep).or_fail(failed)?,
-            None if member.init.is_alive() => {
-                mend::end_silently(&context.docker, member.id.as_str(), member.init.pid).or_fail(failed)?;
-            }
-            None => {}
-        }
-        drop(context.parked_inside.take(&member.id));
-        context.docker.wait_until_stopped(member.id.as_str()).or_fail(failed)?;
+        let still = member.still.take();
+        freeze_steps::end_processes(context, member, still)?;
         freeze_steps::remove_work_directory(&member.id);
         settle::lift_hold(context, &member.id);
         operations::forward::give_way(context, migrate.id())
@@ -260,21 +247,12 @@ pub fn remove() -> MigrateStep {
         }
         talk::sync(migrate)?;
         let failed = || format!("what is left of {} here cannot be removed", migrate.name());
-        match context.docker.remove(migrate.container().as_str()) {
-            Err(error) if !error.is_not_found() => return Err(Failure::new(failed()).because(&error)),
-            _ => {}
-        }
+        context.docker.remove(migrate.container().as_str()).or_fail(failed)?;
         for volume in &migrate.volumes {
-            match context.docker.remove_volume(&volume.name) {
-                Err(error) if !error.is_not_found() => return Err(Failure::new(failed()).because(&error)),
-                _ => {}
-            }
+            context.docker.remove_volume(&volume.name).or_fail(failed)?;
         }
         context.claims.withdraw(migrate.container()).or_fail(failed)?;
-        match context.catalog.remove(migrate.id()) {
-            Err(error) if !error.is_not_found() => Err(Failure::new(failed()).because(&error)),
-            _ => Ok(()),
-        }
+        context.catalog.remove_if_there(migrate.id()).or_fail(failed)
     }
     Step::new("remove", run, nothing)
 }

@@ -11,6 +11,8 @@
 mod steps;
 mod targets;
 
+pub use steps::put_files;
+
 use crate::failure::Failure;
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, ContainerId};

@@ -5,10 +5,10 @@ use crate::archive::rootfs;
 use crate::checkpoint::mend;
 use crate::docker::{Container, creation_request};
 use crate::failure::{Failure, OrFail};
-use crate::restore::{addresses, gate, prepare};
+use crate::operations;
+use crate::restore::{addresses, prepare};
 use crate::saga::Step;
 use crate::store::ContainerId;
-use crate::store::claims::Claim;
 use crate::world::Context;
 use std::path::Path;
 
@@ -48,14 +48,8 @@ pub fn create() -> RestoreStep {
     fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         for target in operation.targets.iter().filter(|target| target.is_new) {
             let Some(id) = &target.container else { continue };
-            match context.docker.remove(&id.to_string()) {
-                Err(error) if !error.is_not_found() => {
-                    return Err(
-                        Failure::new(format!("the new container {} cannot be removed", target.name)).because(&error)
-                    );
-                }
-                _ => {}
-            }
+            let removed = context.docker.remove(id.as_str());
+            removed.or_fail(|| format!("the new container {} cannot be removed", target.name))?;
         }
         Ok(())
     }
@@ -72,7 +66,8 @@ fn create_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
     put_files(&container, &checkpoint).map_err(|failure| failure.remedy("see: docker info --format '{{.Driver}}'"))
 }
 
-fn put_files(container: &Container, checkpoint: &crate::store::checkpoint::Checkpoint) -> Result<(), Failure> {
+/// A checkpoint's writable layer where Docker's storage driver looks for the container's.
+pub fn put_files(container: &Container, checkpoint: &crate::store::checkpoint::Checkpoint) -> Result<(), Failure> {
     let Some(upper) = container.upper_directory() else {
         return Err(Failure::new("Docker's storage driver does not say where the writable layer is"));
     };
@@ -89,9 +84,7 @@ pub fn claim() -> RestoreStep {
         for target in operation.targets.iter_mut().filter(|target| target.damaged.is_none()) {
             let failed = || format!("{} cannot be claimed", target.name);
             let container = container_of(target)?;
-            let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
-            let manifest = checkpoint.manifest_digest().to_string();
-            let claim = Claim::new(container, target.checkpoint.clone(), manifest, gate::SOCKET.into());
+            let claim = operations::claim(context, &container, &target.checkpoint).or_fail(failed)?;
             target.claimed_here = context.claims.find(&claim.container).or_fail(failed)?.is_none();
             context.claims.place(&claim).or_fail(failed)?;
         }
