@@ -170,6 +170,7 @@ impl Hold {
         rules::remove(self.queue, self.placed.as_deref())?;
         let keeper = self.keeper.take().ok_or(Error::AlreadyReleased { queue: self.queue })?;
         let tally = keeper.close()?;
+        rules::forget_tracking()?;
         Ok(HoldReport { parked: tally.parked, dropped: tally.dropped, held: self.since.elapsed() })
     }
 
@@ -221,6 +222,7 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
 /// After a failed [`Hold::place`]: the failure is reported, not what follows from it.
 fn take_back(queue: u16, keeper: Keeper) {
     let removed = rules::sweep_one(queue).and_then(|()| keeper.close().map(drop));
+    let removed = removed.and_then(|()| rules::forget_tracking());
     if let Err(error) = removed {
         tracing::warn!(queue, error = &error as &dyn std::error::Error, "cannot take a failed hold back");
     }

@@ -9,7 +9,7 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command;
 use super::error::{Error, Result};
@@ -19,6 +19,12 @@ use super::spec::{Family, HoldSpec, Protocol, Published, ReplyTuple};
 /// All chains begin with this, and nothing else does.
 pub(super) const PREFIX: &str = "TRANSSHIP-";
 const HOOKS: [&str; 2] = ["PREROUTING", "OUTPUT"];
+/// No packet ever comes here: the chain is there for what its one rule needs. As long as it stands the kernel has a rule that
+/// wants connection tracking. When the last such rule goes, the kernel takes connection tracking out of its path, and drops
+/// every packet that is parked in any queue over that (`nf_ct_netns_put`, `nf_queue_nf_hook_drop`). A dockerd that
+/// starts takes its own away and puts them in anew. All holds share the chain; it goes with the last one, when that one's
+/// packets have gone.
+const TRACKED: &str = "TRANSSHIP-TRACKED";
 /// Up to so many reply tuples stand in the chain itself. More are spread over chains of their own by port, since every
 /// packet walks through the main one.
 const FEW: usize = 16;
@@ -108,7 +114,8 @@ pub(super) fn merge(before: Vec<Placed>, mut now: Vec<Placed>) -> Vec<Placed> {
     now
 }
 
-/// Takes away the rules of one hold; when it is known which they are, without looking first: packets wait for this.
+/// Takes away the rules of one hold; when it is known which they are, without looking first. Where it was the last one,
+/// [`forget_tracking`] has to follow.
 ///
 /// # Errors
 /// Those of iptables; where somebody else has changed the rules in between, they are looked for.
@@ -136,7 +143,30 @@ pub(super) fn sweep_one(queue: u16) -> Result<()> {
 /// # Errors
 /// Those of iptables; a host without IPv6 tables has nothing to sweep there.
 pub(super) fn sweep(keep: &[u16]) -> Result<Vec<u16>> {
-    sweep_if(|owner| !keep.contains(&owner))
+    let swept = sweep_if(|owner| !keep.contains(&owner))?;
+    forget_tracking()?;
+    Ok(swept)
+}
+
+/// Takes away what holds share, unless there is one. A hold's own packets have to be gone by then.
+///
+/// # Errors
+/// Those of iptables.
+pub(super) fn forget_tracking() -> Result<()> {
+    let forgotten = for_both(|family| {
+        // A hold that is placed meanwhile brings the chain itself, and does so before or after all of this.
+        let turn = turn(family);
+        let present = list(family)?;
+        match owners(&present).next().is_none() && chains(&present).any(|chain| chain == TRACKED) {
+            true => restore_in(&turn, family, &format!("*raw\n-F {TRACKED}\n-X {TRACKED}\nCOMMIT\n")),
+            false => Ok(()),
+        }
+    });
+    match forgotten {
+        // A host without IPv6 has nothing there.
+        [v4, Err(Error::Command { .. } | Error::Spawn { .. })] => v4,
+        both => both.into_iter().collect(),
+    }
 }
 
 fn sweep_if(unwanted: impl Fn(u16) -> bool) -> Result<Vec<u16>> {
@@ -171,8 +201,14 @@ pub(super) fn list(family: Family) -> Result<Vec<String>> {
 
 /// Feeds one transaction to iptables-restore; what it does not mention stays.
 pub(super) fn restore(family: Family, rules: &str) -> Result<()> {
-    let turn = &ONE_AT_A_TIME[usize::from(family == Family::V6)];
-    let _turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    restore_in(&turn(family), family, rules)
+}
+
+fn turn(family: Family) -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME[usize::from(family == Family::V6)].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn restore_in(_turn: &MutexGuard<'_, ()>, family: Family, rules: &str) -> Result<()> {
     command::run(family.restore_tool(), &["--noflush", "--wait=10"], rules).map(drop)
 }
 
@@ -242,7 +278,7 @@ pub(super) fn render(
         let replies = spec.outbound.iter().filter(|tuple| Family::of(tuple.host.ip()) == family);
         rules.replies(replies.collect());
     }
-    let mut all = String::from("*raw\n");
+    let mut all = format!("*raw\n:{TRACKED} - [0:0]\n-A {TRACKED} -m conntrack --ctstate UNTRACKED -j RETURN\n");
     rules.chains.iter().for_each(|chain| push(&mut all, format_args!(":{chain} - [0:0]")));
     all.push_str(&rules.text);
     for hook in HOOKS.iter().filter(|hook| !present.contains(&jump(hook, &chain))) {
@@ -264,16 +300,10 @@ const SYN: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
 
 impl Rules<'_> {
     /// Packets that were let go come by again; they go on behind these chains, without the mark.
-    ///
-    /// The last rule is there for what it needs and not for what it does: as long as it stands, the kernel has a rule that
-    /// wants connection tracking. A dockerd that starts takes its own rules away and puts them in anew. Were the last such
-    /// rule among them, the kernel would take connection tracking out of its path, and drop every parked packet over that
-    /// (`nf_ct_netns_put`, `nf_queue_nf_hook_drop`).
     fn pass(&mut self) {
         let (chain, mark) = (format!("{}-pass", self.chain), format!("{PASS_MARK:#x}"));
         push(&mut self.text, format_args!("-A {} -m mark --mark {mark} -g {chain}", self.chain));
         push(&mut self.text, format_args!("-A {chain} -j MARK --set-xmark 0x0/0xffffffff"));
-        push(&mut self.text, format_args!("-A {chain} -m conntrack --ctstate UNTRACKED -j RETURN"));
         self.chains.push(chain);
     }
 

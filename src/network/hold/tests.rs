@@ -182,6 +182,33 @@ fn the_order_is_kept_and_the_bound_is_told() {
     no_rules_left(&segment);
 }
 
+/// The kernel drops what is parked when the last rule that wants connection tracking goes, in either family: Docker's when
+/// dockerd starts, the hold's own and another one's when it is lifted.
+#[test]
+fn parked_packets_outlast_the_rules_that_want_connection_tracking() {
+    let segment = Segment::new();
+    let server = segment.container.run(|| Ok(UdpSocket::bind("172.30.0.2:7000").unwrap()));
+    server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let client = segment.host.run(|| Ok(UdpSocket::bind("0.0.0.0:0").unwrap()));
+    // Nobody else here wants it.
+    segment.host.shell("nft delete table ip nat; nft delete table ip6 nat");
+    let mut other = segment.host.run(|| Hold::place(HoldSpec::default(), Bounds::default()));
+    let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
+    for number in 0..20_u32 {
+        client.send_to(&number.to_be_bytes(), "172.30.0.2:7000").unwrap();
+    }
+    until_waiting(&segment, &hold, 20).unwrap();
+
+    segment.host.run(|| other.release());
+    assert_eq!(segment.host.run(|| hold.waiting()), 20);
+    segment.host.run(|| rules::remove(hold.queue, hold.placed.take().as_deref()));
+    assert_eq!(segment.host.run(|| hold.waiting()), 20);
+
+    assert_eq!(segment.host.run(|| hold.release()).parked, 20);
+    (0..20).for_each(|_| assert_eq!(server.recv(&mut [0; 4]).unwrap(), 4));
+    no_rules_left(&segment);
+}
+
 /// Large segments, as the hardware would cut them, go through a hold whole.
 #[test]
 fn a_bulk_transfer_goes_on_after_a_hold() {

@@ -28,11 +28,12 @@ fn new_connections_alone_are_held_at_first() {
     assert_eq!(
         rules,
         "*raw\n\
+         :TRANSSHIP-TRACKED - [0:0]\n\
+         -A TRANSSHIP-TRACKED -m conntrack --ctstate UNTRACKED -j RETURN\n\
          :TRANSSHIP-7 - [0:0]\n\
          :TRANSSHIP-7-pass - [0:0]\n\
          -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
          -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
-         -A TRANSSHIP-7-pass -m conntrack --ctstate UNTRACKED -j RETURN\n\
          -A TRANSSHIP-7 -d 172.30.0.2 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j NFQUEUE --queue-num 7\n\
          -A TRANSSHIP-7 -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080 --tcp-flags FIN,SYN,RST,ACK SYN \
          -j NFQUEUE --queue-num 7\n\
@@ -51,11 +52,12 @@ fn everything_is_held_in_the_end_and_no_jump_is_doubled() {
     assert_eq!(
         rules,
         "*raw\n\
+         :TRANSSHIP-TRACKED - [0:0]\n\
+         -A TRANSSHIP-TRACKED -m conntrack --ctstate UNTRACKED -j RETURN\n\
          :TRANSSHIP-7 - [0:0]\n\
          :TRANSSHIP-7-pass - [0:0]\n\
          -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
          -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
-         -A TRANSSHIP-7-pass -m conntrack --ctstate UNTRACKED -j RETURN\n\
          -A TRANSSHIP-7 -s fd30::2 -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP\n\
          -A TRANSSHIP-7 -s fd30::2 -j NFQUEUE --queue-num 7\n\
          -A TRANSSHIP-7 -d fd30::2 -j NFQUEUE --queue-num 7\n\
@@ -115,7 +117,8 @@ fn i5_chains_no_longer_used_are_removed_too() {
     host.run(|| {
         let first = apply(&many, 3, Mode::All, |_| Ok(Vec::new()))?;
         let second = apply(&spec(), 3, Mode::All, |family| Ok(jumps(&first, 3, family)))?;
-        remove(3, Some(&merge(first, second)))
+        remove(3, Some(&merge(first, second)))?;
+        forget_tracking()
     });
     assert_eq!(host.run(|| list(Family::V4)), before);
 }
@@ -127,7 +130,7 @@ fn i5_a_hold_with_rules_changed_by_others_is_removed() {
     let before = host.run(|| list(Family::V4));
     let placed = host.run(|| apply(&spec(), 3, Mode::All, |_| Ok(Vec::new())));
     host.shell("iptables -t raw -D OUTPUT -j TRANSSHIP-3");
-    host.run(|| remove(3, Some(&placed)));
+    host.run(|| remove(3, Some(&placed)).and_then(|()| forget_tracking()));
     assert_eq!(host.run(|| list(Family::V4)), before);
 }
 
