@@ -45,6 +45,8 @@ pub struct Settings {
     pub parked_packets: u32,
     /// How long connections that wait to be accepted are given time to be, before the freeze.
     pub accept_patience_ms: u64,
+    /// Whether the kernel's grace periods are shortened while containers are away.
+    pub expedite_rcu: bool,
     /// The TCP port on which peers call this host.
     pub port: u16,
     /// How long after an upgrade containers have to go on well before it counts, in seconds.
@@ -61,6 +63,7 @@ impl Default for Settings {
             compression_level: 3,
             parked_packets: 65_536,
             accept_patience_ms: 500,
+            expedite_rcu: true,
             port: 7423,
             grace_seconds: 10,
         }

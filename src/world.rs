@@ -13,6 +13,7 @@ use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, layout
 use crate::transport::peers::Peers;
 use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
+use rcu::Rcu;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use visits::Visit;
 pub mod handing_out;
 pub mod landing;
 pub mod log;
+pub mod rcu;
 pub mod visits;
 
 /// Everything that outlives a single operation.
@@ -79,6 +81,8 @@ pub struct World {
     pub lifted: Table<ContainerId, HoldReport>,
     /// How long containers that have just come back were away, in microseconds.
     pub downtimes: Table<ContainerId, u64>,
+    /// The kernel's grace periods.
+    pub rcu: Arc<Rcu>,
     /// Checkpoints that are being compressed.
     pub packing: Packing,
     /// What to do when restored containers are settled: their checkpoints may be compressed now.
@@ -134,6 +138,7 @@ impl World {
             busy: Busy::default(),
             lifted: Table::default(),
             downtimes: Table::default(),
+            rcu: Rcu::of_this_host(settings.expedite_rcu),
             packing: Packing::default(),
             on_settled: |_| {},
             settings,

@@ -57,6 +57,7 @@ end_processes() {
         kill -KILL "$init" 2>/dev/null || true
         poll 2 init_ended "$1" || true
     fi
+    put_back_grace_periods
     poll "$END_TIMEOUT" all_ended "$1" || say "processes of $1 do not end: $(host_processes "$1" | tr '\n' ' ')"
 }
 
@@ -90,7 +91,7 @@ clean_lab() {
     end_client
     remove_segment
     put_back_pipe_size
-    rm -rf --one-file-system "$STATE/hosts" "$STATE/names"
+    rm -rf --one-file-system "$STATE/hosts" "$STATE/names" "$STATE/rcu-expedited"
 }
 
 # Whatever still runs on the client's network is taken down with it, as with any other host.

@@ -144,6 +144,7 @@ boot_host() {
     join_segment "$PREFIX-$host" "$(address_of "$host")" "$(recorded "$host" number)"
     make_cgroups "$host"
     hosts_file >"$state/names"
+    remember_grace_periods
     spawn_init "$host" || die_with_log "could not start $host" "$state/log"
     work_around_missing_capability "$host"
     # Only now: a call that was killed halfway leaves something that the next one starts afresh.
@@ -170,6 +171,15 @@ free_number() {
     while grep -qsx "$number" "$STATE"/hosts/*/number; do number=$((number + 1)); done
     [[ $number -lt 255 ]] || die "no address is left on the segment"
     echo "$number"
+}
+
+# Hosts share the machine's kernel. What a host's helper was in the middle of telling it ends with the host's power.
+remember_grace_periods() {
+    [[ -s $STATE/rcu-expedited || ! -w /sys/kernel/rcu_expedited ]] || cat /sys/kernel/rcu_expedited >"$STATE/rcu-expedited"
+}
+
+put_back_grace_periods() {
+    [[ ! -s $STATE/rcu-expedited ]] || cat "$STATE/rcu-expedited" >/sys/kernel/rcu_expedited
 }
 
 # Starts the host's first process and waits until it says that its root is in place.

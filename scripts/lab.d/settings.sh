@@ -36,5 +36,5 @@ FIRST_HOST_NUMBER=11
 # $STATE/
 #   hosts/HOST/         number, release, root, init (pid and start time), namespaces, names, ready,
 #                       transship (installed), log
-#   pipe-max-size       the machine's own setting, to be put back
+#   pipe-max-size, rcu-expedited   the machine's own settings, to be put back
 HOST_DISKS="docker containerd transship"

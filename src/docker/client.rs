@@ -74,15 +74,6 @@ pub struct Engine {
     pub in_swarm: bool,
 }
 
-impl Engine {
-    /// Whether a container is given its addresses only after the runtime has created it, and not before. So it is since
-    /// the runtime's `setkey` hook is no more (moby's `initializeCreatedTask`).
-    pub fn gives_addresses_late(&self) -> bool {
-        let major: u32 = self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
-        major >= 28 || self.version.starts_with("26.0.0")
-    }
-}
-
 /// A connection to the local dockerd.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -120,6 +111,22 @@ impl Client {
             cgroup_version: text(&info["CgroupVersion"]),
             in_swarm: info["Swarm"]["LocalNodeState"] == "active",
         })
+    }
+
+    /// Whether a container is given its addresses only after the runtime has created it, and not before. So it is since
+    /// the runtime's `setkey` hook is no more (moby's `initializeCreatedTask`).
+    ///
+    /// Asked while a container is away, so it is told by a header that every answer has: for `/version` and `/info` dockerd
+    /// starts two programs each.
+    pub fn gives_addresses_late(&self) -> Result<bool, DockerError> {
+        let call = "/_ping";
+        let response = self.respond(self.http.get(url(call)).timeout(QUICK), call)?;
+        let server =
+            response.headers().get("server").and_then(|server| server.to_str().ok()).and_then(version_of_server);
+        match server {
+            Some(version) => Ok(gives_addresses_late(version)),
+            None => Ok(gives_addresses_late(&self.engine()?.version)),
+        }
     }
 
     /// Every container, running or not.
@@ -286,13 +293,18 @@ impl Client {
             .map_err(|source| DockerError::Unreadable { call: call.to_owned(), source: source.into() })
     }
 
-    fn body(&self, request: RequestBuilder, call: &str) -> Result<Vec<u8>, DockerError> {
+    fn respond(&self, request: RequestBuilder, call: &str) -> Result<Response, DockerError> {
         let unreachable = |source| DockerError::Unreachable { call: call.to_owned(), source };
         let response = request.send().map_err(unreachable)?;
         // 304: it already is as asked (started, paused).
-        if !response.status().is_success() && response.status().as_u16() != 304 {
-            return Err(refused(call, response));
+        match response.status().is_success() || response.status().as_u16() == 304 {
+            true => Ok(response),
+            false => Err(refused(call, response)),
         }
+    }
+
+    fn body(&self, request: RequestBuilder, call: &str) -> Result<Vec<u8>, DockerError> {
+        let response = self.respond(request, call)?;
         let mut body = Vec::new();
         response
             .take(LARGEST_ANSWER)
@@ -300,6 +312,16 @@ impl Client {
             .map_err(|source| DockerError::Unreadable { call: call.to_owned(), source: source.into() })?;
         Ok(body)
     }
+}
+
+/// The version in what dockerd calls itself (moby's `VersionMiddleware`): `Docker/28.5.2 (linux)`.
+fn version_of_server(server: &str) -> Option<&str> {
+    server.strip_prefix("Docker/")?.split(' ').next()
+}
+
+fn gives_addresses_late(version: &str) -> bool {
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
+    major >= 28 || version.starts_with("26.0.0")
 }
 
 /// dockerd's own words, where it has some.
@@ -330,7 +352,17 @@ pub(super) fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{escape, gives_addresses_late, version_of_server};
+
+    #[test]
+    fn the_version_that_decides_when_addresses_are_given_is_told_by_every_answer() {
+        let late = |server| version_of_server(server).map(gives_addresses_late);
+        assert_eq!(late("Docker/28.5.2+dfsg4 (linux)"), Some(true));
+        assert_eq!(late("Docker/26.0.0 (linux)"), Some(true));
+        assert_eq!(late("Docker/26.1.5+dfsg1 (linux)"), Some(false));
+        assert_eq!(late("Docker/20.10.24+dfsg1 (linux)"), Some(false));
+        assert_eq!(late("Libpod/5.8.6 (linux)"), None);
+    }
 
     #[test]
     fn a_reference_cannot_leave_its_place_in_the_path() {

@@ -1,7 +1,7 @@
 //! Raw frames in and out of one interface (packet(7)).
 
 use std::io;
-use std::mem::size_of;
+use std::mem::{ManuallyDrop, size_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
@@ -18,9 +18,21 @@ pub(super) enum Receive {
 }
 
 /// A packet socket on one interface.
+///
+/// Its close is left to a thread: the kernel waits until no processor can be handing frames to it any more
+/// (`packet_release`), some 15 ms in which a container would be kept from running.
 pub(super) struct PacketSocket {
-    fd: OwnedFd,
+    fd: ManuallyDrop<OwnedFd>,
     interface: String,
+}
+
+impl Drop for PacketSocket {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here, and nothing uses it afterwards.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        // Without a thread it is closed here.
+        let _ = std::thread::Builder::new().name("close-packet".into()).spawn(move || drop(fd));
+    }
 }
 
 impl PacketSocket {
@@ -35,7 +47,7 @@ impl PacketSocket {
         }
         // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = Self { fd, interface: interface.to_owned() };
+        let socket = Self { fd: ManuallyDrop::new(fd), interface: interface.to_owned() };
         if receive == Receive::NeighbourDiscovery {
             socket.all_multicast(index).map_err(failed("receive multicast frames"))?;
             socket.filter(&mut neighbour_discovery()).map_err(failed("filter frames"))?;

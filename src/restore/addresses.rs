@@ -42,9 +42,9 @@ const MOST: usize = 64;
 /// `docker start` of a frozen container in place; `before` is what Docker said of it when it was frozen.
 pub fn start(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
     let failed = || format!("{} cannot be started", before.name());
-    let engine = world.docker.engine().or_fail(failed)?;
+    let late = world.docker.gives_addresses_late().or_fail(failed)?;
     world.handing_out.announce(container, chosen_by_docker(before));
-    let started = match engine.gives_addresses_late() {
+    let started = match late {
         // The gate takes the turn when the container is restored.
         true => world.docker.start(container.as_str()).or_fail(failed),
         false => start_in_turn(world, container, before),
@@ -76,9 +76,8 @@ fn start_in_turn(world: &Arc<World>, container: &ContainerId, before: &Container
 /// A container is restored and stands still, and Docker, if it is one that does so late, gives it its address as soon as it
 /// hears of that. Returns when it is its turn.
 pub fn before_docker_hears(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
-    let engine = world.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
     let wanted = chosen_by_docker(before);
-    if !engine.gives_addresses_late() || wanted.is_empty() {
+    if wanted.is_empty() || !world.docker.gives_addresses_late().or_fail(|| "Docker does not say what it is".into())? {
         return Ok(());
     }
     world.handing_out.announce(container, wanted);
@@ -201,7 +200,7 @@ fn put_placeholder(world: &Arc<World>, network: &str, like: &Container) -> Resul
 /// Ends a turn that a container was given in a start of its own that came to nothing; it still waits for another one.
 pub fn give_up_turn(world: &World, container: &ContainerId) {
     // Early engines hand out addresses before they come to the gate: there the turn is this very start's.
-    let is_stale = || world.docker.engine().is_ok_and(|engine| engine.gives_addresses_late());
+    let is_stale = || world.docker.gives_addresses_late().unwrap_or(false);
     if world.handing_out.has_turn(container) && is_stale() {
         end_turn(world, container);
     }

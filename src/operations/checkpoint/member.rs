@@ -4,6 +4,7 @@ use crate::archive::rootfs::Snapshot;
 use crate::checkpoint::describe::{Stopped, Surroundings};
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
+use crate::network::remembered::Remembered;
 use crate::process::Identity;
 use crate::store::{CheckpointId, ContainerId, Staging};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct Member {
     /// What the first pass over its writable layer has seen; a killed helper's operation is undone and needs none.
     #[serde(skip)]
     pub snapshot: Option<Snapshot>,
+    /// Its network when it stood still; a killed helper's operation is undone and needs none.
+    #[serde(skip)]
+    pub network: Option<Remembered>,
     /// Its processes, once they are dumped and stand still.
     #[serde(skip)]
     pub still: Option<Still>,
@@ -69,6 +73,7 @@ impl Member {
             staging: None,
             surroundings: None,
             snapshot: None,
+            network: None,
             still: None,
         }
     }

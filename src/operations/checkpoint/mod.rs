@@ -20,6 +20,7 @@ pub use member::Member;
 use crate::failure::Failure;
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, CheckpointName, ContainerId};
+use crate::world::rcu::Expedited;
 use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -35,6 +36,9 @@ pub struct Checkpoint {
     nftables: bool,
     /// The checkpoint's name, where one was given.
     name: Option<CheckpointName>,
+    /// From the hold to the end of the operation.
+    #[serde(skip)]
+    expedited: Option<Expedited>,
 }
 
 impl Operation for Checkpoint {
@@ -78,7 +82,7 @@ impl Operation for Checkpoint {
 impl Checkpoint {
     /// Freezing a container that leaves this host.
     pub fn departing(members: Vec<Member>) -> Self {
-        Self { members, leave_running: false, nftables: false, name: None }
+        Self { members, leave_running: false, nftables: false, name: None, expedited: None }
     }
 
     /// Who owns the network namespace; there is always one.
@@ -154,7 +158,7 @@ fn freeze(
     name: Option<CheckpointName>,
     asked: Asked<'_>,
 ) -> Result<Value, Failure> {
-    let operation = Checkpoint { members, nftables: false, leave_running, name };
+    let operation = Checkpoint { members, nftables: false, leave_running, name, expedited: None };
     let world = &context.world;
     saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }

@@ -11,6 +11,7 @@ use crate::network::backlog::{self, Reason, Waiting};
 use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
+use crate::network::spec::HoldSpec;
 use crate::network::{inside, published};
 use crate::operations::{self, holds};
 use crate::restore::prepare::{self, NETWORK_FILE};
@@ -138,6 +139,7 @@ fn store_failed(member: &Member) -> String {
 /// wait to be accepted are: CRIU cannot dump them.
 pub fn hold() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        operation.expedited = Some(context.rcu.expedite());
         for member in operation.members.iter_mut().filter(|member| !member.joins_network()) {
             let begun = Instant::now();
             hold_one(member, context)?;
@@ -176,9 +178,19 @@ fn left_behind(member: &Member, waiting: &Waiting) -> String {
 
 /// The network as it is now, with all connections that the container has opened by now.
 fn remember(member: &Member) -> Result<Remembered, Failure> {
-    let failed = || format!("the network of {} cannot be read", member.name);
+    let failed = || network_unreadable(member);
     let spec = published::from_inspect(&member.inspect).or_fail(failed)?;
     Remembered::now(spec, member.queue).or_fail(failed)
+}
+
+/// What a container has of the network for itself: none in another's network namespace.
+fn own_network(member: &Member) -> Result<Option<HoldSpec>, Failure> {
+    let spec = (!member.joins_network()).then(|| published::from_inspect(&member.inspect));
+    spec.transpose().or_fail(|| network_unreadable(member))
+}
+
+fn network_unreadable(member: &Member) -> String {
+    format!("the network of {} cannot be read", member.name)
 }
 
 fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
@@ -259,8 +271,15 @@ pub fn dump() -> CheckpointStep {
                 leave_running,
                 skip_in_flight: false,
             };
-            let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error))?;
-            member.still = Some(still);
+            let (spec, queue) = (own_network(member)?, member.queue);
+            let (still, network) = std::thread::scope(|threads| {
+                // Nothing of it changes any more, and the kernel's table of connections takes its time to read.
+                let remembering = threads.spawn(move || spec.map(|spec| Remembered::now(spec, queue)).transpose());
+                let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error));
+                (still, remembering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+            member.still = Some(still?);
+            member.network = network.or_fail(|| network_unreadable(member))?;
             member.pages_bytes = describe::pages_bytes(&images);
             member.took("dump", begun.elapsed());
         }
@@ -302,7 +321,8 @@ fn dump_failed(member: &Member, error: &DumpError) -> Failure {
     failure.details(error.log().to_vec()).remedy(format!("see what stands against it: transship check {}", member.name))
 }
 
-/// What else has to be as it is now: files, connection tracking, addresses.
+/// What else has to be as it is now: files, and the connections that were read beside the dump. Files are copied after it,
+/// as CRIU gives deleted ones that are still open a name in the writable layer.
 pub fn copy() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         for member in &mut operation.members {
@@ -310,9 +330,8 @@ pub fn copy() -> CheckpointStep {
             let rearmed = criu::timers::rearm_expired(&staging(member)?.images());
             rearmed.or_fail(|| format!("the timers of {} cannot be kept running", member.name))?;
             copy_rootfs(member)?;
-            if !member.joins_network() {
-                let network = remember(member)?;
-                write_extra(staging(member)?, NETWORK_FILE, &network).or_fail(|| store_failed(member))?;
+            if let Some(network) = &member.network {
+                write_extra(staging(member)?, NETWORK_FILE, network).or_fail(|| store_failed(member))?;
             }
             member.took("copy", begun.elapsed());
         }

@@ -109,6 +109,7 @@ fn container_of(target: &Target) -> Result<ContainerId, Failure> {
 /// `docker start`, which restores; the gate does the rest while Docker waits.
 pub fn start() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+        let _expedited = context.rcu.expedite();
         let cold_start = operation.cold_start_on_failure;
         for target in &mut operation.targets {
             let started = match target.damaged.take() {
