@@ -76,7 +76,12 @@ trait Ask {
     /// The answer for a person.
     fn tell(&self, answer: &Value) -> String;
 
-    /// Shows the answer elsewhere, where that was asked for, and says so.
+    /// Puts the answer elsewhere, where that was asked for.
+    fn put_elsewhere(&self, _answer: &Value) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// What is printed of it for a person.
     fn show(&self, answer: &Value) -> Result<String, Failure> {
         Ok(self.tell(answer))
     }
@@ -121,6 +126,7 @@ fn run_once(verb: &dyn Ask, json: bool) -> Result<u8, Failure> {
     let answer = client::ask(&request, |message| progress.show(message));
     progress.end();
     let answer = answer?;
+    verb.put_elsewhere(&answer)?;
     match json {
         true => println!("{answer}"),
         false => print!("{}", verb.show(&answer)?),

@@ -26,12 +26,17 @@ impl Ask for Arguments {
         read(answer).map_or_else(|failure| failure.to_string(), |report| text(&report))
     }
 
+    fn put_elsewhere(&self, answer: &Value) -> Result<(), Failure> {
+        let Some(file) = &self.html else { return Ok(()) };
+        std::fs::write(file, html(&read(answer)?))
+            .map_err(|error| Failure::new(format!("{} cannot be written", file.display())).because(&error))
+    }
+
     fn show(&self, answer: &Value) -> Result<String, Failure> {
-        let report = read(answer)?;
-        let Some(file) = &self.html else { return Ok(text(&report)) };
-        std::fs::write(file, html(&report))
-            .map_err(|error| Failure::new(format!("{} cannot be written", file.display())).because(&error))?;
-        Ok(format!("wrote {}\n", file.display()))
+        match &self.html {
+            Some(file) => Ok(format!("wrote {}\n", file.display())),
+            None => read(answer).map(|report| text(&report)),
+        }
     }
 }
 
