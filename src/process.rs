@@ -37,7 +37,8 @@ pub fn wait_for_end(pid: i32) {
     while poll(&mut waited, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
 }
 
-fn open(pid: i32) -> Option<OwnedFd> {
+/// A descriptor that becomes readable when the process ends; none where there is no such process.
+pub fn open(pid: i32) -> Option<OwnedFd> {
     // SAFETY: pidfd_open takes two integers and returns a new descriptor or -1.
     let descriptor = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
     let descriptor = RawFd::try_from(descriptor).ok().filter(|descriptor| *descriptor >= 0)?;

@@ -51,6 +51,11 @@ pub struct Settings {
     pub port: u16,
     /// How long after an upgrade containers have to go on well before it counts, in seconds.
     pub grace_seconds: u32,
+    /// How long a hook may take, in seconds; then it is ended, and has failed.
+    pub hook_seconds: u32,
+    /// How long a container that comes back waits for others to be given their addresses by Docker while none of them is,
+    /// in seconds.
+    pub address_turn_seconds: u32,
 }
 
 impl Default for Settings {
@@ -66,6 +71,8 @@ impl Default for Settings {
             expedite_rcu: true,
             port: 7423,
             grace_seconds: 10,
+            hook_seconds: 600,
+            address_turn_seconds: 600,
         }
     }
 }
@@ -85,6 +92,16 @@ impl Settings {
     /// How long connections are given time to be accepted.
     pub fn accept_patience(&self) -> Duration {
         Duration::from_millis(self.accept_patience_ms)
+    }
+
+    /// How long a hook may take.
+    pub fn longest_hook(&self) -> Duration {
+        Duration::from_secs(self.hook_seconds.into())
+    }
+
+    /// How long a container waits for its turn while nobody's ends.
+    pub fn longest_address_turn(&self) -> Duration {
+        Duration::from_secs(self.address_turn_seconds.into())
     }
 }
 

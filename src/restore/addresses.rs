@@ -55,7 +55,7 @@ pub fn start(world: &Arc<World>, container: &ContainerId, before: &Container) ->
 
 fn start_in_turn(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
     let failed = || format!("{} cannot be started", before.name());
-    world.handing_out.wait_for_turn(container);
+    wait_for_turn(world, container, before)?;
     make_way(world, before)?;
     let (told, heard) = channel();
     world.arrivals.keep(container.clone(), told.clone());
@@ -81,8 +81,19 @@ pub fn before_docker_hears(world: &Arc<World>, container: &ContainerId, before: 
         return Ok(());
     }
     world.handing_out.announce(container, wanted);
-    world.handing_out.wait_for_turn(container);
+    wait_for_turn(world, container, before)?;
     make_way(world, before)
+}
+
+fn wait_for_turn(world: &World, container: &ContainerId, before: &Container) -> Result<(), Failure> {
+    let limit = world.settings.longest_address_turn();
+    world.handing_out.wait_for_turn(container, limit).map_err(|first| {
+        let (name, seconds) = (before.name(), limit.as_secs());
+        Failure::new(format!(
+            "{name} waits for its address: container {first:.12} goes first, and nothing came of it for {seconds} s"
+        ))
+        .remedy("see whether dockerd is at work on it; then try again")
+    })
 }
 
 /// Takes every free address below the container's own, in each of its networks where Docker would choose.

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Whose turn it is to be given an address.
 #[derive(Debug, Default)]
@@ -61,12 +62,20 @@ impl HandingOut {
     }
 
     /// Waits until it is the container's turn. Those with lower addresses in one of its networks come first.
-    pub fn wait_for_turn(&self, container: &ContainerId) {
+    ///
+    /// # Errors
+    /// Whom it waits for, where nobody's turn has ended for as long as `limit`.
+    pub fn wait_for_turn(&self, container: &ContainerId, limit: Duration) -> Result<(), ContainerId> {
         let mut state = self.lock();
-        while state.turn.is_some() || state.is_behind_another(container) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while let Some(first) = state.whom_to_wait_for(container) {
+            let (now, waited) = self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner);
+            state = now;
+            if waited.timed_out() && state.whom_to_wait_for(container).is_some() {
+                return Err(first);
+            }
         }
         state.turn = Some((container.clone(), Vec::new()));
+        Ok(())
     }
 
     /// Whether it is this container's turn.
@@ -105,12 +114,18 @@ impl HandingOut {
 }
 
 impl State {
-    /// Whether another pending container that shares a network goes first. The order is a total one, so that nobody waits
-    /// in a circle.
-    fn is_behind_another(&self, container: &ContainerId) -> bool {
-        let Some(own) = self.pending.get(container) else { return false };
+    /// Who has the turn, or else a pending container that shares a network and goes first. The order is a total one, so that
+    /// nobody waits in a circle.
+    fn whom_to_wait_for(&self, container: &ContainerId) -> Option<ContainerId> {
+        let holder = self.turn.as_ref().map(|(holder, _)| holder);
+        holder.or_else(|| self.before(container)).cloned()
+    }
+
+    fn before(&self, container: &ContainerId) -> Option<&ContainerId> {
+        let own = self.pending.get(container)?;
         let shares = |other: &Vec<Wanted>| other.iter().any(|(name, _)| own.iter().any(|(mine, _)| mine == name));
-        self.pending.iter().any(|(id, other)| id != container && shares(other) && (other, id) < (own, container))
+        let mut others = self.pending.iter().filter(|(id, other)| *id != container && shares(other));
+        others.find(|(id, other)| (*other, *id) < (own, container)).map(|(id, _)| id)
     }
 }
 
@@ -129,9 +144,20 @@ mod tests {
             (other.clone(), wanted("front", 9)),
         ];
         let mut state = State { pending: pending.into(), turn: None };
-        assert!(state.is_behind_another(&high));
-        assert!(!state.is_behind_another(&low) && !state.is_behind_another(&other));
+        assert_eq!(state.whom_to_wait_for(&high), Some(low.clone()));
+        assert_eq!((state.whom_to_wait_for(&low), state.whom_to_wait_for(&other)), (None, None));
         state.pending.remove(&low);
-        assert!(!state.is_behind_another(&high));
+        assert_eq!(state.whom_to_wait_for(&high), None);
+    }
+
+    #[test]
+    fn a_turn_that_does_not_end_is_not_waited_for_for_ever() {
+        let id = |digit: &str| digit.repeat(64).parse::<ContainerId>().unwrap();
+        let (one, other) = (id("a"), id("b"));
+        let (turns, limit) = (HandingOut::default(), Duration::from_millis(20));
+        assert_eq!(turns.wait_for_turn(&one, limit), Ok(()));
+        assert_eq!(turns.wait_for_turn(&other, limit), Err(one.clone()));
+        turns.end_turn(&one, drop);
+        assert_eq!(turns.wait_for_turn(&other, limit), Ok(()));
     }
 }

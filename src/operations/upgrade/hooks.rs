@@ -2,25 +2,27 @@
 
 use super::Upgrade;
 use crate::failure::{Failure, OrFail};
-use serde_json::Value;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::Duration;
+
+mod program;
 
 /// Where they are: `before-upgrade`, `before-upgrade-haproxy`, `after-upgrade`, ... Each is run with the plan as JSON on
 /// its standard input, in the order of their names.
 const DIRECTORY: &str = "/etc/transship/hooks.d";
 
-/// Runs the hooks whose names begin with `moment` (`before-upgrade`); the first that fails ends it.
-pub fn run(moment: &str, upgrade: &Upgrade, outcome: &str) -> Result<(), Failure> {
+/// Runs the hooks whose names begin with `moment` (`before-upgrade`); the first that fails, or takes longer than `limit`,
+/// ends it.
+pub fn run(moment: &str, upgrade: &Upgrade, outcome: &str, limit: Duration) -> Result<(), Failure> {
     let mut plan = crate::saga::Operation::answer(upgrade);
     plan["moment"] = moment.into();
     plan["outcome"] = outcome.into();
     for hook in named(moment).or_fail(|| format!("{DIRECTORY} cannot be read"))? {
         let failed = || format!("the hook {} failed", hook.display());
         require_trusted(&hook)?;
-        run_one(&hook, &plan).or_fail(failed)?;
+        program::run(&hook, &plan.to_string(), limit).or_fail(failed)?;
     }
     Ok(())
 }
@@ -54,23 +56,4 @@ fn require_trusted(hook: &Path) -> Result<(), Failure> {
         false => Err(Failure::new(format!("the hook {} can be written by others than root", hook.display()))
             .remedy(format!("chown root {0} && chmod go-w {0}", hook.display()))),
     }
-}
-
-fn run_one(hook: &Path, plan: &Value) -> io::Result<()> {
-    let mut child = Command::new(hook).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut input = child.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
-    let plan = plan.to_string();
-    // Beside reading what it says. It need not read what it is told.
-    let telling = std::thread::spawn(move || input.write_all(plan.as_bytes()));
-    let output = child.wait_with_output()?;
-    if let Ok(Err(error)) = telling.join()
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        return Err(error);
-    }
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{}: {}", output.status, said.lines().last().unwrap_or_default())))
 }

@@ -87,8 +87,8 @@ pub fn drain() -> UpgradeStep {
 
 /// Hooks before; and on the way back the last thing: whoever is away comes back, on the engine that is installed by then.
 pub fn prepare() -> UpgradeStep {
-    fn run(operation: &mut Upgrade, _: &Context) -> Result<(), Failure> {
-        hooks::run("before-upgrade", operation, "planned")
+    fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        hooks::run("before-upgrade", operation, "planned", context.settings.longest_hook())
     }
     fn undo(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         let restarted = match operation.engine_touched {
@@ -99,7 +99,7 @@ pub fn prepare() -> UpgradeStep {
         fleet::note_holds(operation, context);
         restarted.and(back)?;
         // Not before everybody is here again: a hook may send clients.
-        hooks::run("after-upgrade", operation, "rolled-back")
+        hooks::run("after-upgrade", operation, "rolled-back", context.settings.longest_hook())
     }
     Step::new("prepare", run, undo)
 }
@@ -247,7 +247,8 @@ pub fn tidy() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         reserve::give_back(&operation.reserve(context));
         forget_older(operation, context);
-        for outcome in [swarm::put_back(operation, context), hooks::run("after-upgrade", operation, "done")] {
+        let hooks = |operation: &_| hooks::run("after-upgrade", operation, "done", context.settings.longest_hook());
+        for outcome in [swarm::put_back(operation, context), hooks(operation)] {
             if let Err(failure) = outcome {
                 context.told.note(&failure.to_string());
                 operation.warnings.push(failure.to_string());
