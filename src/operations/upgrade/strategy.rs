@@ -66,7 +66,7 @@ pub fn choose(situation: &Situation) -> Result<(Strategy, String), String> {
     match situation.wish {
         Some(Strategy::Freeze) => frozen().map(|why| (Strategy::Freeze, why)),
         Some(Strategy::LiveRestore) => live().map(|why| (Strategy::LiveRestore, why)),
-        Some(Strategy::Stop) => stop("it is to be stopped".into()),
+        Some(Strategy::Stop) => stop(situation.not_frozen.clone().unwrap_or_else(|| "it is to be stopped".into())),
         None => match (frozen(), live()) {
             (Ok(why), _) => Ok((Strategy::Freeze, why)),
             (Err(no), Ok(why)) => Ok((Strategy::LiveRestore, format!("{no}; {why}"))),
@@ -117,6 +117,8 @@ mod tests {
         assert!(choose(&situation).is_err());
         let situation = Situation { wish: Some(Strategy::Stop), ..Situation::default() };
         assert!(choose(&situation).is_err(), "a strategy for all is no leave to stop each");
+        let situation = Situation { not_frozen: no("it has a GPU"), may_stop: true, ..situation };
+        assert_eq!(choose(&situation).unwrap().1, "it has a GPU; it may be stopped");
     }
 
     #[test]
