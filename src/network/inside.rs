@@ -108,12 +108,13 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
 
 /// A chain of one rule, entered first of all from the hooks, in both families.
 fn place(chain: &str, hooks: &[&str], rule: &str) -> Result<()> {
-    for family in Family::BOTH {
-        let placed = rules::list(family).and_then(|present| {
-            let missing = hooks.iter().filter(|hook| !present.contains(&jump(hook, chain)));
-            let jumps: String = missing.map(|hook| format!("-I {hook} 1 -j {chain}\n")).collect();
-            rules::restore(family, &format!("*raw\n:{chain} - [0:0]\n-A {chain} {rule}\n{jumps}COMMIT\n"))
-        });
+    let placed = rules::for_both(|family| {
+        let present = rules::list(family)?;
+        let missing = hooks.iter().filter(|hook| !present.contains(&jump(hook, chain)));
+        let jumps: String = missing.map(|hook| format!("-I {hook} 1 -j {chain}\n")).collect();
+        rules::restore(family, &format!("*raw\n:{chain} - [0:0]\n-A {chain} {rule}\n{jumps}COMMIT\n"))
+    });
+    for (family, placed) in Family::BOTH.into_iter().zip(placed) {
         match placed {
             Err(error) if family == Family::V6 && !has_ipv6()? => {
                 tracing::debug!(

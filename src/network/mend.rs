@@ -53,9 +53,11 @@ fn remove_tables() -> Result<usize> {
     let mut channel = Channel::open()?;
     let mut names = Vec::new();
     let question = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
-    match channel
-        .dump(table_message(NetfilterProtoFamily::Inet, question), |message| names.extend(table_name(&message)))
-    {
+    match channel.dump(
+        table_message(NetfilterProtoFamily::Inet, question),
+        |_| true,
+        |message| names.extend(table_name(&message)),
+    ) {
         // A kernel without nftables.
         Err(Error::Netlink { source, .. })
             if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) =>

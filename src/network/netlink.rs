@@ -16,6 +16,8 @@ use super::error::{Error, Result};
 const NETFILTER: isize = 12;
 /// `NFNL_SUBSYS_NFTABLES` of linux/netfilter/nfnetlink.h.
 const NFTABLES: u16 = 10;
+/// Smaller message types are netlink's own (linux/netlink.h).
+const NLMSG_MIN_TYPE: u16 = 0x10;
 /// The kernel never answers in larger datagrams.
 const DATAGRAM: usize = 65_536;
 /// So many requests go in one datagram: their answers must fit the socket's default receive buffer all at once.
@@ -44,14 +46,21 @@ impl Channel {
         &self.socket
     }
 
-    /// Asks for a whole table and hands over its parts as they come.
-    pub fn dump(&mut self, question: NetfilterMessage, mut each: impl FnMut(NetfilterMessage)) -> Result<()> {
+    /// Asks for a whole table and hands over those of its parts whose bytes are wanted, as they come.
+    pub fn dump(
+        &mut self,
+        question: NetfilterMessage,
+        is_wanted: impl Fn(&[u8]) -> bool,
+        mut each: impl FnMut(NetfilterMessage),
+    ) -> Result<()> {
         self.sequence += 1;
         let bytes = encode(question, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
         self.send(&bytes).map_err(Error::netlink("ask for a table"))?;
         let mut done = false;
         while !done {
-            for answer in self.receive(0).map_err(Error::netlink("receive a table"))? {
+            let length = self.receive_datagram(0).map_err(Error::netlink("receive a table"))?;
+            let answers = decode(&self.buffer[..length], |kind, message| kind < NLMSG_MIN_TYPE || is_wanted(message));
+            for answer in answers.map_err(Error::netlink("receive a table"))? {
                 match answer.payload {
                     NetlinkPayload::InnerMessage(message) => each(message),
                     NetlinkPayload::Done(_) => done = true,
@@ -149,13 +158,17 @@ impl Channel {
 
     /// The messages of one datagram; `flags` are those of recv(2).
     pub fn receive(&mut self, flags: i32) -> io::Result<Vec<Received>> {
-        let length = loop {
+        let length = self.receive_datagram(flags)?;
+        decode(&self.buffer[..length], |_, _| true)
+    }
+
+    fn receive_datagram(&mut self, flags: i32) -> io::Result<usize> {
+        loop {
             match self.socket.recv(&mut &mut self.buffer[..], flags) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
+                other => return other,
             }
-        };
-        decode(&self.buffer[..length])
+        }
     }
 }
 
@@ -177,12 +190,16 @@ fn encode(message: NetfilterMessage, flags: u16, sequence: u32) -> Vec<u8> {
     bytes
 }
 
-fn decode(mut bytes: &[u8]) -> io::Result<Vec<Received>> {
+/// The messages of a datagram that are wanted, by their type and bytes.
+fn decode(mut bytes: &[u8], is_wanted: impl Fn(u16, &[u8]) -> bool) -> io::Result<Vec<Received>> {
     let bad = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut messages = Vec::new();
     while !bytes.is_empty() {
-        let length = NetlinkBuffer::new_checked(bytes).map_err(bad)?.length() as usize;
-        messages.push(NetlinkMessage::deserialize(&bytes[..length]).map_err(bad)?);
+        let message = NetlinkBuffer::new_checked(bytes).map_err(bad)?;
+        let (length, kind) = (message.length() as usize, message.message_type());
+        if is_wanted(kind, &bytes[..length]) {
+            messages.push(NetlinkMessage::deserialize(&bytes[..length]).map_err(bad)?);
+        }
         bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
     }
     Ok(messages)

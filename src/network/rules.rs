@@ -91,7 +91,7 @@ pub(super) fn jumps(placed: &[Placed], queue: u16, family: Family) -> Vec<String
 }
 
 /// Does the same for both families at once: starting a program is most of what a change costs.
-fn for_both<T: Send>(task: impl Fn(Family) -> T + Sync) -> [T; 2] {
+pub(super) fn for_both<T: Send>(task: impl Fn(Family) -> T + Sync) -> [T; 2] {
     std::thread::scope(|scope| {
         let other = scope.spawn(|| task(Family::V6));
         let first = task(Family::V4);
@@ -186,8 +186,9 @@ fn sweep_if(unwanted: impl Fn(u16) -> bool) -> Result<Vec<u16>> {
 
 /// The queues that rules lead to, whether somebody listens or not.
 pub(super) fn queues_with_rules() -> Result<Vec<u16>> {
-    let mut all: Vec<u16> = owners(&list(Family::V4)?).collect();
-    all.extend(owners(&list(Family::V6).unwrap_or_default()));
+    let [v4, v6] = for_both(list);
+    let mut all: Vec<u16> = owners(&v4?).collect();
+    all.extend(owners(&v6.unwrap_or_default()));
     all.sort_unstable();
     all.dedup();
     Ok(all)

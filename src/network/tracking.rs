@@ -131,15 +131,19 @@ pub fn save(addresses: &[IpAddr]) -> Result<Vec<Entry>> {
     let wanted: HashSet<IpAddr> = addresses.iter().copied().collect();
     let mut entries = Vec::new();
     let mut seen = HashSet::new();
-    Channel::open()?.dump(wire::list(), |message| {
-        if let Some(entry) = wire::decode(&message) {
-            let ours = entry.original.touches(&wanted) || entry.reply.touches(&wanted);
-            // The kernel may list an entry twice when its table is resized meanwhile.
-            if ours && seen.insert((entry.protocol, entry.original, entry.zone)) {
-                entries.push(entry);
+    Channel::open()?.dump(
+        wire::list(),
+        |message| wire::has_any(&wanted, message),
+        |message| {
+            if let Some(entry) = wire::decode(&message) {
+                let ours = entry.original.touches(&wanted) || entry.reply.touches(&wanted);
+                // The kernel may list an entry twice when its table is resized meanwhile.
+                if ours && seen.insert((entry.protocol, entry.original, entry.zone)) {
+                    entries.push(entry);
+                }
             }
-        }
-    })?;
+        },
+    )?;
     Ok(entries)
 }
 

@@ -148,6 +148,26 @@ fn an_entry_in_the_way_is_replaced() {
 }
 
 #[test]
+fn entries_of_others_are_passed_over_by_their_bytes() {
+    let segment = Segment::new();
+    let stranger = entry(["192.0.2.1:40001", "192.0.2.2:8081"], ["172.30.0.3:7000", "192.0.2.1:40001"]);
+    let v6 = entry(["[2001:db8:1::1]:40000", "[2001:db8:1::2]:8080"], ["[fd30::2]:7000", "[2001:db8:1::1]:40000"]);
+    assert_eq!(segment.host.run(|| put_back(&[inbound(), outbound(), stranger, v6.clone()])).created, 4);
+    let decoded = |address: &str| {
+        let wanted = HashSet::from([address.parse().unwrap()]);
+        segment.host.run(|| {
+            let mut decoded = BTreeSet::new();
+            let take = |message| decoded.extend(wire::decode(&message).map(|entry| entry.original));
+            Channel::open()?.dump(wire::list(), |message| wire::has_any(&wanted, message), take)?;
+            Ok(decoded)
+        })
+    };
+    assert_eq!(decoded("172.30.0.2"), BTreeSet::from([inbound().original, outbound().original]));
+    assert_eq!(decoded("fd30::2"), BTreeSet::from([v6.original]));
+    assert!(decoded("172.30.0.4").is_empty());
+}
+
+#[test]
 fn a_thousand_entries_come_back_at_once() {
     let segment = Segment::new();
     let entries: Vec<Entry> = (0..1000)

@@ -1,5 +1,6 @@
 //! Entries as ctnetlink speaks of them (linux/netfilter/nfnetlink_conntrack.h).
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{DefaultNla, Emitable, Nla};
@@ -19,9 +20,17 @@ const CTA_NAT_V4_MINIP: u16 = 1;
 const CTA_NAT_V6_MINIP: u16 = 4;
 const CTA_NAT_PROTO: u16 = 3;
 const CTA_PROTONAT_PORT_MIN: u16 = 1;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_TUPLE_IP: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
+/// `struct nlmsghdr` and `struct nfgenmsg`.
+const HEADERS: usize = 16 + 4;
+/// `struct nlattr`.
+const ATTRIBUTE_HEADER: usize = 4;
 
-/// The question for the whole table.
+/// The question for the whole table. The kernel could be told to pass over the entries of others (`CTA_FILTER`), but from
+/// 5.8, where that came, some kernels then pass over what was asked for, too: its filters for replies and for IPv6 were wrong.
 pub(super) fn list() -> NetfilterMessage {
     message(NetfilterProtoFamily::Unspec, ConntrackMessage::Get(Vec::new()))
 }
@@ -110,6 +119,32 @@ fn nested(kind: u16, content: &[DefaultNla]) -> DefaultNla {
     let mut bytes = vec![0; content.buffer_len()];
     content.emit(&mut bytes);
     DefaultNla::new(kind | NLA_F_NESTED, bytes)
+}
+
+/// Whether an encoded entry has any of the addresses in either of its tuples. Of the many entries of a busy host few are worth
+/// being decoded.
+pub(super) fn has_any(addresses: &HashSet<IpAddr>, message: &[u8]) -> bool {
+    let inside = |bytes, kinds: [u16; 2]| attributes(bytes).filter(move |(kind, _)| kinds.contains(kind));
+    let tuples = inside(message.get(HEADERS..).unwrap_or_default(), [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY]);
+    let ips = tuples.flat_map(|(_, tuple)| inside(tuple, [CTA_TUPLE_IP; 2]));
+    let mut found = ips.flat_map(|(_, ip)| attributes(ip)).filter_map(|(_, octets)| address(octets));
+    found.any(|ip| addresses.contains(&ip))
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
+/// Attributes and their contents, up to the first that is longer than what is left.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [a, b, c, d] = *bytes.first_chunk()?;
+        let (length, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
+        let content = bytes.get(ATTRIBUTE_HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & !NLA_F_NESTED, content))
+    })
 }
 
 /// An entry of the table; none for a protocol without ports, and for what does not look like an entry.
