@@ -56,6 +56,21 @@ pub struct Load {
 }
 
 impl Load {
+    /// `ab` with these options against a URL: no request may fail, nor be answered by anything but the page.
+    pub fn ab(options: &str, url: &str) -> Self {
+        let mut words = vec!["ab", "-q", "-s", "120"];
+        words.extend(options.split(' '));
+        words.push(url);
+        Self::start(&words, |text| text.contains("Failed requests:        0") && !text.contains("Non-2xx"))
+    }
+
+    /// `redis-benchmark` with these options: no answer may be an error.
+    pub fn redis(address: &str, options: &str) -> Self {
+        let mut words = vec!["redis-benchmark", "-h", address, "-q", "-t", "set,get"];
+        words.extend(options.split(' '));
+        Self::start(&words, |text| !text.contains("rror"))
+    }
+
     /// `is_good` judges what one run printed.
     pub fn start(words: &[&str], is_good: fn(&str) -> bool) -> Self {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();

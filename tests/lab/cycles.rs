@@ -10,8 +10,7 @@ fn i6_redis_under_a_benchmark_lives_through_twenty_cycles() {
         let redis = host.start("db", "-p 6379:6379 redis", "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
         redis.host.sh("until docker exec db redis-cli ping; do :; done");
         let address = host.address();
-        let words = ["redis-benchmark", "-h", &address, "-c", "20", "-n", "60000", "-t", "set,get", "-q"];
-        let load = Load::start(&words, |text| !text.contains("rror"));
+        let load = Load::redis(&address, "-c 20 -n 60000");
         (0..20).for_each(|_| redis.cycle());
         load.end();
     }
@@ -20,13 +19,12 @@ fn i6_redis_under_a_benchmark_lives_through_twenty_cycles() {
 #[test]
 fn i6_nginx_under_ab_lives_through_twenty_cycles_with_and_without_keep_alive() {
     let _turn = hosts();
-    let faultless = |text: &str| text.contains("Failed requests:        0") && !text.contains("Non-2xx");
     for host in BOTH {
         let web = host.start("web", "-p 8080:80 nginx", "nginx -g 'daemon off;'");
         web.host.sh("until docker exec web test -s /run/nginx.pid; do :; done");
         let url = format!("http://{}:8080/", host.address());
-        let new = Load::start(&["ab", "-q", "-n", "4000", "-c", "10", "-s", "120", &url], faultless);
-        let kept = Load::start(&["ab", "-q", "-k", "-n", "8000", "-c", "10", "-s", "120", &url], faultless);
+        let new = Load::ab("-n 4000 -c 10", &url);
+        let kept = Load::ab("-k -n 8000 -c 10", &url);
         (0..20).for_each(|_| web.cycle());
         new.end();
         kept.end();

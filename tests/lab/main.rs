@@ -6,6 +6,7 @@ mod clients;
 mod crashes;
 mod cycles;
 mod damage;
+mod fleet;
 mod interposer;
 mod kinds;
 mod lab;

@@ -74,11 +74,9 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
 
     let address = UPGRADED.address();
     let url = format!("http://{address}:8080/");
-    let faultless = |text: &str| text.contains("Failed requests:        0") && !text.contains("Non-2xx");
-    let kept = Load::start(&["ab", "-q", "-k", "-n", "20000", "-c", "10", "-s", "120", &url], faultless);
-    let new = Load::start(&["ab", "-q", "-n", "5000", "-c", "5", "-s", "120", &url], faultless);
-    let redis = ["redis-benchmark", "-h", &address, "-c", "10", "-n", "200000", "-t", "set,get", "-q"];
-    let redis = Load::start(&redis, |text| !text.contains("rror"));
+    let kept = Load::ab("-k -n 20000 -c 10", &url);
+    let new = Load::ab("-n 5000 -c 5", &url);
+    let redis = Load::redis(&address, "-c 10 -n 200000");
     let watches = fleet.watches();
     let answer = UPGRADED.sh(&format!("transship --json upgrade --to {NEW} 2>/dev/null"));
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
