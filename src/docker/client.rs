@@ -113,20 +113,23 @@ impl Client {
         })
     }
 
-    /// Whether a container is given its addresses only after the runtime has created it, and not before. So it is since
-    /// the runtime's `setkey` hook is no more (moby's `initializeCreatedTask`).
-    ///
-    /// Asked while a container is away, so it is told by a header that every answer has: for `/version` and `/info` dockerd
-    /// starts two programs each.
-    pub fn gives_addresses_late(&self) -> Result<bool, DockerError> {
+    /// The engine's version. It is told by a header that every answer of dockerd's has: for `/version` and `/info` it starts
+    /// two programs each, while containers wait.
+    pub fn version(&self) -> Result<String, DockerError> {
         let call = "/_ping";
         let response = self.respond(self.http.get(url(call)).timeout(QUICK), call)?;
         let server =
             response.headers().get("server").and_then(|server| server.to_str().ok()).and_then(version_of_server);
         match server {
-            Some(version) => Ok(gives_addresses_late(version)),
-            None => Ok(gives_addresses_late(&self.engine()?.version)),
+            Some(version) => Ok(version.to_owned()),
+            None => Ok(self.engine()?.version),
         }
+    }
+
+    /// Whether a container is given its addresses only after the runtime has created it, and not before. So it is since
+    /// the runtime's `setkey` hook is no more (moby's `initializeCreatedTask`).
+    pub fn gives_addresses_late(&self) -> Result<bool, DockerError> {
+        Ok(gives_addresses_late(&self.version()?))
     }
 
     /// Every container, running or not.
@@ -250,12 +253,7 @@ impl Client {
     }
 
     pub(super) fn stream(&self, call: &str) -> Result<impl Read + Send + use<>, DockerError> {
-        let unreachable = |source| DockerError::Unreachable { call: call.to_owned(), source };
-        let response = self.http.get(url(call)).send().map_err(unreachable)?;
-        match response.status().is_success() {
-            true => Ok(response),
-            false => Err(refused(call, response)),
-        }
+        self.respond(self.http.get(url(call)), call)
     }
 
     /// What is gone already is as asked.

@@ -6,11 +6,13 @@
 mod client;
 mod container;
 mod resources;
+mod running;
 mod specification;
 mod swarm;
 
 pub use client::{Client, DockerError, Engine};
 pub use container::Container;
 pub use resources::{is_same_network, network_request};
+pub use running::Running;
 pub use specification::{RestartPolicy, creation_request};
 pub use swarm::{Node, TASK_LABEL};

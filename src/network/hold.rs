@@ -77,13 +77,41 @@ pub struct Hold {
     since: Instant,
 }
 
+/// A queue for a hold that is going to be placed: looking for a free one takes time, which nobody need be away for.
+/// Dropped, nothing is left of it.
+pub struct FreeQueue(Keeper);
+
+impl std::fmt::Debug for FreeQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("FreeQueue").field(&self.0.queue).finish()
+    }
+}
+
+impl FreeQueue {
+    /// Opens the first queue that nobody listens to and no rules lead to.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(bounds: Bounds) -> Result<Self> {
+        free_queue(bounds).map(Self)
+    }
+}
+
 impl Hold {
     /// Holds new TCP connections to the container; open ones go on.
     ///
     /// # Errors
     /// When no queue is free, or iptables refuses; then nothing is left behind.
     pub fn place(spec: HoldSpec, bounds: Bounds) -> Result<Self> {
-        Self::on_a_free_queue(spec, Mode::NewOnly, bounds)
+        Self::place_on(FreeQueue::open(bounds)?, spec)
+    }
+
+    /// The same with a queue that was opened before.
+    ///
+    /// # Errors
+    /// When iptables refuses; then nothing is left behind.
+    pub fn place_on(queue: FreeQueue, spec: HoldSpec) -> Result<Self> {
+        Self::on(queue.0, spec, Mode::NewOnly)
     }
 
     /// Holds everything from the start: for a container that is not there yet.
@@ -91,7 +119,7 @@ impl Hold {
     /// # Errors
     /// As [`place`](Self::place).
     pub fn place_all(spec: HoldSpec, bounds: Bounds) -> Result<Self> {
-        Self::on_a_free_queue(spec, Mode::All, bounds)
+        Self::on(FreeQueue::open(bounds)?.0, spec, Mode::All)
     }
 
     /// Takes over a hold over everything whose helper has died, by the number it had.
@@ -105,10 +133,9 @@ impl Hold {
         Ok(Self { spec, queue, placed: None, keeper: Some(keeper), since })
     }
 
-    fn on_a_free_queue(spec: HoldSpec, mode: Mode, bounds: Bounds) -> Result<Self> {
+    /// The queue comes first: rules that lead to no queue drop.
+    fn on(keeper: Keeper, spec: HoldSpec, mode: Mode) -> Result<Self> {
         let since = Instant::now();
-        // The queue comes first: rules that lead to no queue drop.
-        let keeper = free_queue(bounds)?;
         let queue = keeper.queue;
         match rules::apply(&spec, queue, mode, |_| Ok(Vec::new())) {
             Ok(placed) => Ok(Self { spec, queue, placed: Some(placed), keeper: Some(keeper), since }),

@@ -1,7 +1,7 @@
 //! Which containers are frozen together, and whether they may be.
 
 use super::member::Member;
-use crate::docker::Container;
+use crate::docker::{Container, Running};
 use crate::failure::{Failure, OrFail};
 use crate::operations::check;
 use crate::process::Identity;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 ///
 /// A group is frozen whole or not at all: half of it would lose its connections to the other half.
 pub fn of(context: &Context, references: &[String], leave_running: bool) -> Result<Vec<Vec<Member>>, Failure> {
-    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let all = context.docker.running().or_fail(|| "the containers cannot be listed".into())?;
     let mut groups: BTreeMap<String, Vec<Member>> = BTreeMap::new();
     for reference in references {
         let container = settled(context, reference)?;
@@ -66,18 +66,18 @@ fn member(container: &Container, leave_running: bool) -> Result<Member, Failure>
     Ok(Member::new(container, init, id, checkpoint))
 }
 
-fn whole(owner: &str, members: &[Member], all: &[Container]) -> Result<(), Failure> {
-    let running = all.iter().filter(|container| container.is_running());
+fn whole(owner: &str, members: &[Member], all: &[Running]) -> Result<(), Failure> {
+    let running = all.iter().filter(|container| !container.is_paused);
     let mut related =
-        running.filter(|container| container.id() == owner || container.shares_network_of() == Some(owner));
-    let missing = related.find(|container| members.iter().all(|member| member.id.to_string() != container.id()));
+        running.filter(|container| container.id == owner || container.shares_network_of.as_deref() == Some(owner));
+    let missing = related.find(|container| members.iter().all(|member| member.id.as_str() != container.id));
     match missing {
         None => Ok(()),
         Some(missing) => {
             let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
             let names = names.join(" ");
-            Err(Failure::refused(format!("{} shares its network with {names} and was not named", missing.name()))
-                .remedy(format!("name them together: {names} {}", missing.name())))
+            Err(Failure::refused(format!("{} shares its network with {names} and was not named", missing.name))
+                .remedy(format!("name them together: {names} {}", missing.name)))
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::archive::rootfs::Snapshot;
 use crate::checkpoint::describe::{Stopped, Surroundings};
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
+use crate::network::hold::FreeQueue;
 use crate::network::remembered::Remembered;
 use crate::process::Identity;
 use crate::store::{CheckpointId, ContainerId, Staging};
@@ -41,6 +42,9 @@ pub struct Member {
     /// Where its checkpoint is being made.
     #[serde(skip)]
     pub staging: Option<Staging>,
+    /// The queue that its hold is going to lead to.
+    #[serde(skip)]
+    pub free_queue: Option<FreeQueue>,
     /// What was told of its surroundings before it stood still.
     #[serde(skip)]
     pub surroundings: Option<Surroundings>,
@@ -71,6 +75,7 @@ impl Member {
             stopped: Vec::new(),
             timings: BTreeMap::new(),
             staging: None,
+            free_queue: None,
             surroundings: None,
             snapshot: None,
             network: None,

@@ -11,6 +11,7 @@
 //! that share a network namespace are one group and are frozen together.
 
 mod group;
+pub mod line;
 mod member;
 pub(super) mod steps;
 
@@ -22,6 +23,7 @@ use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, CheckpointName, ContainerId};
 use crate::world::rcu::Expedited;
 use crate::world::{Context, World};
+use line::Place;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -39,6 +41,9 @@ pub struct Checkpoint {
     /// From the hold to the end of the operation.
     #[serde(skip)]
     expedited: Option<Expedited>,
+    /// Its place among others that are frozen at the same time.
+    #[serde(skip)]
+    place: Option<Place>,
 }
 
 impl Operation for Checkpoint {
@@ -80,9 +85,9 @@ impl Operation for Checkpoint {
 }
 
 impl Checkpoint {
-    /// Freezing a container that leaves this host.
-    pub fn departing(members: Vec<Member>) -> Self {
-        Self { members, leave_running: false, nftables: false, name: None, expedited: None }
+    /// Freezing containers that belong together.
+    pub fn of(members: Vec<Member>) -> Self {
+        Self { members, leave_running: false, nftables: false, name: None, expedited: None, place: None }
     }
 
     /// Who owns the network namespace; there is always one.
@@ -122,7 +127,8 @@ pub fn run(
     }
     let mut checkpoints = Vec::new();
     for members in groups {
-        let answer = freeze(context, members, leave_running, name.clone(), Asked::by(peer))?;
+        let operation = Checkpoint { leave_running, name: name.clone(), ..Checkpoint::of(members) };
+        let answer = carry_out(context, operation, Asked::by(peer))?;
         checkpoints.extend(answer["checkpoints"].as_array().cloned().unwrap_or_default());
     }
     super::pack::begin(&context.world);
@@ -132,12 +138,13 @@ pub fn run(
     Ok(json!({ "checkpoints": checkpoints }))
 }
 
-/// Freezes or backs up containers that belong together, as a part of a larger operation that has the turn on them.
-/// Returns the checkpoint of each.
+/// Freezes or backs up containers that belong together, as a part of a larger operation that has the turn on them; in its
+/// place, where others are frozen at the same time. Returns the checkpoint of each.
 pub fn part(
     context: &Context,
     names: &[String],
     leave_running: bool,
+    mut place: Option<Place>,
     asked: Asked<'_>,
 ) -> Result<Vec<(ContainerId, CheckpointId)>, Failure> {
     let mut made = Vec::new();
@@ -145,20 +152,14 @@ pub fn part(
         admit(context, &mut members, leave_running)?;
         let checkpoints = members.iter().map(|member| (member.id.clone(), member.checkpoint.clone()));
         let checkpoints: Vec<_> = checkpoints.collect();
-        freeze(context, members, leave_running, None, asked)?;
+        let operation = Checkpoint { leave_running, place: place.take(), ..Checkpoint::of(members) };
+        carry_out(context, operation, asked)?;
         made.extend(checkpoints);
     }
     Ok(made)
 }
 
-fn freeze(
-    context: &Context,
-    members: Vec<Member>,
-    leave_running: bool,
-    name: Option<CheckpointName>,
-    asked: Asked<'_>,
-) -> Result<Value, Failure> {
-    let operation = Checkpoint { members, nftables: false, leave_running, name, expedited: None };
+fn carry_out(context: &Context, operation: Checkpoint, asked: Asked<'_>) -> Result<Value, Failure> {
     let world = &context.world;
     saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }

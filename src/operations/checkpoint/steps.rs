@@ -1,5 +1,6 @@
 //! The steps of `checkpoint`, each beside its undo.
 
+use super::line::Place;
 use super::{Checkpoint, Member};
 use crate::archive::{ArchiveError, rootfs};
 use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
@@ -8,7 +9,7 @@ use crate::criu;
 use crate::docker::RestartPolicy;
 use crate::failure::{Failure, OrFail};
 use crate::network::backlog::{self, Reason, Waiting};
-use crate::network::hold::Hold;
+use crate::network::hold::{FreeQueue, Hold};
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
 use crate::network::spec::HoldSpec;
@@ -74,8 +75,11 @@ pub fn pre_copy() -> CheckpointStep {
                 staging.hash_ahead(&|_| {}).or_fail(|| store_failed(member))?;
             }
             member.staging = Some(staging);
+            if !member.joins_network() {
+                member.free_queue = Some(free_queue(member, context)?);
+            }
         }
-        Ok(())
+        take_turn(operation)
     }
     fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in &operation.members {
@@ -86,6 +90,14 @@ pub fn pre_copy() -> CheckpointStep {
         Ok(())
     }
     Step::new("pre-copy", run, undo)
+}
+
+/// All of this could be done while it runs. From here on it is away, so the others come first that are not ready yet.
+fn take_turn(operation: &Checkpoint) -> Result<(), Failure> {
+    match operation.place.as_ref().is_none_or(Place::enter) {
+        true => Ok(()),
+        false => Err(Failure::new(format!("{} is not frozen, since another one cannot be", operation.members[0].name))),
+    }
 }
 
 fn capture_base(upper: &Path, out: &Path) -> Result<rootfs::Snapshot, ArchiveError> {
@@ -153,7 +165,8 @@ pub fn hold() -> CheckpointStep {
 fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
     let failed = || format!("packets to {} cannot be held", member.name);
     let spec = published::from_inspect(&member.inspect).or_fail(failed)?;
-    let hold = Hold::place(spec.clone(), holds::bounds(context)).or_fail(failed)?;
+    let queue = member.free_queue.take().map_or_else(|| free_queue(member, context), Ok)?;
+    let hold = Hold::place_on(queue, spec).or_fail(failed)?;
     member.queue = Some(hold.queue());
     context.holds.keep(member.id.clone(), hold);
     let netns = network_of(member)?;
@@ -164,6 +177,10 @@ fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
     let remembered = remember(member)?;
     let tightened = context.holds.with(&member.id, |hold| hold.tighten(remembered.outbound()));
     tightened.transpose().or_fail(failed).map(drop)
+}
+
+fn free_queue(member: &Member, context: &Context) -> Result<FreeQueue, Failure> {
+    FreeQueue::open(holds::bounds(context)).or_fail(|| format!("packets to {} cannot be held", member.name))
 }
 
 fn left_behind(member: &Member, waiting: &Waiting) -> String {
@@ -286,6 +303,8 @@ pub fn dump() -> CheckpointStep {
         Ok(())
     }
     fn undo(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
+        // The others need not go any more.
+        drop(operation.place.take());
         for member in &mut operation.members {
             let failed = || format!("what the dump left in {} cannot be taken away", member.name);
             let is_alive = member.init.is_alive();
@@ -411,6 +430,8 @@ pub fn claim() -> CheckpointStep {
 /// CRIU ends the processes without a word to anybody; those that joined a namespace go before its owner.
 pub fn stop() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
+        // Docker takes its time for it, and takes in the end of one container after the other.
+        operation.place.iter().for_each(Place::away);
         for member in operation.members.iter_mut().rev() {
             let begun = Instant::now();
             if !is_claimed(member, context)? {
@@ -424,6 +445,7 @@ pub fn stop() -> CheckpointStep {
             remove_work_directory(&member.id);
             member.took("stop", begun.elapsed());
         }
+        operation.place.take().into_iter().for_each(Place::leave);
         Ok(())
     }
     Step::new("stop", run, nothing)

@@ -141,7 +141,7 @@ pub fn run(
     for members in &mut groups {
         checkpoint::admit(context, members, false)?;
         let volumes = volumes::of(context, &members[0].container())?;
-        let freeze = Checkpoint::departing(std::mem::take(members));
+        let freeze = Checkpoint::of(std::mem::take(members));
         let operation = Migrate {
             freeze,
             peer: peer.to_owned(),

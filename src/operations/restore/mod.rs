@@ -28,6 +28,9 @@ pub struct Restore {
     targets: Vec<Target>,
     /// Whether a container that cannot be restored is started afresh.
     cold_start_on_failure: bool,
+    /// Whether checkpoints that were verified a moment ago are not verified once more.
+    #[serde(skip)]
+    verified_ahead: bool,
 }
 
 /// One container to restore.
@@ -96,33 +99,29 @@ pub fn run(
 ) -> Result<Value, Failure> {
     let targets = targets::find(context, reference, name.as_deref())?;
     let _turn = super::turn(context, targets.iter().map(|target| target.name.clone()).collect())?;
-    let answer = restore(context, targets, cold_start_on_failure, Asked::by(peer));
+    let operation = Restore { targets, cold_start_on_failure, verified_ahead: false };
+    let answer = carry_out(context, operation, Asked::by(peer));
     super::pack::begin(&context.world);
     answer
 }
 
 /// Brings a frozen container, and the group that it was frozen in, back in place, as a part of a larger operation that
-/// has the turn on them. Returns how long each was away, in microseconds.
+/// has the turn on them, and may have verified its checkpoints. Returns how long each was away, in microseconds.
 pub fn part(
     context: &Context,
     checkpoint: &CheckpointId,
     asked: Asked<'_>,
 ) -> Result<BTreeMap<ContainerId, u64>, Failure> {
     let targets = targets::find(context, checkpoint.as_str(), None)?;
-    let answer = restore(context, targets, false, asked)?;
+    let operation = Restore { targets, cold_start_on_failure: false, verified_ahead: true };
+    let answer = carry_out(context, operation, asked)?;
     let containers = answer["containers"].as_array().into_iter().flatten();
     let away = containers.filter_map(|one| Some((one["id"].as_str()?.parse().ok()?, one["downtime_us"].as_u64()?)));
     Ok(away.collect())
 }
 
-fn restore(
-    context: &Context,
-    targets: Vec<Target>,
-    cold_start_on_failure: bool,
-    asked: Asked<'_>,
-) -> Result<Value, Failure> {
-    targets::admit(context, &targets)?;
-    let operation = Restore { targets, cold_start_on_failure };
+fn carry_out(context: &Context, operation: Restore, asked: Asked<'_>) -> Result<Value, Failure> {
+    targets::admit(context, &operation.targets)?;
     let world = &context.world;
     saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }

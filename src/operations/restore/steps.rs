@@ -18,7 +18,9 @@ type RestoreStep = Step<Restore, Context>;
 pub fn verify() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         let may_start_afresh = operation.cold_start_on_failure;
-        for target in &mut operation.targets {
+        let is_verified = |target: &Target| context.prepared.has(&target.checkpoint);
+        let verified_ahead = operation.verified_ahead;
+        for target in operation.targets.iter_mut().filter(|target| !verified_ahead || !is_verified(target)) {
             let told = |done, total| context.told.bytes("verified", done, total);
             match prepare::verify(context, &target.checkpoint, &told) {
                 Ok(_) => {}

@@ -42,9 +42,9 @@ pub fn ensure_starts() -> Result<(), Failure> {
 
 /// Fails where dockerd is not the one that the packages brought, or would not find the interposer.
 pub fn require(context: &Context, package_version: Option<&str>) -> Result<(), Failure> {
-    let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
-    if let Some(wanted) = package_version.filter(|wanted| !is_of_package(&engine.version, wanted)) {
-        return Err(Failure::new(format!("dockerd {} runs, and {wanted} is installed", engine.version)));
+    let version = context.docker.version().or_fail(|| "Docker does not say what it is".into())?;
+    if let Some(wanted) = package_version.filter(|wanted| !is_of_package(&version, wanted)) {
+        return Err(Failure::new(format!("dockerd {version} runs, and {wanted} is installed")));
     }
     match effective_runc() {
         Interposition::Interposed => Ok(()),

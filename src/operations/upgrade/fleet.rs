@@ -3,8 +3,11 @@
 use super::Upgrade;
 use super::course::{Course, Traveller};
 use super::strategy::Strategy;
-use crate::failure::{Failure, OrFail};
+use crate::failure::{Failure, OrFail, Outcome};
+use crate::operations::checkpoint::line::{Line, Place};
 use crate::operations::{checkpoint, restore};
+use crate::restore::prepare;
+use crate::store::claims::Claim;
 use crate::world::{Context, Part};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,52 +16,51 @@ use std::time::Duration;
 /// A container that is stopped is given this long to end by itself: Docker's own default.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many containers are worked on at once. CRIU keeps a core busy; Docker waits for the kernel, and ends containers one
-/// after the other, so that most of those at work wait for it.
-pub fn at_once() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get() * 4)
+/// How many containers are on their way to disk at once: CRIU keeps a core busy, and more would be away without being
+/// worked on.
+pub fn away_at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
-/// Freezes (or backs up, or stops) every container that is not yet, those that come back last first.
+/// How many are prepared for that, or come back, at once: most of these wait for Docker, and Docker for the kernel.
+fn at_once() -> usize {
+    away_at_once() * 4
+}
+
+/// Freezes (or backs up, or stops) every container that is not yet, those that come back last first. Where one fails, those
+/// whose turn has not come yet run on.
 pub fn freeze(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
-    each_wave(upgrade, context, Direction::Away, go)
-}
-
-/// Brings back every container that is away, wave by wave. Where one does not come back the others of its wave still do.
-pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
-    each_wave(upgrade, context, Direction::Back, come_back)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Away,
-    Back,
-}
-
-type Task = fn(&mut Course, &Upgrade, &Context) -> Result<(), Failure>;
-
-fn each_wave(upgrade: &mut Upgrade, context: &Context, direction: Direction, task: Task) -> Result<(), Failure> {
     let mut courses = std::mem::take(&mut upgrade.containers);
-    let mut waves: Vec<&mut [Course]> = courses.chunk_by_mut(|one, other| one.wave == other.wave).collect();
-    if direction == Direction::Away {
-        waves.reverse();
-    }
-    let mut outcome = Ok(());
-    for wave in waves {
-        let failures = in_parallel(wave, |course| task(course, upgrade, context));
-        if let Some(failure) = together(failures) {
-            outcome = Err(failure);
-            // Whoever is to come back is owed the try, whatever became of the others.
-            if direction == Direction::Away {
-                break;
-            }
+    let mut order: Vec<&mut Course> = courses.iter_mut().collect();
+    order.sort_by_key(|course| std::cmp::Reverse(course.wave));
+    let line = Line::of(order.iter().map(|course| course.wave), at_once(), away_at_once());
+    let places = (0..order.len()).map(|index| line.place(index)).collect::<Vec<_>>();
+    let (failures, whole) = (Mutex::new(Vec::new()), &*upgrade);
+    std::thread::scope(|threads| {
+        for (index, (course, place)) in order.into_iter().zip(places).enumerate() {
+            let (failures, line) = (&failures, &line);
+            threads.spawn(move || match go(course, place, whole, context) {
+                // It runs on, since another one has failed, which tells why.
+                Err(failure) if line.gave_up(index) && failure.outcome != Outcome::NeedsPerson => {}
+                Err(failure) => failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure),
+                Ok(()) => {}
+            });
         }
-    }
+    });
     upgrade.containers = courses;
-    outcome
+    together(failures.into_inner().unwrap_or_else(PoisonError::into_inner)).map_or(Ok(()), Err)
 }
 
-/// Does the task for each, several at a time; returns what failed.
+/// Brings back every container that is away, wave by wave. Where one does not come back the others still do.
+pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+    let mut courses = std::mem::take(&mut upgrade.containers);
+    let waves = courses.chunk_by_mut(|one, other| one.wave == other.wave);
+    let failures = waves.flat_map(|wave| in_parallel(wave, |course| come_back(course, upgrade, context))).collect();
+    upgrade.containers = courses;
+    together(failures).map_or(Ok(()), Err)
+}
+
+/// Does the task for each, several at a time, in their order; returns what failed.
 fn in_parallel(courses: &mut [Course], task: impl Fn(&mut Course) -> Result<(), Failure> + Sync) -> Vec<Failure> {
     let slots: Vec<Mutex<&mut Course>> = courses.iter_mut().map(Mutex::new).collect();
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -87,28 +89,35 @@ fn part_of(context: &Context, course: &Course) -> Context {
     Context { world: Arc::clone(&context.world), told: Arc::new(told) }
 }
 
-fn go(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Result<(), Failure> {
+fn go(course: &mut Course, place: Place, upgrade: &Upgrade, context: &Context) -> Result<(), Failure> {
+    if !place.prepare() {
+        return Ok(());
+    }
     let part = part_of(context, course);
     match course.strategy {
-        Strategy::Freeze if is_away(course, context)? => Ok(()),
+        Strategy::Freeze if is_away(course, context)? => {}
         Strategy::Freeze => {
-            let made = checkpoint::part(&part, &course.names(), false, upgrade.asks())?;
+            let made = checkpoint::part(&part, &course.names(), false, Some(place), upgrade.asks())?;
             course.note_checkpoints(&made);
-            Ok(())
+            return Ok(());
         }
         // Its backup is there: this step was cut short and is run again.
-        Strategy::LiveRestore if course.members.iter().all(|member| member.checkpoint.is_some()) => Ok(()),
-        Strategy::LiveRestore => {
-            back_up(course, upgrade, &part);
-            Ok(())
+        Strategy::LiveRestore if course.members.iter().all(|member| member.checkpoint.is_some()) => {}
+        // Before the first of the others is away.
+        Strategy::LiveRestore => back_up(course, upgrade, &part),
+        Strategy::Stop if place.enter() => {
+            place.idle();
+            course.members.iter().rev().try_for_each(|member| stop(member, context))?;
         }
-        Strategy::Stop => course.members.iter().rev().try_for_each(|member| stop(member, context)),
+        Strategy::Stop => return Ok(()),
     }
+    place.leave();
+    Ok(())
 }
 
 /// For the case that it does not run on as Docker promises. What cannot be frozen goes without.
 fn back_up(course: &mut Course, upgrade: &Upgrade, part: &Context) {
-    match checkpoint::part(part, &course.names(), true, upgrade.asks()) {
+    match checkpoint::part(part, &course.names(), true, None, upgrade.asks()) {
         Ok(made) => course.note_checkpoints(&made),
         Err(failure) => part.told.note(&format!("{} goes without a backup: {failure}", course.title())),
     }
@@ -120,6 +129,27 @@ fn is_away(course: &Course, context: &Context) -> Result<bool, Failure> {
         context.claims.find(&member.id).or_fail(|| format!("the claim on {} cannot be read", member.name))
     };
     course.members.iter().try_fold(false, |away, member| Ok(away || claim(member)?.is_some()))
+}
+
+/// The claims of those that are frozen. One that cannot be read is told when its container comes back.
+fn claims<'a>(upgrade: &'a Upgrade, context: &'a Context) -> impl Iterator<Item = Claim> + 'a {
+    let frozen = upgrade.containers.iter().filter(|course| course.strategy == Strategy::Freeze);
+    frozen.flat_map(|course| &course.members).filter_map(|member| context.claims.find(&member.id).ok().flatten())
+}
+
+/// Compares every digest of what is going to be restored (I4) while there is no engine to restore it. What is damaged is
+/// found once more, and told, when it is its turn.
+pub fn verify_ahead(upgrade: &Upgrade, context: &Context) {
+    for claim in claims(upgrade, context) {
+        if let Err(failure) = prepare::verify(context, &claim.checkpoint, &|_, _| {}) {
+            tracing::error!(container = %claim.container, %failure, "what it is to be restored from is not as it should be");
+        }
+    }
+}
+
+/// Nothing is restored just now: by then it may have changed.
+pub fn forget_verified(upgrade: &Upgrade, context: &Context) {
+    claims(upgrade, context).for_each(|claim| prepare::forget(context, &claim.checkpoint));
 }
 
 /// The first container that is still frozen.
@@ -203,7 +233,6 @@ pub fn left_running(upgrade: &Upgrade, context: &Context) -> Result<Vec<String>,
 
 /// The names of those running containers whose id is `wanted`.
 fn running(context: &Context, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Failure> {
-    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
-    let found = all.iter().filter(|container| container.pid().is_some() && wanted(container.id()));
-    Ok(found.map(|container| container.name().to_owned()).collect())
+    let all = context.docker.running().or_fail(|| "the containers cannot be listed".into())?;
+    Ok(all.into_iter().filter(|container| wanted(&container.id)).map(|container| container.name).collect())
 }

@@ -353,7 +353,7 @@ impl Planned {
         let (count, bytes) = frozen.fold((0_u64, 0), |(count, bytes), course| {
             (count + course.members.len() as u64, bytes + course.memory_bytes)
         });
-        let at_once = super::fleet::at_once() as u64;
+        let at_once = super::fleet::away_at_once() as u64;
         let each = canary.dump_us + canary.restore_us + DOCKERS_PART_US;
         Some(each * count.div_ceil(at_once) + bytes / BYTES_PER_US)
     }

@@ -198,7 +198,16 @@ fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Fail
     // Where dockerd is dead already there is nobody to ask, and nobody left to protect from its end.
     spare(&fleet::left_running(operation, context).unwrap_or_default())?;
     operation.engine_touched = true;
-    engine::restart(context)
+    let operation = &*operation;
+    let restarted = std::thread::scope(|threads| {
+        // Reading, which dockerd leaves time for.
+        threads.spawn(|| fleet::verify_ahead(operation, context));
+        engine::restart(context)
+    });
+    if restarted.is_err() {
+        fleet::forget_verified(operation, context);
+    }
+    restarted
 }
 
 /// Who is back already, or was started by dockerd itself, stands aside once more.
