@@ -30,12 +30,16 @@ remove_namespace() {
 
 on_segment() { in_net "$1" ip route get "$BRIDGE_ADDRESS" >/dev/null 2>&1; }
 
-# join_segment NAMESPACE ADDRESS PORT: makes the namespace, with an eth0 that is plugged into the bridge.
+# join_segment NAMESPACE ADDRESS PORT: makes the namespace, with an eth0 that is plugged into the bridge. Its hardware address
+# follows from the other one: others still know it when a host comes after another one with the same address.
 join_segment() {
+    local hardware
     make_namespace "$1"
+    # shellcheck disable=SC2086
+    hardware=$(printf '02:4c:%02x:%02x:%02x:%02x' ${2//./ })
     # The other end may still be on its way out with a namespace that was just deleted.
     in_net "$NET_NAMESPACE" ip link delete "p-$3" 2>/dev/null || true
-    in_net "$NET_NAMESPACE" ip link add "p-$3" type veth peer name eth0 netns "$1"
+    in_net "$NET_NAMESPACE" ip link add "p-$3" type veth peer name eth0 address "$hardware" netns "$1"
     in_net "$NET_NAMESPACE" ip link set "p-$3" master "$BRIDGE" up
     in_net "$1" ip address add "$2/24" dev eth0
     in_net "$1" ip link set eth0 up
