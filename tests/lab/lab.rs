@@ -57,13 +57,25 @@ pub fn upgraded_host() {
     let usable = "docker version -f '{{.Server.Version}}' | grep -q '^26' && ! transship status | grep -q ^operation \
                   && [ -e /etc/transship/transship.json ] && [ ! -e /root/failpoints ] && ! mountpoint -q /mnt";
     if !UPGRADED.try_sh(usable).status.success() {
-        run(&["down", "upgraded"]);
-        run(&["up", "upgraded=trixie"]);
-        make_images(UPGRADED);
+        UPGRADED.anew("trixie");
         UPGRADED.sh("mkdir -p /etc/transship; echo '{ \"grace_seconds\": 1 }' > /etc/transship/transship.json; \
              service transshipd restart");
     }
     UPGRADED.sh("docker ps -aq | xargs -r docker rm -f >/dev/null");
+}
+
+impl Host {
+    /// Brought up from its release's root, with whatever was before gone.
+    pub fn anew(self, release: &str) {
+        run(&["down", self.0]);
+        run(&["up", &format!("{}={release}", self.0)]);
+        make_images(self);
+    }
+
+    /// Taken down: nobody else uses it.
+    pub fn down(self) {
+        run(&["down", self.0]);
+    }
 }
 
 /// The hosts, for one scenario at a time.

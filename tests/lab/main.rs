@@ -11,5 +11,6 @@ mod interposer;
 mod kinds;
 mod lab;
 mod migrations;
+mod restarts;
 mod stores;
 mod upgrades;

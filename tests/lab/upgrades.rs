@@ -234,6 +234,23 @@ fn i2_a_package_manager_that_is_killed_is_rolled_back() {
     assert!(text.contains("cannot be installed"), "{text}");
 }
 
+/// A session that was opened since the plan keeps one of them from being frozen; the other is not even held for it.
+#[test]
+fn i2_nobody_is_away_where_it_shows_beforehand_that_one_cannot_be_frozen() {
+    let session = "docker exec -d two /tools/holder 7099 1; \
+                   until docker exec two /tools/watch 127.0.0.1:7099 --ask check; do :; done >/dev/null 2>&1";
+    let text = rolled_back_when("upgrade/freeze/before", session);
+    assert!(text.contains("two cannot be frozen here"), "{text}");
+    let answer = |command: &str| -> serde_json::Value {
+        serde_json::from_str(&UPGRADED.sh(&format!("transship --json {command}"))).expect("an answer")
+    };
+    let last = answer("history --limit 1");
+    let report = answer(&format!("report {}", last["operations"][0]["id"]));
+    let containers = report["report"]["containers"].as_array().expect("containers");
+    let mut spans = containers.iter().flat_map(|container| container["spans"].as_array().expect("spans"));
+    assert!(containers.len() == 2 && spans.all(|span| span["name"] != "hold"), "{report:#}");
+}
+
 #[test]
 fn i7_what_was_not_there_when_it_was_planned_is_not_ended_by_it() {
     let text =
