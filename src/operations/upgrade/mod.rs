@@ -21,6 +21,7 @@ mod course;
 mod engine;
 mod fleet;
 mod hooks;
+mod live;
 mod order;
 mod plan;
 mod steps;

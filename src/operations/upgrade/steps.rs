@@ -1,6 +1,6 @@
 //! The steps of an upgrade, each beside its undo.
 
-use super::{Upgrade, engine, fleet, hooks, swarm, verify as verification};
+use super::{Upgrade, engine, fleet, hooks, live, swarm, verify as verification};
 use crate::failure::{Failure, OrFail};
 use crate::packages::{self, Event, Fetched, PackageError, PackageManager, PackageSet};
 use crate::restore::settle::remove_directory;
@@ -199,11 +199,14 @@ fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Fail
     spare(&fleet::left_running(operation, context).unwrap_or_default())?;
     operation.engine_touched = true;
     let operation = &*operation;
+    // Until dockerd answers: its rules are there by then.
+    let new_connections = live::hold_new_connections(operation, context);
     let restarted = std::thread::scope(|threads| {
         // Reading, which dockerd leaves time for.
         threads.spawn(|| fleet::verify_ahead(operation, context));
         engine::restart(context)
     });
+    drop(new_connections);
     if restarted.is_err() {
         fleet::forget_verified(operation, context);
     }
