@@ -199,6 +199,8 @@ fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Fail
     spare(&fleet::left_running(operation, context).unwrap_or_default())?;
     operation.engine_touched = true;
     let operation = &*operation;
+    // dockerd takes interfaces and rules away, and makes them anew.
+    let _expedited = context.rcu.expedite();
     // Until dockerd answers: its rules are there by then.
     let new_connections = live::hold_new_connections(operation, context);
     let restarted = std::thread::scope(|threads| {
