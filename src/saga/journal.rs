@@ -148,6 +148,21 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Where an operation stands, for its next entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Stand<'a> {
+    /// The step that it goes on with when it is taken up again, counted from 0.
+    pub index: usize,
+    /// The name of the step that the entry is about.
+    pub step: &'a str,
+    /// `begins`, `done` or `undoing`.
+    pub event: &'a str,
+    /// Its phase from now on.
+    pub phase: Phase,
+    /// Whether a loss of power must not take the entry away again.
+    pub on_disk: bool,
+}
+
 /// One line of an operation's course.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
@@ -224,18 +239,11 @@ impl Journal {
     }
 
     /// Records where an operation stands, with its state, in one transaction. The entry that makes it committed is
-    /// on disk when this returns.
-    pub fn record(
-        &self,
-        operation: i64,
-        at: (usize, &str),
-        event: &str,
-        phase: Phase,
-        state: &Value,
-    ) -> Result<(), JournalError> {
-        let (index, step) = at;
+    /// on disk when this returns, and so is one that asks for it; with it all that was recorded before.
+    pub fn record(&self, operation: i64, stand: &Stand<'_>, state: &Value) -> Result<(), JournalError> {
+        let Stand { index, step, event, phase, on_disk } = *stand;
         self.write(|connection| {
-            durably(connection, phase == Phase::Committed)?;
+            durably(connection, on_disk || phase == Phase::Committed)?;
             let transaction = connection.transaction()?;
             transaction.execute(
                 "UPDATE operations SET phase = ?2, step = ?3, state = ?4, result = NULL, ended = NULL WHERE id = ?1",
@@ -391,4 +399,26 @@ fn timestamp(text: &str) -> Timestamp {
 
 fn db(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
     move |source| JournalError::Database { doing, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_asks_for_it_is_on_disk_when_it_returns() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&directory.path().join("journal")).unwrap();
+        let id = journal.begin("trip", "somebody", Asked::by("a test"), &Value::Null).unwrap();
+        // `synchronous` is 2 (FULL) where SQLite writes its log out with each transaction, and 1 (NORMAL) where not.
+        let written_out = |phase, on_disk| {
+            let stand = Stand { index: 0, step: "pack", event: "begins", phase, on_disk };
+            journal.record(id, &stand, &Value::Null).unwrap();
+            journal.lock().pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(written_out(Phase::Running, false), 1);
+        assert_eq!(written_out(Phase::Running, true), 2);
+        assert_eq!(written_out(Phase::Running, false), 1);
+        assert_eq!(written_out(Phase::Committed, false), 2);
+    }
 }

@@ -1,7 +1,7 @@
 //! Runs an operation's steps, undoes them, and goes on with what a killed helper left.
 
 use super::failpoint::Failpoints;
-use super::journal::{Asked, Journal, JournalError, OperationRecord, Phase};
+use super::journal::{Asked, Journal, JournalError, OperationRecord, Phase, Stand};
 use crate::failure::{Failure, OrFail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,8 @@ pub struct Step<O, W> {
     pub undo: fn(&mut O, &W) -> Result<(), Failure>,
     /// Whether nothing is undone any more once this step is done: the point of no return.
     pub commits: bool,
+    /// Whether the journal has all before it on disk when it begins.
+    pub on_disk: bool,
 }
 
 impl<O, W> Step<O, W> {
@@ -29,12 +31,19 @@ impl<O, W> Step<O, W> {
         run: fn(&mut O, &W) -> Result<(), Failure>,
         undo: fn(&mut O, &W) -> Result<(), Failure>,
     ) -> Self {
-        Self { name, run, undo, commits: false }
+        Self { name, run, undo, commits: false, on_disk: false }
     }
 
     /// The same step, after which the operation is never undone.
     pub const fn commits(mut self) -> Self {
         self.commits = true;
+        self
+    }
+
+    /// The same step. When it begins, all before it is in the journal on disk: others may be told of that, and a loss of
+    /// power must not take the journal back behind it.
+    pub const fn on_disk(mut self) -> Self {
+        self.on_disk = true;
         self
     }
 }
@@ -167,7 +176,7 @@ impl Course<'_> {
     ) -> Result<(), Failure> {
         let (index, count) = place;
         let phase = if committed { Phase::Committed } else { Phase::Running };
-        self.record(operation, index, step.name, "begins", phase)?;
+        self.record(operation, &Stand { index, step: step.name, event: "begins", phase, on_disk: step.on_disk })?;
         self.progress.step(step.name, index + 1, count);
         let begun = Instant::now();
         self.failpoints.pass(&format!("{}/{}/before", O::KIND, step.name))?;
@@ -179,7 +188,7 @@ impl Course<'_> {
             true => (index + 1, Phase::Committed),
             false => (index, Phase::Running),
         };
-        self.record(operation, next, step.name, "done", phase)
+        self.record(operation, &Stand { index: next, step: step.name, event: "done", phase, on_disk: false })
     }
 
     /// Undoes the step that failed and all before it. A failing undo does not keep the others from running, and it and
@@ -191,9 +200,10 @@ impl Course<'_> {
         let mut unmended = Vec::new();
         let mut again_from = None;
         for (index, step) in steps.iter().enumerate().take(from + 1).rev() {
-            if let Err(error) =
-                self.record(operation, again_from.unwrap_or(index), step.name, "undoing", Phase::Undoing)
-            {
+            let index_now = again_from.unwrap_or(index);
+            let stand =
+                Stand { index: index_now, step: step.name, event: "undoing", phase: Phase::Undoing, on_disk: false };
+            if let Err(error) = self.record(operation, &stand) {
                 tracing::error!(%error, "the journal cannot follow; undoing goes on");
             }
             let undone = self
@@ -222,17 +232,9 @@ impl Course<'_> {
         failure.needs_person()
     }
 
-    fn record<O: Operation>(
-        &self,
-        operation: &O,
-        index: usize,
-        step: &str,
-        event: &str,
-        phase: Phase,
-    ) -> Result<(), Failure> {
-        self.journal
-            .record(self.id, (index, step), event, phase, &state_of(operation))
-            .or_fail(|| format!("cannot journal {step} of operation {}", self.id))
+    fn record<O: Operation>(&self, operation: &O, stand: &Stand<'_>) -> Result<(), Failure> {
+        let recorded = self.journal.record(self.id, stand, &state_of(operation));
+        recorded.or_fail(|| format!("cannot journal {} of operation {}", stand.step, self.id))
     }
 
     fn ended(&self, phase: Phase, result: &Value) {

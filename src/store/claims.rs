@@ -199,10 +199,16 @@ impl Claims {
         unsettled.filter_map(|path| self.read_if_there(&path).ok().flatten()).collect()
     }
 
-    /// Removes a claim that was not committed: the checkpoint is abandoned or the operation undone.
+    /// Removes a claim that was not committed: the checkpoint is abandoned or the operation undone. A loss of power does
+    /// not bring it back: what follows may be a container that runs.
     pub fn withdraw(&self, container: &ContainerId) -> Result<(), ClaimError> {
         self.remove(&self.placed(container))?;
-        self.remove(&self.taken_path(container))
+        self.remove(&self.taken_path(container))?;
+        match self.sync() {
+            // Where there is no store there was no claim.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("withdraw", &self.directory)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// All claims, whatever their state, in no order. A claim that cannot be read is left out and logged.

@@ -15,6 +15,17 @@ pub(super) fn directory(path: &Path) -> Result<(), StoreError> {
     sync().map_err(StoreError::io("write out directory", path))
 }
 
+/// Writes out the names in directory `path` and in all below it.
+pub(super) fn directories(path: &Path) -> Result<(), StoreError> {
+    let list = || std::fs::read_dir(path)?.collect::<std::io::Result<Vec<_>>>();
+    for entry in list().map_err(StoreError::io("list", path))? {
+        if entry.file_type().map_err(StoreError::io("look at", &entry.path()))?.is_dir() {
+            directories(&entry.path())?;
+        }
+    }
+    directory(path)
+}
+
 /// Writes out everything on the file system that `path` lies on.
 pub(super) fn file_system(path: &Path) -> Result<(), StoreError> {
     let sync = || Ok(nix::unistd::syncfs(File::open(path)?)?);

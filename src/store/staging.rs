@@ -20,6 +20,8 @@ use crate::archive::{Digest, FileEntry, Progress, RelPath};
 pub enum Durability {
     /// Before the checkpoint becomes visible. Takes as long as the disk takes to write all of it.
     Immediate,
+    /// Its files were written out one by one as they came; what is left are the directories' names.
+    FilesAreOnDisk,
     /// When the kernel gets to it. For a container that is frozen meanwhile: after a loss of power the checkpoint may
     /// be damaged, which its digests show.
     Deferred,
@@ -220,6 +222,7 @@ impl Staging {
         fsync::write_atomically(&self.manifest_path(), &temporary, json)?;
         match durability {
             Durability::Immediate => fsync::file_system(&self.dir)?,
+            Durability::FilesAreOnDisk => fsync::directories(&self.dir)?,
             Durability::Deferred => fsync::directory(&self.dir)?,
         }
         // From here on the checkpoint exists.

@@ -125,6 +125,31 @@ fn settle(source: Host, destination: Host) {
     }
 }
 
+/// The copy waits for its source's word when the power goes. What was not on the disk by then is played by emptying it.
+#[test]
+fn i1_i4_a_destination_that_loses_its_power_makes_the_copy_ready_again() {
+    let _turn = paired_hosts();
+    let container = SID.start("cut", "--network front -p 7000:7000 -v cut:/data programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    SID.sh("docker exec cut sh -c 'echo kept > /data/in-volume; echo kept > /in-layer'");
+    SID.heed_failpoints();
+    SID.sh(&format!(
+        "rm -f /root/restored /root/go; \
+         echo 'migrate/commit/before exec touch /root/restored; until [ -e /root/go ]; do :; done' > {FAILPOINTS}"
+    ));
+    let mut migrating = SID.begin("transship migrate cut --to trixie");
+    SID.within_seconds(60, "[ -e /root/restored ]");
+    TRIXIE.sh("for file in $(find /var/lib/docker/overlay2/*/diff /var/lib/docker/volumes/cut -name 'in-*'); do : > $file; done");
+    TRIXIE.reboot();
+    SID.sh("touch /root/go");
+    assert!(migrating.wait().expect("the migration ends").success());
+    SID.forget_failpoints();
+    let there = super::lab::Container { host: &TRIXIE, name: "cut" };
+    assert_eq!(there.born(7000), born);
+    assert_eq!(TRIXIE.sh("docker exec cut cat /data/in-volume /in-layer"), "kept\nkept");
+    assert!(SID.sh("docker ps -aq").is_empty());
+}
+
 #[test]
 fn i3_a_source_that_hears_no_answer_asks_until_it_knows_and_clients_wait() {
     let _turn = paired_hosts();

@@ -71,7 +71,8 @@ pub fn keep_file(
     let mut bytes = Watched { bytes, visit: &visit }.take(length);
     let copied = std::io::copy(&mut bytes, &mut file).or_fail(failed)?;
     match copied == length {
-        true => Ok(()),
+        // On disk before the source hears that it is here: the source's own copy is memory, and goes with its power.
+        true => file.sync_all().or_fail(failed),
         false => Err(Failure::new(format!("{path} broke off after {copied} of {length} bytes"))),
     }
 }

@@ -46,6 +46,9 @@ pub struct Arrive {
     networks: Vec<String>,
     /// Volumes that are made for it.
     volumes: Vec<String>,
+    /// Whether this very helper has put its files in place: those of a helper before it may not have reached the disk.
+    #[serde(skip)]
+    is_placed: bool,
 }
 
 impl Operation for Arrive {
@@ -55,7 +58,9 @@ impl Operation for Arrive {
 
     fn steps(&self) -> Vec<Step<Self, Context>> {
         use steps::{claim, make, place, receive, release, settle, start, wait_for_word};
-        vec![make(), receive(), place(), claim(), start(), wait_for_word().commits(), release(), settle()]
+        // The source is told "restored" while it waits: by then all that led there is on disk.
+        let wait_for_word = wait_for_word().on_disk().commits();
+        vec![make(), receive(), place(), claim(), start(), wait_for_word, release(), settle()]
     }
 
     fn has_committed(&self, context: &Context) -> bool {
@@ -130,6 +135,7 @@ pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -
         container: None,
         networks,
         volumes,
+        is_placed: false,
     };
     let asked = format!("peer {peer}");
     let name = operation.name.clone();
@@ -161,6 +167,10 @@ pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failu
     let arrival = standing_on_disk(context, &operation.id)?;
     let mut record = record.clone();
     record.state["arrival"] = serde_json::to_value(arrival).or_fail(unreadable)?;
+    if matches!(arrival, Arrival::Restored | Arrival::Released) {
+        // Whatever the journal has as its last step: no more files come, and what the source says now is about the copy.
+        record.step = record.step.max(operation.steps().iter().position(|step| step.commits).unwrap_or_default());
+    }
     let from = (operation.peer.as_str(), &operation.id);
     let container = operation.container.clone();
     let start = Standing { arrival, container, ..Standing::default() };

@@ -1,6 +1,6 @@
 //! The steps of `arrive`, each beside its undo.
 
-use super::{Arrive, admit};
+use super::{Arrive, admit, intake};
 use crate::archive::rootfs;
 use crate::checkpoint::mend;
 use crate::docker::{Container, RestartPolicy, creation_request, network_request};
@@ -34,6 +34,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// copies a large volume on its own disk first.
 const SILENCES: u32 = 120;
 
+/// How long dockerd may take to come up, where the whole host has just booted.
+const DOCKER_PATIENCE: Duration = Duration::from_secs(600);
+
 fn nothing(_: &mut Arrive, _: &Context) -> Result<(), Failure> {
     Ok(())
 }
@@ -58,6 +61,8 @@ pub fn make() -> ArriveStep {
         let id = context.docker.create(&arrive.name, &request(&inspect_to_be(arrive))).or_fail(failed)?;
         arrive.container = Some(id.parse().or_fail(failed)?);
         context.catalog.begin(&arrive.id).or_fail(|| "the store cannot take its checkpoint".into())?;
+        // The image, too, which came before. It costs nobody anything now: the source's container runs.
+        intake::sync(context)?;
         let container = arrive.container.clone();
         arrive.visit(context).change(|standing| standing.container = container);
         Ok(())
@@ -132,7 +137,7 @@ pub fn receive() -> ArriveStep {
         let manifest = wait_for_manifest(arrive, context)?;
         let failed = || format!("the checkpoint of {} is not what it should be", arrive.name);
         let staging = context.catalog.staging(&arrive.id).ok_or_else(|| Failure::new(failed()))?;
-        staging.adopt(manifest.as_bytes(), Durability::Deferred, &|_| {}).or_fail(failed)?;
+        staging.adopt(manifest.as_bytes(), Durability::FilesAreOnDisk, &|_| {}).or_fail(failed)?;
         // What lies there was hashed just now.
         prepare::adopted(&context.world, &arrive.id).map(drop)
     }
@@ -184,17 +189,40 @@ fn heard(arrive: &mut Arrive, context: &Context, request: Request) -> Result<(),
 
 /// Its files where Docker's storage driver looks for them, and its volumes'.
 pub fn place() -> ArriveStep {
-    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let failed = || format!("the files of {} cannot be put in place", arrive.name);
-        let checkpoint = context.catalog.get(&arrive.id).or_fail(failed)?;
-        let container = context.docker.container(container_of(arrive)?.as_str()).or_fail(failed)?;
-        put_files(&container, &checkpoint)?;
-        for (number, name) in arrive.volumes.iter().enumerate() {
-            fill(context, &checkpoint, number, name)?;
-        }
-        Ok(())
+    Step::new("place", put_in_place, nothing)
+}
+
+fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("the files of {} cannot be put in place", arrive.name);
+    let checkpoint = context.catalog.get(&arrive.id).or_fail(failed)?;
+    let container = context.docker.container(container_of(arrive)?.as_str()).or_fail(failed)?;
+    if let Some(upper) = container.upper_directory() {
+        // A start that came to nothing has left its own there.
+        empty(Path::new(upper)).or_fail(failed)?;
     }
-    Step::new("place", run, nothing)
+    put_files(&container, &checkpoint)?;
+    for (number, name) in arrive.volumes.iter().enumerate() {
+        fill(context, &checkpoint, number, name)?;
+    }
+    arrive.is_placed = true;
+    Ok(())
+}
+
+/// A helper before this one had put the files in place, and may have died with the host's power. The checkpoint was on
+/// disk by then, and what is in place is made from it again: `false` where it is not whole.
+fn put_in_place_again(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
+    let failed = || format!("{} cannot be made ready again", arrive.name);
+    context.docker.wait_until_up(DOCKER_PATIENCE, || false).or_fail(failed)?;
+    let container = container_of(arrive)?;
+    // The start that the other helper was at ends by itself: nobody answers it at the gate.
+    context.docker.wait_until_stopped(container.as_str()).or_fail(failed)?;
+    context.claims.give_back(&container).or_fail(failed)?;
+    if let Err(failure) = prepare::verify(context, &arrive.id, &|_, _| {}) {
+        tracing::error!(migration = %arrive.id, %failure, "what came from the peer is not whole any more");
+        return Ok(false);
+    }
+    put_in_place(arrive, context)?;
+    Ok(true)
 }
 
 fn fill(context: &Context, checkpoint: &Checkpoint, number: usize, name: &str) -> Result<(), Failure> {
@@ -241,7 +269,10 @@ pub fn claim() -> ArriveStep {
 /// `docker start`, which restores it and comes back when it runs. Done when it stands ready at the gate.
 pub fn start() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        bring_to_the_gate(arrive, context).map(drop)
+        match bring_to_the_gate(arrive, context)? {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(format!("the checkpoint of {} is damaged", arrive.name))),
+        }
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         let Some(container) = &arrive.container else { return Ok(()) };
@@ -277,11 +308,15 @@ fn hold(context: &Context, container: &ContainerId, inspect: &Value) -> Result<(
     Ok(())
 }
 
-/// The landing of a container that stands ready at the gate; brings it there where it is not.
-fn bring_to_the_gate(arrive: &Arrive, context: &Context) -> Result<Arc<Landing>, Failure> {
+/// The landing of a container that stands ready at the gate; brings it there where it is not. None where its checkpoint
+/// is not whole any more.
+fn bring_to_the_gate(arrive: &mut Arrive, context: &Context) -> Result<Option<Arc<Landing>>, Failure> {
     let container = container_of(arrive)?;
     if let Some(landing) = context.landings.get(&container) {
-        return Ok(landing);
+        return Ok(Some(landing));
+    }
+    if !arrive.is_placed && !put_in_place_again(arrive, context)? {
+        return Ok(None);
     }
     let inspect = inspect_to_be(arrive);
     hold(context, &container, &inspect)?;
@@ -294,7 +329,7 @@ fn bring_to_the_gate(arrive: &Arrive, context: &Context) -> Result<Arc<Landing>,
     });
     let thread = thread.or_fail(|| "no thread to start it".into())?;
     match landing.wait_until_stopped() {
-        true => Ok(landing),
+        true => Ok(Some(landing)),
         false => match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
             Err(failure) => Err(failure),
             Ok(()) => Err(Failure::new(format!("{} was started and not restored", arrive.name)).needs_person()),
@@ -327,7 +362,10 @@ pub fn wait_for_word() -> ArriveStep {
             visit.hear();
         } else {
             // A helper before this one had told so. What it had restored is gone with it, and never ran.
-            bring_to_the_gate(arrive, context)?;
+            if bring_to_the_gate(arrive, context)?.is_none() {
+                arrive.stands(context, arrive.arrival.on(arrival::Event::Gone).next)?;
+                return Err(Failure::new(format!("what came of {} is not whole any more", arrive.name)));
+            }
         }
         while arrive.arrival == Arrival::Restored {
             match visit.next_word(SILENCE) {
@@ -376,8 +414,8 @@ pub fn release() -> ArriveStep {
 }
 
 /// Whether it does.
-fn let_run(arrive: &Arrive, context: &Context) -> Result<bool, Failure> {
-    let landing = bring_to_the_gate(arrive, context)?;
+fn let_run(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
+    let Some(landing) = bring_to_the_gate(arrive, context)? else { return Ok(false) };
     let published = published::from_inspect(&arrive.offer.inspect).or_fail(|| "its ports cannot be read".into())?;
     forward::keep_here(context, &published.published)?;
     landing.release();

@@ -68,7 +68,8 @@ impl Operation for Migrate {
         use steps::{commit, copy, dump, expect, forward, freeze, hold, pre_copy, release, remove, restore};
         use steps::{seal, set_aside, ship, stop};
         let before = [expect(), set_aside(), pre_copy(), hold(), freeze(), dump(), copy(), seal(), ship(), restore()];
-        before.into_iter().chain([commit().commits(), forward(), release(), stop(), remove()]).collect()
+        // From the claim on a later helper goes forward: it has to find all that led there.
+        before.into_iter().chain([commit().on_disk().commits(), forward(), release(), stop(), remove()]).collect()
     }
 
     /// Where that cannot be read it may have: the destination may have been told so, and runs.

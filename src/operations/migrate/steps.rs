@@ -212,15 +212,26 @@ pub fn forward() -> MigrateStep {
                 migrate.id(),
                 &Led { container, peer, forward, leads: Leads::Everybody },
             )?;
-            let checkpoint = context.catalog.get(migrate.id()).or_fail(failed)?;
-            let network = prepare::network(&checkpoint)?;
-            let open = forward::departed(&network.tracked, network.addresses(), migrate.link);
-            let put_back = crate::network::tracking::put_back(&open).or_fail(failed)?;
-            tracing::info!(?put_back, of = open.len(), "open connections are led after it");
+            if let Err(failure) = lead_open_ones(migrate, context) {
+                // It has been given away and stands still: it is not kept from running for the sake of them.
+                context.told.note(&format!("its open connections are lost: {failure}"));
+                tracing::error!(migration = %migrate.id(), %failure, "open connections are not led after it");
+            }
         }
         Ok(())
     }
     Step::new("forward", run, nothing)
+}
+
+/// What was tracked is in the checkpoint, which may be damaged where this host has lost its power meanwhile.
+fn lead_open_ones(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+    let failed = || "the open connections cannot be read".to_owned();
+    let checkpoint = context.catalog.get(migrate.id()).or_fail(failed)?;
+    let network = prepare::network(&checkpoint)?;
+    let open = forward::departed(&network.tracked, network.addresses(), migrate.link);
+    let put_back = crate::network::tracking::put_back(&open).or_fail(failed)?;
+    tracing::info!(?put_back, of = open.len(), "open connections are led after it");
+    Ok(())
 }
 
 /// The frozen copy ends without a word to anybody.
