@@ -1,7 +1,7 @@
 //! What operations work on: the host's Docker, the store, the holds, and the claims that wait at the gate.
 
 use crate::checkpoint::dump::Dumps;
-use crate::docker::Client;
+use crate::docker::{Client, Container, DockerError};
 use crate::failure::{Failure, OrFail};
 use crate::network::hold::{Hold, HoldReport};
 use crate::network::inside::NewConnections;
@@ -108,6 +108,18 @@ pub struct Waiting {
 }
 
 impl World {
+    /// Every container of Docker's. One that waits at the gate for a peer's word is told as it will be, and as one that does
+    /// not run: dockerd would not answer before it does.
+    pub fn containers(&self) -> Result<Vec<Container>, DockerError> {
+        self.docker.containers_but(|id| self.landings.get(&id.parse().ok()?)?.container(id))
+    }
+
+    /// Whether a container of this name waits at the gate for a peer's word.
+    pub fn is_landing(&self, name: &str) -> bool {
+        let names = |landing: &Landing| landing.container("").is_some_and(|container| container.name() == name);
+        self.landings.any(|landing| names(landing))
+    }
+
     /// Opens everything that the helper works on.
     pub fn open(settings: Settings) -> Result<Self, Failure> {
         let root = layout::DEFAULT_ROOT;
@@ -185,6 +197,11 @@ impl<K: std::hash::Hash + Eq, V> Table<K, V> {
     /// Whether there is one.
     pub fn has(&self, key: &K) -> bool {
         self.lock().contains_key(key)
+    }
+
+    /// Whether one of the values that nobody works on is as asked.
+    pub fn any(&self, is_so: impl Fn(&V) -> bool) -> bool {
+        self.lock().values().flatten().any(is_so)
     }
 
     /// Does something with a value that stays here.

@@ -116,8 +116,6 @@ fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Resu
 
 /// Tries an operation again that waits for a person.
 pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
-    // Whoever is at work on it has a turn on something.
-    let turn = crate::operations::turn_on_everything(context)?;
     let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
     let record = record
         .ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))?;
@@ -125,6 +123,8 @@ pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
         return Err(Failure::refused(format!("operation {operation} has ended: it is {}", record.phase))
             .remedy("see: transship history"));
     }
+    // Whoever is at work on it has the turn on its containers.
+    let turn = operations::turn_of(context, &record)?;
     let ended = bring_to_an_end(context, &record);
     drop(turn);
     crate::operations::settled::containers(&context.world);

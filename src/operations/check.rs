@@ -75,7 +75,7 @@ fn host_facts() -> HostFacts {
 
 fn chosen(context: &Context, references: &[String]) -> Result<Vec<Container>, Failure> {
     if references.is_empty() {
-        let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+        let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
         return Ok(all.into_iter().filter(Container::is_running).collect());
     }
     let find = |reference: &String| {

@@ -62,7 +62,7 @@ fn take_effect(context: &Context, manager: ServiceManager, dry_run: bool) -> Res
         // containerd is dockerd's child here, and without live-restore dockerd ends all containers.
         _ => "docker",
     };
-    let running = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let running = context.containers().or_fail(|| "the containers cannot be listed".into())?;
     let running = running.iter().filter(|container| container.is_running()).count();
     if service == "docker" && running > 0 {
         context.told.note(&format!(

@@ -23,6 +23,7 @@ pub mod upgrade;
 
 use crate::failure::{Failure, OrFail};
 use crate::restore::gate;
+use crate::saga::{Operation, OperationRecord};
 use crate::store::checkpoint::Form;
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, CheckpointId, ContainerId, StoreError};
@@ -75,6 +76,27 @@ fn turn(context: &Context, names: Vec<String>) -> Result<Turn<'_>, Failure> {
     context.busy.begin(names).map_err(|name| {
         Failure::refused(format!("another operation is at work on {name}")).remedy("wait for it; see: transship status")
     })
+}
+
+/// The right to work on what an operation in the journal is about: its containers, or everything.
+pub fn turn_of<'a>(context: &'a Context, record: &OperationRecord) -> Result<Turn<'a>, Failure> {
+    match containers_of(record) {
+        Some(names) => turn(context, names),
+        None => turn_on_everything(context),
+    }
+}
+
+/// The names of an operation's containers, where it is about some and not about the engine.
+fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
+    let list = match record.kind.as_str() {
+        checkpoint::Checkpoint::KIND => "/members",
+        restore::Restore::KIND => "/targets",
+        migrate::Migrate::KIND => "/freeze/members",
+        arrive::Arrive::KIND => return Some(vec![record.state["name"].as_str()?.to_owned()]),
+        _ => return None,
+    };
+    let containers = record.state.pointer(list)?.as_array()?.iter();
+    containers.map(|container| container["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// A checkpoint's form for people.

@@ -6,8 +6,9 @@
 //!                   expected                                          stopped ─► told to the source
 //! ```
 
+use crate::docker::Container;
 use crate::network::forward::Link;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How far one is.
@@ -40,6 +41,18 @@ impl Landing {
     /// Nothing of it is here yet.
     pub fn of(inspect: Value, link: Link) -> Self {
         Self { inspect, link, stage: Mutex::new(Stage::Coming), changed: Condvar::new() }
+    }
+
+    /// The container as it will be, under its id here, as long as Docker is at starting it.
+    pub fn container(&self, id: &str) -> Option<Container> {
+        if matches!(*self.lock(), Stage::Ended(_)) {
+            return None;
+        }
+        let mut inspect = self.inspect.clone();
+        inspect["Id"] = id.into();
+        // Its processes are another host's as yet.
+        inspect["State"] = json!({ "Status": "created", "Running": false, "Pid": 0 });
+        Some(Container::new(inspect))
     }
 
     /// At the gate: it is ready to run. Returns when its source has decided: whether it may.
@@ -124,6 +137,17 @@ mod tests {
         landing.refuse();
         landing.release();
         assert!(!asked.join().unwrap());
+    }
+
+    #[test]
+    fn while_docker_starts_it_it_is_told_as_one_that_does_not_run() {
+        let here = [127, 0, 0, 1].into();
+        let inspect = json!({ "Id": "there", "Name": "/web", "State": { "Status": "running", "Pid": 7 } });
+        let landing = Landing::of(inspect, Link { source: here, destination: here });
+        let told = landing.container("here").unwrap();
+        assert_eq!((told.id(), told.name(), told.is_running(), told.pid()), ("here", "web", false, None));
+        landing.ended(Ok(()));
+        assert!(landing.container("here").is_none(), "Docker answers for itself");
     }
 
     #[test]

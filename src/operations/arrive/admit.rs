@@ -44,6 +44,9 @@ fn kernel(offer: &Offer) -> Result<(), Failure> {
 }
 
 fn name(context: &Context, coming: &Container) -> Result<(), Failure> {
+    if context.is_landing(coming.name()) {
+        return Err(Failure::refused(format!("a container {} is coming already", coming.name())));
+    }
     match context.docker.container(coming.name()) {
         Ok(_) => Err(Failure::refused(format!("there is a container {} already", coming.name()))
             .remedy("rename or remove that one")),
@@ -54,7 +57,7 @@ fn name(context: &Context, coming: &Container) -> Result<(), Failure> {
 
 fn ports(context: &Context, offer: &Offer) -> Result<(), Failure> {
     let wanted = published::from_inspect(&offer.inspect).or_fail(|| "its ports cannot be read".into())?.published;
-    for other in context.docker.containers().or_fail(|| "the containers there cannot be listed".into())? {
+    for other in context.containers().or_fail(|| "the containers there cannot be listed".into())? {
         let taken = published::from_inspect(other.inspect()).or_fail(|| "its ports cannot be read".into())?.published;
         let clash = wanted.iter().find(|port| {
             taken.iter().any(|other| (other.host_port, other.protocol) == (port.host_port, port.protocol))

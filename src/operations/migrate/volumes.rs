@@ -61,7 +61,7 @@ pub fn of(context: &Context, container: &Container) -> Result<Vec<Volume>, Failu
 
 /// Another container that has it too would stay behind with a copy.
 fn alone(context: &Context, container: &Container, volume: &str) -> Result<(), Failure> {
-    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
     let has_it = |other: &&Container| other.mounts().any(|mount| mount["Type"] == "volume" && mount["Name"] == volume);
     match all.iter().filter(|other| other.id() != container.id()).find(has_it) {
         None => Ok(()),

@@ -145,7 +145,7 @@ fn refusal(what: &str, error: &PackageError) -> Failure {
 }
 
 fn running(context: &Context) -> Result<Vec<Container>, Failure> {
-    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
     // A swarm's tasks are drained.
     let is_there = |container: &Container| {
         matches!(container.status(), "running" | "paused" | "restarting") && !container.is_swarm_task()

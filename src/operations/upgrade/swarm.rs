@@ -24,7 +24,7 @@ pub fn node(context: &Context, engine: &Engine) -> Result<Option<Node>, Failure>
 
 /// The swarm's tasks that run here.
 pub fn tasks(context: &Context) -> Result<Vec<Container>, Failure> {
-    let all = context.docker.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
     Ok(all.into_iter().filter(|container| container.is_swarm_task() && container.pid().is_some()).collect())
 }
 
