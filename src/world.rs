@@ -179,6 +179,17 @@ impl<K: std::hash::Hash + Eq, V> Table<K, V> {
         self.changed.notify_all();
     }
 
+    /// Keeps a value unless there is one already: whether it was kept.
+    pub fn keep_new(&self, key: K, value: V) -> bool {
+        let mut values = self.lock();
+        if values.contains_key(&key) {
+            return false;
+        }
+        values.insert(key, Some(value));
+        self.changed.notify_all();
+        true
+    }
+
     /// Takes a value away from here, as soon as nobody works on it.
     pub fn take(&self, key: &K) -> Option<V> {
         let taken = self.lock_idle(key).remove(key).flatten();

@@ -174,14 +174,19 @@ impl Catalog {
             let bytes = tree::disk_usage(&dir.join(&entry));
             (entry, bytes)
         });
-        let root = self.layout.root();
-        let stat = nix::sys::statvfs::statvfs(root)
-            .map_err(|errno| StoreError::io("look at the file system of", root)(errno.into()))?;
         Ok(Usage {
             checkpoints: checkpoints.collect(),
             staging: tree::disk_usage(&self.layout.staging()),
-            free: stat.blocks_free() * stat.fragment_size(),
+            free: self.free_bytes()?,
         })
+    }
+
+    /// What is left on the store's file system, to root.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let root = self.layout.root();
+        let stat = nix::sys::statvfs::statvfs(root)
+            .map_err(|errno| StoreError::io("look at the file system of", root)(errno.into()))?;
+        Ok(stat.blocks_free() * stat.fragment_size())
     }
 
     fn entries(&self) -> Result<BTreeSet<String>, StoreError> {

@@ -10,6 +10,7 @@ use crate::docker::Container;
 use crate::network::forward::Link;
 use serde_json::{Value, json};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How far one is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +69,11 @@ impl Landing {
         *stage == Stage::Released
     }
 
-    /// Returns when it stands ready, or will not come to that any more: whether it does.
-    pub fn wait_until_stopped(&self) -> bool {
-        let mut stage = self.lock();
-        while *stage == Stage::Coming {
-            stage = self.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
-        }
-        *stage == Stage::Stopped
+    /// Returns when it stands ready, or will not come to that any more: whether it does. `None` where neither is so within
+    /// `limit`.
+    pub fn wait_until_stopped(&self, limit: Duration) -> Option<bool> {
+        let stage = self.wait_while(limit, |stage| *stage == Stage::Coming);
+        (*stage != Stage::Coming).then_some(*stage == Stage::Stopped)
     }
 
     /// Lets it run. The decision is the source's, and is on disk by now.
@@ -93,15 +92,17 @@ impl Landing {
         self.changed.notify_all();
     }
 
-    /// Returns when Docker's start has come to its end: how.
-    pub fn wait_for_end(&self) -> Result<(), String> {
-        let mut stage = self.lock();
-        loop {
-            if let Stage::Ended(started) = &*stage {
-                return started.clone();
-            }
-            stage = self.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
+    /// Returns when Docker's start has come to its end, or has not within `limit`: how.
+    pub fn wait_for_end(&self, limit: Duration) -> Result<(), String> {
+        match &*self.wait_while(limit, |stage| !matches!(stage, Stage::Ended(_))) {
+            Stage::Ended(started) => started.clone(),
+            _ => Err(format!("Docker has not come to an end of starting it within {} s", limit.as_secs())),
         }
+    }
+
+    fn wait_while(&self, limit: Duration, is_so: impl Fn(&Stage) -> bool) -> MutexGuard<'_, Stage> {
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, |stage| is_so(stage));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The first decision stands.
@@ -123,6 +124,15 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_docker_that_does_nothing_is_not_waited_for_without_end() {
+        let landing = landing();
+        assert_eq!(landing.wait_until_stopped(Duration::from_millis(1)), None);
+        assert!(landing.wait_for_end(Duration::from_millis(1)).is_err());
+    }
+
     fn landing() -> Landing {
         let here = [127, 0, 0, 1].into();
         Landing::of(Value::Null, Link { source: here, destination: here })
@@ -133,7 +143,7 @@ mod tests {
         let landing = Arc::new(landing());
         let gate = Arc::clone(&landing);
         let asked = std::thread::spawn(move || gate.wait_for_word());
-        assert!(landing.wait_until_stopped());
+        assert_eq!(landing.wait_until_stopped(PATIENCE), Some(true));
         landing.refuse();
         landing.release();
         assert!(!asked.join().unwrap());
@@ -154,7 +164,7 @@ mod tests {
     fn a_start_that_fails_keeps_nobody_waiting() {
         let landing = landing();
         landing.refuse();
-        assert!(!landing.wait_until_stopped());
+        assert_eq!(landing.wait_until_stopped(PATIENCE), Some(false));
         assert!(!landing.wait_for_word());
     }
 }

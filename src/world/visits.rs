@@ -6,7 +6,7 @@
 use crate::failure::Failure;
 use crate::handover::{Arrival, Request};
 use crate::store::ContainerId;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +39,18 @@ pub struct Visit {
     pub peer: String,
     inner: Mutex<Inner>,
     changed: Condvar,
+    intake: Mutex<Intake>,
 }
+
+/// The files of its checkpoint.
+#[derive(Debug, Default)]
+struct Intake {
+    paths: BTreeSet<String>,
+    is_closed: bool,
+}
+
+/// CRIU writes about ten for each process, and no host has room for so many.
+const MOST_FILES: usize = 100_000;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -55,7 +66,7 @@ struct Inner {
 impl Visit {
     /// One that has just begun.
     pub fn of(peer: &str) -> Self {
-        Self { peer: peer.to_owned(), inner: Mutex::default(), changed: Condvar::new() }
+        Self { peer: peer.to_owned(), inner: Mutex::default(), changed: Condvar::new(), intake: Mutex::default() }
     }
 
     /// Where it stands now.
@@ -78,17 +89,36 @@ impl Visit {
         inner.standing.clone()
     }
 
-    /// Says something to who works on it, and returns when that was seen to.
-    pub fn say(&self, word: Word) -> Standing {
+    /// Says something to who works on it, and returns when that was seen to, or after `patience`: where it stands then.
+    pub fn say(&self, word: Word, patience: Duration) -> Standing {
         let mut inner = self.lock();
         inner.words.push_back(word);
         inner.said += 1;
         let number = inner.said;
         self.changed.notify_all();
-        while !inner.standing.is_over && inner.heard < number {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        let is_unheard = |inner: &mut Inner| !inner.standing.is_over && inner.heard < number;
+        let waited = self.changed.wait_timeout_while(inner, patience, is_unheard);
+        waited.unwrap_or_else(PoisonError::into_inner).0.standing.clone()
+    }
+
+    /// Puts a file that has come where it belongs, by `keep`, unless all are there already or there are too many. What
+    /// is still under way by then comes to nothing: digests are compared of what lies there, and of nothing later.
+    pub fn take_in(&self, path: &str, keep: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        if intake.is_closed {
+            return Err(Failure::refused(format!("{path} comes late: all files are here")));
         }
-        inner.standing.clone()
+        if intake.paths.len() >= MOST_FILES && !intake.paths.contains(path) {
+            return Err(Failure::refused(format!("more than {MOST_FILES} files belong to no checkpoint")));
+        }
+        keep()?;
+        intake.paths.insert(path.to_owned());
+        Ok(())
+    }
+
+    /// No file is taken in any more.
+    pub fn close_intake(&self) {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
     }
 
     /// Something came from the source: it is at work.
@@ -135,15 +165,33 @@ mod tests {
             worker.hear();
             word
         });
-        assert_eq!(visit.say(Word::Handover(Request::Drop)).arrival, Arrival::Dropped);
+        assert_eq!(visit.say(Word::Handover(Request::Drop), Duration::from_secs(10)).arrival, Arrival::Dropped);
         assert!(matches!(working.join().unwrap(), Some(Word::Handover(Request::Drop))));
+    }
+
+    #[test]
+    fn who_is_not_heard_is_told_where_it_stands() {
+        let visit = Visit::of("alpha");
+        visit.change(|standing| standing.arrival = Arrival::Restored);
+        let told = visit.say(Word::Handover(Request::Commit), Duration::from_millis(1));
+        assert_eq!((told.arrival, told.is_over), (Arrival::Restored, false));
+    }
+
+    #[test]
+    fn i4_no_file_is_put_in_place_once_digests_are_compared() {
+        let visit = Visit::of("alpha");
+        visit.take_in("images/pages-1.img", || Ok(())).unwrap();
+        visit.take_in("images/pages-1.img", || Ok(())).unwrap();
+        visit.close_intake();
+        let late = visit.take_in("images/pages-1.img", || panic!("it is put in place"));
+        assert!(late.unwrap_err().what.contains("comes late"));
     }
 
     #[test]
     fn nobody_waits_for_a_visit_that_is_over() {
         let visit = Visit::of("alpha");
         visit.change(|standing| standing.is_over = true);
-        visit.say(Word::Handover(Request::Ask));
+        visit.say(Word::Handover(Request::Ask), Duration::from_secs(10));
         visit.wait_until(|standing| standing.arrival == Arrival::Running);
     }
 }

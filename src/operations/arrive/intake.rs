@@ -57,21 +57,36 @@ pub fn keep_file(
     let visit = super::visit_of(context, peer, id)?;
     let staging = context.catalog.staging(id).ok_or_else(|| Failure::new(failed()))?;
     let relative = RelPath::new(path).or_fail(failed)?;
-    let free = context.catalog.usage().or_fail(failed)?.free;
+    let free = context.catalog.free_bytes().or_fail(failed)?;
     if length.saturating_add(LEFT_FREE) > free {
         return Err(Failure::new(format!("{path} has {length} bytes, and {free} are free on the store's disk there"))
             .remedy("make room on the destination: transship gc"));
     }
     let target = relative.below(staging.dir());
-    if let Some(parent) = target.parent() {
-        std::fs::create_dir_all(parent).or_fail(failed)?;
+    let number = CheckpointId::random().or_fail(failed)?;
+    // A name of its own: the same path may be under way twice.
+    let coming = context.catalog.layout().tmp().join(format!("{id}-{number}"));
+    let keep = || {
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent).or_fail(failed)?;
+        }
+        std::fs::rename(&coming, &target).or_fail(failed)
+    };
+    let mut bytes = Watched { bytes, visit: &visit };
+    let kept = write(&coming, &mut bytes, (path, length)).and_then(|()| visit.take_in(path, keep));
+    if kept.is_err() {
+        // Swept by the next helper where it cannot be removed.
+        let _ = std::fs::remove_file(&coming);
     }
-    // What broke off before is begun anew.
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&target).or_fail(failed)?;
-    let mut bytes = Watched { bytes, visit: &visit }.take(length);
-    let copied = std::io::copy(&mut bytes, &mut file).or_fail(failed)?;
+    kept
+}
+
+/// Writes a file that comes, on disk: the source's own copy is memory, and goes with its power.
+fn write(to: &Path, bytes: &mut dyn Read, (path, length): (&str, u64)) -> Result<(), Failure> {
+    let failed = || format!("{path} cannot be kept");
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(to).or_fail(failed)?;
+    let copied = std::io::copy(&mut bytes.take(length), &mut file).or_fail(failed)?;
     match copied == length {
-        // On disk before the source hears that it is here: the source's own copy is memory, and goes with its power.
         true => file.sync_all().or_fail(failed),
         false => Err(Failure::new(format!("{path} broke off after {copied} of {length} bytes"))),
     }

@@ -77,7 +77,7 @@ async fn standing(at: At) -> Answer<Standing> {
 }
 
 async fn departure(at: At) -> Answer<Option<Departure>> {
-    at.answer(|context, _, id| migrate::standing(context, id)).await
+    at.answer(migrate::standing).await
 }
 
 async fn image(at: At, body: Body) -> Answer<Value> {

@@ -17,6 +17,7 @@ mod steps;
 
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
+use crate::operations::migrate;
 use crate::operations::migrate::words::{Offer, Welcome};
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::handovers::About;
@@ -26,6 +27,10 @@ use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a source's word may wait until it is seen to; then the source hears where it stands, and says it again.
+const HEARING: Duration = Duration::from_secs(45);
 
 /// Taking one container in.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +56,35 @@ pub struct Arrive {
     is_placed: bool,
 }
 
+/// What is written down of a migration that comes here.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// Who it comes from; nobody else has a say in it.
+    peer: String,
+    /// Where it stands.
+    arrival: Arrival,
+}
+
+fn kept(world: &World, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
+    world.handovers.get(About::Arrival, id).or_fail(|| "where it stands cannot be read".into())
+}
+
+fn keep(world: &World, peer: &str, id: &CheckpointId, arrival: Arrival) -> Result<(), Failure> {
+    let kept = Kept { peer: peer.to_owned(), arrival };
+    world.handovers.put(About::Arrival, id, &kept).or_fail(|| "where it stands cannot be written down".into())
+}
+
+/// A host that is a peer no longer says nothing late: what came from it and is over need not be remembered.
+pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
+    for id in context.handovers.all(About::Arrival) {
+        let is_past = |kept: Kept| kept.peer == peer && kept.arrival.is_over() && !context.visits.has(&id);
+        if kept(context, &id)?.is_some_and(is_past) {
+            context.handovers.remove(About::Arrival, &id).or_fail(|| "what came from it cannot be forgotten".into())?;
+        }
+    }
+    Ok(())
+}
+
 impl Operation for Arrive {
     type World = Context;
 
@@ -64,7 +98,7 @@ impl Operation for Arrive {
     }
 
     fn has_committed(&self, context: &Context) -> bool {
-        let standing = context.handovers.get::<Arrival>(About::Arrival, &self.id).ok().flatten();
+        let standing = kept(context, &self.id).ok().flatten().map(|kept| kept.arrival);
         matches!(standing, Some(Arrival::Released | Arrival::Running))
     }
 
@@ -89,8 +123,7 @@ impl Operation for Arrive {
 impl Arrive {
     /// Takes the next state, and writes it down before anything follows from it.
     fn stands(&mut self, context: &Context, arrival: Arrival) -> Result<(), Failure> {
-        let written = context.handovers.put(About::Arrival, &self.id, &arrival);
-        written.or_fail(|| format!("where the arrival of {} stands cannot be written down", self.name))?;
+        keep(context, &self.peer, &self.id, arrival)?;
         self.arrival = arrival;
         self.visit(context).change(|standing| standing.arrival = arrival);
         Ok(())
@@ -192,18 +225,24 @@ fn begin(
 ) -> Result<Arc<Visit>, Failure> {
     let visit = Arc::new(Visit::of(peer));
     visit.change(|standing| *standing = start);
-    context.visits.keep(id.clone(), Arc::clone(&visit));
-    let context = Context { world: Arc::clone(&context.world), told: Arc::clone(&context.told) };
-    let (id, worked_on) = (id.clone(), Arc::clone(&visit));
+    if !context.visits.keep_new(id.clone(), Arc::clone(&visit)) {
+        return Err(Failure::refused(format!("migration {id} is under way here already")));
+    }
+    let of_thread = Context { world: Arc::clone(&context.world), told: Arc::clone(&context.told) };
+    let (visit_id, worked_on) = (id.clone(), Arc::clone(&visit));
+    let id = id.clone();
     let thread = move || {
-        let failure = work(&context).err();
+        let failure = work(&of_thread).err();
         if let Some(failure) = &failure {
             tracing::warn!(migration = %id, %failure, "a container that came from a peer is not taken in");
         }
-        end(&context.world, &id, &worked_on, failure);
+        end(&of_thread.world, &id, &worked_on, failure);
     };
     let thread = std::thread::Builder::new().name("arrival".into()).spawn(thread);
-    thread.or_fail(|| "no thread to take a container in".into())?;
+    if let Err(error) = thread {
+        context.visits.take(&visit_id);
+        return Err(Failure::new("no thread to take a container in").because(&error));
+    }
     Ok(visit)
 }
 
@@ -211,12 +250,10 @@ fn begin(
 fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>) {
     let mut arrival = visit.standing().arrival;
     if failure.is_some() && matches!(arrival, Arrival::Expecting | Arrival::Restored) {
-        arrival = arrival.on(arrival::Event::RestoreFailed).next;
-        if arrival != Arrival::Dropped {
-            arrival = arrival.on(arrival::Event::Gone).next;
-        }
-        if let Err(error) = world.handovers.put(About::Arrival, id, &arrival) {
-            tracing::error!(migration = %id, %error, "that it was dropped cannot be written down");
+        // Not said where it could not be written down: who asks next has it tried again.
+        match keep(world, &visit.peer, id, without_copy(arrival)) {
+            Ok(()) => arrival = without_copy(arrival),
+            Err(error) => tracing::error!(migration = %id, %error, "that it was dropped cannot be written down"),
         }
     }
     visit.change(|standing| {
@@ -233,11 +270,25 @@ fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>
     world.visits.take(id);
 }
 
+/// Where it stands when nothing of the copy is left.
+fn without_copy(arrival: Arrival) -> Arrival {
+    match arrival.on(arrival::Event::RestoreFailed).next {
+        Arrival::Dropped => Arrival::Dropped,
+        other => other.on(arrival::Event::Gone).next,
+    }
+}
+
 /// What the source says of a visit, and where it stands afterwards.
 pub fn say(context: &Context, peer: &str, id: &CheckpointId, word: Word) -> Result<Standing, Failure> {
     admit::may(context, peer)?;
     match context.visits.has(id) {
-        true => Ok(visit_of(context, peer, id)?.say(word)),
+        true => {
+            let patience = match word {
+                Word::Restore(_) => migrate::RESTORE,
+                Word::Handover(_) => HEARING,
+            };
+            Ok(visit_of(context, peer, id)?.say(word, patience))
+        }
         false => without_a_visit(context, peer, id, &word),
     }
 }
@@ -250,22 +301,40 @@ fn visit_of(context: &Context, peer: &str, id: &CheckpointId) -> Result<Arc<Visi
 
 /// Nobody works on it: it is over, or was never begun. The rules are the same.
 fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word) -> Result<Standing, Failure> {
-    let before = standing_on_disk(context, id)?;
     let Word::Handover(request) = word else {
         return Err(Failure::refused(format!("migration {id} was not prepared, or is over here")));
     };
+    let known = kept(context, id)?;
+    if known.as_ref().is_some_and(|known| known.peer != peer) {
+        return Err(Failure::refused(format!("migration {id} comes from another host")));
+    }
+    if is_to_be_taken_up(context, id)? {
+        return Err(Failure::new(format!("migration {id} is about to be taken up again")).remedy("ask again"));
+    }
+    let on_disk = known.map(|known| known.arrival).unwrap_or_default();
+    let before = match on_disk {
+        // Nobody works on it and nobody will, so there is no copy. It was not written down that it is dropped.
+        Arrival::Restored => without_copy(Arrival::Restored),
+        other => other,
+    };
     let after = before.on(arrival::Event::Request(*request)).next;
     tracing::info!(migration = %id, peer, ?request, ?before, ?after, "asked about a migration that nobody works on");
-    if after != before {
-        context.handovers.put(About::Arrival, id, &after).or_fail(|| "it cannot be written down".into())?;
+    if after != on_disk {
+        keep(context, peer, id, after)?;
     }
     Ok(Standing { arrival: after, is_over: true, ..Standing::default() })
+}
+
+/// Whether a helper before this one has left it unfinished, and this one has not come to it yet.
+fn is_to_be_taken_up(context: &Context, id: &CheckpointId) -> Result<bool, Failure> {
+    let unfinished = context.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
+    Ok(unfinished.iter().any(|record| record.kind == Arrive::KIND && record.state["id"] == id.as_str()))
 }
 
 /// Returns when all that came is on disk. Only of what runs here: the source deletes what it has.
 pub fn sync(context: &Context, peer: &str, id: &CheckpointId) -> Result<(), Failure> {
     admit::may(context, peer)?;
-    match standing_on_disk(context, id)? {
+    match kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.arrival).unwrap_or_default() {
         Arrival::Running => intake::sync(context),
         other => Err(Failure::refused(format!("migration {id} does not run here: it is {other:?}"))),
     }
@@ -280,6 +349,5 @@ pub fn standing(context: &Context, peer: &str, id: &CheckpointId) -> Result<Stan
 }
 
 fn standing_on_disk(context: &Context, id: &CheckpointId) -> Result<Arrival, Failure> {
-    let found = context.handovers.get(About::Arrival, id).or_fail(|| "where it stands cannot be read".into())?;
-    Ok(found.unwrap_or_default())
+    Ok(kept(context, id)?.map(|kept| kept.arrival).unwrap_or_default())
 }

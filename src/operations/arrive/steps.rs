@@ -34,6 +34,12 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// copies a large volume on its own disk first.
 const SILENCES: u32 = 120;
 
+/// How long Docker may take to bring it to the gate. The source does not wait longer.
+const LANDING: Duration = migrate::RESTORE;
+
+/// How long Docker may take to come to an end of starting it, once it is let go or refused.
+const END_OF_START: Duration = Duration::from_secs(60);
+
 /// How long dockerd may take to come up, where the whole host has just booted.
 const DOCKER_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -135,6 +141,7 @@ fn request(inspect: &Value) -> Value {
 pub fn receive() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         let manifest = wait_for_manifest(arrive, context)?;
+        arrive.visit(context).close_intake();
         let failed = || format!("the checkpoint of {} is not what it should be", arrive.name);
         let staging = context.catalog.staging(&arrive.id).ok_or_else(|| Failure::new(failed()))?;
         staging.adopt(manifest.as_bytes(), Durability::FilesAreOnDisk, &|_| {}).or_fail(failed)?;
@@ -283,7 +290,7 @@ pub fn start() -> ArriveStep {
         }
         if let Some(landing) = context.landings.take(container) {
             landing.refuse();
-            if let Err(reason) = landing.wait_for_end() {
+            if let Err(reason) = landing.wait_for_end(END_OF_START) {
                 tracing::info!(container = arrive.name, reason, "the restored copy is given up");
             }
         }
@@ -328,9 +335,13 @@ fn bring_to_the_gate(arrive: &mut Arrive, context: &Context) -> Result<Option<Ar
         landing.ended(Err(error.to_string()));
     });
     let thread = thread.or_fail(|| "no thread to start it".into())?;
-    match landing.wait_until_stopped() {
-        true => Ok(Some(landing)),
-        false => match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+    match landing.wait_until_stopped(LANDING) {
+        Some(true) => Ok(Some(landing)),
+        None => {
+            landing.refuse();
+            Err(Failure::new(format!("Docker has not restored {} within {} s", arrive.name, LANDING.as_secs())))
+        }
+        Some(false) => match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
             Err(failure) => Err(failure),
             Ok(()) => Err(Failure::new(format!("{} was started and not restored", arrive.name)).needs_person()),
         },
@@ -419,7 +430,7 @@ fn let_run(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
     let published = published::from_inspect(&arrive.offer.inspect).or_fail(|| "its ports cannot be read".into())?;
     forward::keep_here(context, &published.published)?;
     landing.release();
-    match landing.wait_for_end() {
+    match landing.wait_for_end(END_OF_START) {
         Ok(()) => Ok(true),
         Err(reason) => {
             tracing::error!(container = arrive.name, reason, "was given to this host and could not be let run");

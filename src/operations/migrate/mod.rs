@@ -17,6 +17,8 @@ mod talk;
 pub mod volumes;
 pub mod words;
 
+pub use talk::RESTORE;
+
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
 use crate::handover::{Departure, Request};
@@ -179,12 +181,40 @@ pub fn decided(peer: &str, id: &CheckpointId) -> Result<Option<Request>, PeerErr
 }
 
 /// Where a migration from here stands; a destination asks that has waited for long.
-pub fn standing(context: &Context, id: &CheckpointId) -> Result<Option<Departure>, Failure> {
-    let is_committed = context.claims.all().iter().any(|claim| claim.checkpoint == *id && claim.departed_to.is_some());
-    if is_committed {
-        return Ok(Some(Departure::Committed));
+///
+/// It is told to its destination alone.
+pub fn standing(context: &Context, peer: &str, id: &CheckpointId) -> Result<Option<Departure>, Failure> {
+    let claims = context.claims.all();
+    if let Some(claim) = claims.iter().find(|claim| claim.checkpoint == *id && claim.departed_to.is_some()) {
+        return Ok((claim.departed_to.as_deref() == Some(peer)).then_some(Departure::Committed));
     }
+    Ok(kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.departure))
+}
+
+/// What is written down of a migration from here.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// Where it goes.
+    peer: String,
+    /// Where it stands.
+    departure: Departure,
+}
+
+fn kept(context: &Context, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
     context.handovers.get(About::Departure, id).or_fail(|| "where it stands cannot be read".into())
+}
+
+/// A host that is a peer no longer asks nothing: what went to it and is closed need not be remembered.
+pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
+    for id in context.handovers.all(About::Departure) {
+        let is_past =
+            |kept: Kept| kept.peer == peer && (kept.departure.is_closed() || kept.departure == Departure::GivenUp);
+        if kept(context, &id)?.is_some_and(is_past) {
+            let forgotten = context.handovers.remove(About::Departure, &id);
+            forgotten.or_fail(|| "what went to it cannot be forgotten".into())?;
+        }
+    }
+    Ok(())
 }
 
 /// At the helper's start: brings a migration to its end that one before it had begun.

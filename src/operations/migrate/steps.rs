@@ -1,6 +1,6 @@
 //! The steps of `migrate`, each beside its undo.
 
-use super::{Migrate, files, talk};
+use super::{Kept, Migrate, files, talk};
 use crate::checkpoint::mapped;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Departure, Request, departure};
@@ -77,7 +77,8 @@ fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
 }
 
 fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
-    let written = context.handovers.put(About::Departure, migrate.id(), &migrate.departure);
+    let kept = Kept { peer: migrate.peer.clone(), departure: migrate.departure };
+    let written = context.handovers.put(About::Departure, migrate.id(), &kept);
     written.or_fail(|| format!("where the migration of {} stands cannot be written down", migrate.name()))
 }
 

@@ -24,7 +24,7 @@ const QUICK: Duration = Duration::from_secs(20);
 const SYNC: Duration = Duration::from_secs(600);
 
 /// How long restoring may take there. The container stands still meanwhile, and goes on here when it is over.
-const RESTORE: Duration = Duration::from_secs(600);
+pub const RESTORE: Duration = Duration::from_secs(600);
 
 /// How long letting go may take on the other side.
 const RELEASE: Duration = Duration::from_secs(60);
@@ -129,7 +129,16 @@ pub fn say(peer_name: &str, id: &CheckpointId, request: Request) -> Result<Stand
     }
 }
 
-/// Says it again and again until there is an answer, or `patience` is over.
+/// Whether nothing more follows from a request at the destination. Until then it was not heard, or is being seen to.
+fn is_last_word(request: Request, answer: Arrival) -> bool {
+    match request {
+        Request::Commit => matches!(answer, Arrival::Running | Arrival::Dropped | Arrival::Lost),
+        Request::Drop => !matches!(answer, Arrival::Expecting | Arrival::Restored),
+        Request::Offer | Request::Ask => true,
+    }
+}
+
+/// Says it again and again until there is an answer from which nothing more follows, or `patience` is over.
 pub fn insist(
     context: &Context,
     migrate: &Migrate,
@@ -139,16 +148,32 @@ pub fn insist(
     let (begun, mut pause, mut told) = (Instant::now(), SHORTEST_PAUSE, false);
     loop {
         match say(&migrate.peer, migrate.id(), request) {
-            Err(error) if begun.elapsed() < patience => {
-                if !told {
-                    context.told.note(&format!("{} does not answer ({error}); asking on", migrate.peer));
-                    told = true;
+            Ok(standing) if is_last_word(request, standing.arrival) => return Ok(standing),
+            other if begun.elapsed() >= patience => return other,
+            other => {
+                let why = other.map_or_else(|error| error.to_string(), |standing| format!("{:?}", standing.arrival));
+                if !std::mem::replace(&mut told, true) {
+                    context.told.note(&format!("{} has not done it yet ({why}); asking on", migrate.peer));
                 }
             }
-            other => return other,
         }
         // The network has no event that says when it works again.
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i3_a_commit_is_repeated_until_the_copy_runs_or_is_gone() {
+        let repeated = [Arrival::Expecting, Arrival::Restored, Arrival::Released];
+        repeated.iter().for_each(|answer| assert!(!is_last_word(Request::Commit, *answer), "{answer:?}"));
+        let ends = [Arrival::Running, Arrival::Dropped, Arrival::Lost];
+        ends.iter().for_each(|answer| assert!(is_last_word(Request::Commit, *answer), "{answer:?}"));
+        assert!(!is_last_word(Request::Drop, Arrival::Restored));
+        assert!(is_last_word(Request::Drop, Arrival::Running), "it was refused");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{of_own, unknown};
 use crate::failure::Failure;
+use crate::operations::{arrive, migrate};
 use crate::world::Context;
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ pub fn run(context: &Context, name: &str) -> Result<Value, Failure> {
         .peers
         .wait_for_port(number)
         .map_err(|error| of_own(format!("{name} is removed, and may still be connected"), &error))?;
+    arrive::forget_peer(context, name)?;
+    migrate::forget_peer(context, name)?;
     tracing::info!(name, fingerprint = %removed.fingerprint, "no peer any more");
     Ok(json!({ "removed": removed.name }))
 }
