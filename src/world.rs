@@ -11,6 +11,7 @@ use crate::settings::Settings;
 use crate::store::claims::Claims;
 use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, layout};
 use crate::transport::peers::Peers;
+use decisions::Decisions;
 use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
 use rcu::Rcu;
@@ -23,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use visits::Visit;
 
+pub mod decisions;
 pub mod handing_out;
 pub mod landing;
 pub mod log;
@@ -71,6 +73,8 @@ pub struct World {
     pub placeholders: Table<ContainerId, AtTheGate>,
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
+    /// What a person has decided about migrations.
+    pub decisions: Decisions,
     /// Containers that come from a peer, and run on its word only.
     pub landings: Table<ContainerId, Arc<Landing>>,
     /// Containers that run again and whose restart policy and hold are still being put back.
@@ -145,6 +149,7 @@ impl World {
             arrivals: Table::default(),
             placeholders: Table::default(),
             visits: Table::default(),
+            decisions: Decisions::default(),
             landings: Table::default(),
             settling: Table::default(),
             busy: Busy::default(),
@@ -262,7 +267,10 @@ impl<K: std::hash::Hash + Eq, V> Drop for Lent<'_, K, V> {
 
 /// Admission: one operation at a time for each container; none beside one that works on the engine itself.
 #[derive(Debug, Default)]
-pub struct Busy(Mutex<HashSet<String>>);
+pub struct Busy {
+    names: Mutex<HashSet<String>>,
+    freed: Condvar,
+}
 
 /// Stands for the engine among the names of containers, none of which can be this.
 const ENGINE: &str = "the engine";
@@ -277,12 +285,19 @@ pub struct Turn<'a> {
 impl Busy {
     /// Takes the turn on all of `names`, or on none: then it names the one that is taken.
     pub fn begin(&self, names: Vec<String>) -> Result<Turn<'_>, String> {
-        let mut busy = self.lock();
-        if busy.contains(ENGINE) {
-            return Err(ENGINE.to_owned());
-        }
-        if let Some(taken) = names.iter().find(|name| busy.contains(*name)) {
-            return Err(taken.clone());
+        self.take(self.lock(), names)
+    }
+
+    /// The same, as soon as all are free; who has one after `patience`.
+    pub fn begin_within(&self, names: Vec<String>, patience: Duration) -> Result<Turn<'_>, String> {
+        let is_taken = |busy: &mut HashSet<String>| taken(busy, &names).is_some();
+        let waited = self.freed.wait_timeout_while(self.lock(), patience, is_taken);
+        self.take(waited.unwrap_or_else(PoisonError::into_inner).0, names)
+    }
+
+    fn take(&self, mut busy: MutexGuard<'_, HashSet<String>>, names: Vec<String>) -> Result<Turn<'_>, String> {
+        if let Some(taken) = taken(&busy, &names) {
+            return Err(taken);
         }
         busy.extend(names.iter().cloned());
         Ok(Turn { busy: self, names })
@@ -304,14 +319,21 @@ impl Busy {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What keeps these from being taken.
+fn taken(busy: &HashSet<String>, names: &[String]) -> Option<String> {
+    let engine = busy.contains(ENGINE).then(|| ENGINE.to_owned());
+    engine.or_else(|| names.iter().find(|name| busy.contains(*name)).cloned())
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut busy = self.busy.lock();
         busy.retain(|name| !self.names.contains(name));
+        self.busy.freed.notify_all();
     }
 }
 

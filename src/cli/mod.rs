@@ -5,6 +5,7 @@
 mod check;
 mod checkpoint;
 mod client;
+mod decide;
 mod export;
 mod forward;
 mod gc;
@@ -57,6 +58,7 @@ enum Verb {
     Import(import::Arguments),
     Migrate(migrate::Arguments),
     Forward(forward::Arguments),
+    Decide(decide::Arguments),
     Upgrade(upgrade::Arguments),
     Rollback(upgrade::RollbackArguments),
     Report(report::Arguments),
@@ -148,6 +150,7 @@ impl Verb {
             Self::Import(verb) => verb,
             Self::Migrate(verb) => verb,
             Self::Forward(verb) => verb,
+            Self::Decide(verb) => verb,
             Self::Upgrade(verb) => verb,
             Self::Rollback(verb) => verb,
             Self::Report(verb) => verb,

@@ -43,6 +43,14 @@ impl Ask for Arguments {
             if let Some(what) = operation["failure"]["what"].as_str() {
                 out.push_str(&format!("  {what}; try again: transship resume {}\n", operation["id"]));
             }
+            let choices: Vec<_> = list(operation, "decisions").filter_map(Value::as_str).collect();
+            if !choices.is_empty() {
+                let number = &operation["id"];
+                out.push_str(&format!(
+                    "  decide without the other host: transship decide {number} {}\n",
+                    choices.join("|")
+                ));
+            }
         }
         out
     }

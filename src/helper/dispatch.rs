@@ -120,6 +120,9 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
             operations::peers::allow(context, &name, containers, checkpoints)
         }
         Request::PeerRotate => operations::peers::rotate(context),
+        Request::Decide { operation, decision, force } => {
+            operations::decide::run(context, operation, decision, force, peer)
+        }
         Request::Resume { operation } => super::recovery::resume(context, operation),
     }
 }

@@ -5,6 +5,7 @@
 //! helper died; the journal knows how far it came.
 
 use crate::failure::Failure;
+pub use crate::world::decisions::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -66,6 +67,8 @@ pub enum Request {
     PeerAllow { name: String, containers: Option<bool>, checkpoints: Option<bool> },
     /// Another key for this host.
     PeerRotate,
+    /// Which copy of a container that migrates is it to be?
+    Decide { operation: i64, decision: Decision, force: bool },
     /// Bring an operation that needs a person, or an interrupted one, to an end.
     Resume { operation: i64 },
 }

@@ -7,7 +7,7 @@ use crate::operations::checkpoint::Checkpoint;
 use crate::operations::migrate::Migrate;
 use crate::operations::restore::Restore;
 use crate::operations::upgrade::Upgrade;
-use crate::saga::{self, Operation, OperationRecord, Phase};
+use crate::saga::{self, Operation, OperationRecord};
 use crate::world::log::Log;
 use crate::world::{Context, World};
 use serde_json::{Value, json};
@@ -116,13 +116,7 @@ fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Resu
 
 /// Tries an operation again that waits for a person.
 pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
-    let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
-    let record = record
-        .ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))?;
-    if matches!(record.phase, Phase::Done | Phase::Undone) {
-        return Err(Failure::refused(format!("operation {operation} has ended: it is {}", record.phase))
-            .remedy("see: transship history"));
-    }
+    let record = operations::open_record(context, operation)?;
     // Whoever is at work on it has the turn on its containers.
     let turn = operations::turn_of(context, &record)?;
     let ended = bring_to_an_end(context, &record);

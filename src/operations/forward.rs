@@ -108,6 +108,11 @@ pub fn remove(context: &Context, container: &str) -> Result<Value, Failure> {
     }
 }
 
+/// Ends what a migration has begun, if it has.
+pub fn end_of(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
+    get(context, id)?.map_or(Ok(()), |led| end(context, id, &led))
+}
+
 fn end(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
     let failed = || format!("visitors of {} are still led to {}", led.container, led.peer);
     led.forward.remove().or_fail(failed)?;

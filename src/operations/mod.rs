@@ -4,6 +4,7 @@ pub mod arrive;
 pub mod check;
 pub mod checkpoint;
 pub mod collect;
+pub mod decide;
 pub mod export;
 pub mod forward;
 pub mod holds;
@@ -23,7 +24,7 @@ pub mod upgrade;
 
 use crate::failure::{Failure, OrFail};
 use crate::restore::gate;
-use crate::saga::{Operation, OperationRecord};
+use crate::saga::{Operation, OperationRecord, Phase};
 use crate::store::checkpoint::Form;
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, CheckpointId, ContainerId, StoreError};
@@ -83,6 +84,24 @@ pub fn turn_of<'a>(context: &'a Context, record: &OperationRecord) -> Result<Tur
     match containers_of(record) {
         Some(names) => turn(context, names),
         None => turn_on_everything(context),
+    }
+}
+
+/// An operation in the journal.
+pub fn record(context: &Context, operation: i64) -> Result<OperationRecord, Failure> {
+    let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
+    record.ok_or_else(|| Failure::usage(format!("there is no operation {operation}")).remedy("see: transship history"))
+}
+
+/// The same, that has not come to its end.
+pub fn open_record(context: &Context, operation: i64) -> Result<OperationRecord, Failure> {
+    let record = record(context, operation)?;
+    match record.phase {
+        Phase::Done | Phase::Undone => {
+            Err(Failure::refused(format!("operation {operation} has ended: it is {}", record.phase))
+                .remedy("see: transship history"))
+        }
+        _ => Ok(record),
     }
 }
 

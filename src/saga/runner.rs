@@ -77,6 +77,11 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
         false
     }
 
+    /// Whether a person has decided that it is undone, past its commit as well.
+    fn is_taken_back(&self) -> bool {
+        false
+    }
+
     /// Whether a killed helper's operation is carried on rather than undone, short of its commit.
     fn goes_on_after_a_crash(&self) -> bool {
         false
@@ -123,6 +128,10 @@ pub fn recover<O: Operation>(
     operation.is_numbered(record.id);
     let course = Course { id: record.id, journal, failpoints, progress };
     match record.phase {
+        _ if operation.is_taken_back() => {
+            let because = Failure::new(format!("{} of {} is taken back", record.kind, record.subject));
+            Err(course.back(&mut operation, world, record.step, because))
+        }
         Phase::Committed => course.forward(&mut operation, world, record.step),
         Phase::Running if operation.goes_on_after_a_crash() => course.forward(&mut operation, world, record.step),
         // One that needs a person may have failed on either side of its commit.
@@ -155,7 +164,8 @@ impl Course<'_> {
         for (index, step) in steps.iter().enumerate().skip(from) {
             let committed = committed_before(index);
             if let Err(failure) = self.step(operation, world, (index, steps.len()), step, committed) {
-                return Err(match committed || operation.is_out_of_hand(world) {
+                let stands = committed || operation.is_out_of_hand(world);
+                return Err(match stands && !operation.is_taken_back() {
                     true => self.stands(failure),
                     false => self.back(operation, world, index, failure),
                 });

@@ -134,6 +134,13 @@ impl Claims {
         self.sync()
     }
 
+    /// A container that has moved, by its claim, has not: its checkpoint is restored here like any other.
+    pub fn stays_here(&self, container: &ContainerId) -> Result<(), ClaimError> {
+        let Some(claim) = self.find(container)? else { return Ok(()) };
+        let path = self.placed(container);
+        self.write(&Claim { departed_to: None, ..claim }, &path).map_err(io_error("write", &path))
+    }
+
     /// Takes the claim on a container; `None` where there is none, or somebody else took it.
     pub fn take(&self, container: &ContainerId) -> Result<Option<Claim>, ClaimError> {
         let (placed, taken) = (self.placed(container), self.taken_path(container));

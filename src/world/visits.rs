@@ -4,7 +4,7 @@
 //! the answer.
 
 use crate::failure::Failure;
-use crate::handover::{Arrival, Request};
+use crate::handover::{Arrival, Request, arrival};
 use crate::store::ContainerId;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,8 @@ pub enum Word {
     Restore(String),
     /// As the handover has it.
     Handover(Request),
+    /// Not the source but a person on this host says so, by force.
+    Forced(arrival::Event),
 }
 
 /// Where a visit stands.

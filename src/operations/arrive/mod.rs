@@ -17,11 +17,12 @@ mod steps;
 
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
-use crate::operations::migrate;
 use crate::operations::migrate::words::{Offer, Welcome};
-use crate::saga::{self, Asked, Operation, OperationRecord, Step};
+use crate::operations::{decide, migrate};
+use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
 use crate::store::handovers::About;
 use crate::store::{CheckpointId, ContainerId};
+use crate::world::decisions::Decision;
 use crate::world::visits::{Standing, Visit, Word};
 use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub struct Arrive {
     /// Whether this very helper has put its files in place: those of a helper before it may not have reached the disk.
     #[serde(skip)]
     is_placed: bool,
+    /// What a person has decided by force.
+    decided: Option<Decision>,
 }
 
 /// What is written down of a migration that comes here.
@@ -109,6 +112,10 @@ impl Operation for Arrive {
     /// The source may have committed since it was told that the container is restored.
     fn goes_on_after_a_crash(&self) -> bool {
         matches!(self.arrival, Arrival::Restored | Arrival::Released)
+    }
+
+    fn is_taken_back(&self) -> bool {
+        self.decided == Some(Decision::Drop)
     }
 
     fn subject(&self) -> String {
@@ -169,6 +176,7 @@ pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -
         networks,
         volumes,
         is_placed: false,
+        decided: None,
     };
     let asked = format!("peer {peer}");
     let name = operation.name.clone();
@@ -278,6 +286,68 @@ fn without_copy(arrival: Arrival) -> Arrival {
     }
 }
 
+/// Whether a person can decide this about a migration that comes here.
+pub fn can_be(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Arrive, Failure> {
+    let operation: Arrive = decide::state(record)?;
+    let (name, peer) = (&operation.name, &operation.peer);
+    match (decision, standing_on_disk(context, &operation.id)?) {
+        (Decision::Thaw | Decision::End, _) => {
+            Err(Failure::usage(format!("{name} comes to this host: it is let run or dropped here")))
+        }
+        (Decision::Run | Decision::Drop, Arrival::Restored | Arrival::Released) => Ok(operation),
+        (_, Arrival::Running) => Err(Failure::refused(format!("{name} runs here, as any container"))),
+        (_, other) => Err(Failure::refused(format!("{peer} has not sent all of {name}, or it is gone: {other:?}"))),
+    }
+}
+
+/// What a decision can cost, by what the source says now; nothing where that is nothing.
+pub fn risk(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Option<String>, Failure> {
+    let operation = can_be(context, record, decision)?;
+    let (name, peer) = (&operation.name, &operation.peer);
+    Ok(match (decision, migrate::decided(peer, &operation.id)) {
+        (Decision::Run, Ok(Some(Request::Commit))) | (Decision::Drop, Ok(Some(Request::Drop) | None)) => None,
+        (Decision::Run, Ok(Some(_))) => Some(format!("{peer} has kept {name}, which runs there: two would run")),
+        (Decision::Run, Ok(None)) => {
+            Some(format!("{peer} has not given {name} away yet: it may still keep it, and then two run"))
+        }
+        (Decision::Run, Err(error)) => Some(format!(
+            "{peer} cannot be asked ({error}); if {name} goes on there, two run, and their files differ from then on"
+        )),
+        (_, Ok(_)) => Some(format!(
+            "{peer} has given {name} away: it would run nowhere until it is brought back there, with: transship decide OPERATION thaw"
+        )),
+        (_, Err(error)) => {
+            Some(format!("{peer} cannot be asked ({error}): this may be the only copy of {name} that is left"))
+        }
+    })
+}
+
+/// Carries a decision out: by whoever is at work on the migration, or else here.
+pub fn decide(context: &Context, record: OperationRecord, decision: Decision) -> Result<(), Failure> {
+    let operation = can_be(context, &record, decision)?;
+    let event = match decision {
+        Decision::Run => arrival::Event::ForceRun,
+        _ => arrival::Event::ForceDrop,
+    };
+    let tell = || {
+        if let Some(visit) = context.visits.get(&operation.id) {
+            visit.say(Word::Forced(event), HEARING);
+        }
+    };
+    let (turn, was_told) = decide::turn_after(context, &record, tell)?;
+    if !was_told {
+        let mut record = record.clone();
+        record.state["decided"] = json!(decision);
+        let next = standing_on_disk(context, &operation.id)?.on(event).next;
+        keep(context, &operation.peer, &operation.id, next)?;
+        if let Err(failure) = go_on(context, &record) {
+            tracing::info!(operation = record.id, %failure, "a decision is carried out");
+        }
+    }
+    drop(turn);
+    decide::ended(context, record.id, if decision == Decision::Run { Phase::Done } else { Phase::Undone })
+}
+
 /// What the source says of a visit, and where it stands afterwards.
 pub fn say(context: &Context, peer: &str, id: &CheckpointId, word: Word) -> Result<Standing, Failure> {
     admit::may(context, peer)?;
@@ -285,7 +355,7 @@ pub fn say(context: &Context, peer: &str, id: &CheckpointId, word: Word) -> Resu
         true => {
             let patience = match word {
                 Word::Restore(_) => migrate::RESTORE,
-                Word::Handover(_) => HEARING,
+                Word::Handover(_) | Word::Forced(_) => HEARING,
             };
             Ok(visit_of(context, peer, id)?.say(word, patience))
         }

@@ -5,14 +5,14 @@ use crate::archive::rootfs;
 use crate::checkpoint::mend;
 use crate::docker::{Container, RestartPolicy, creation_request, network_request};
 use crate::failure::{Failure, OrFail};
-use crate::handover::{Arrival, Request, arrival};
+use crate::handover::{Arrival, arrival};
 use crate::network::hold::Hold;
 use crate::network::published;
 use crate::operations::migrate::{self, volumes};
 use crate::operations::restore::put_files;
 use crate::operations::{self, forward, holds};
 use crate::restore::{addresses, prepare, settle};
-use crate::saga::Step;
+use crate::saga::{Operation, Step};
 use crate::store::layout;
 use crate::store::staging::Durability;
 use crate::store::{Checkpoint, ContainerId};
@@ -165,7 +165,8 @@ fn wait_for_manifest(arrive: &mut Arrive, context: &Context) -> Result<String, F
         }
         match visit.next_word(SILENCE) {
             Some(Word::Restore(manifest)) => return Ok(manifest),
-            Some(Word::Handover(request)) => heard(arrive, context, request)?,
+            Some(Word::Handover(request)) => heard(arrive, context, arrival::Event::Request(request))?,
+            Some(Word::Forced(event)) => heard(arrive, context, event)?,
             None if silences >= SILENCES => {
                 return Err(Failure::new(format!("{} has not sent all of {}", arrive.peer, arrive.name)));
             }
@@ -174,16 +175,16 @@ fn wait_for_manifest(arrive: &mut Arrive, context: &Context) -> Result<String, F
     }
 }
 
-/// A word of the handover. The rules say what becomes of it; this carries out what they say, short of letting it run.
-fn heard(arrive: &mut Arrive, context: &Context, request: Request) -> Result<(), Failure> {
-    let next = arrive.arrival.on(arrival::Event::Request(request)).next;
+/// A word of the handover, or a person's. The rules say what becomes of it; this carries out what they say, short of letting it run.
+fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Result<(), Failure> {
+    let next = arrive.arrival.on(event).next;
     if next != arrive.arrival {
         arrive.stands(context, next)?;
     }
     match next {
         Arrival::Dropped | Arrival::Lost => {
             // The answer follows when all is undone.
-            Err(Failure::new(format!("{} has kept {}", arrive.peer, arrive.name)))
+            Err(Failure::new(format!("{} is not to run here: {} keeps it", arrive.name, arrive.peer)))
         }
         // Answered once it runs.
         Arrival::Released => Ok(()),
@@ -295,6 +296,14 @@ pub fn start() -> ArriveStep {
             }
         }
         settle::lift_hold(context, container);
+        if arrive.is_taken_back() {
+            // It was given to this host, and may have been let go.
+            let found = context.docker.container(container.as_str()).or_fail(failed)?;
+            if let Some(pid) = found.pid() {
+                mend::end_silently(&context.docker, container.as_str(), pid).or_fail(failed)?;
+            }
+            context.claims.finish(container).or_fail(failed)?;
+        }
         context.docker.wait_until_stopped(container.as_str()).or_fail(failed)?;
         context.claims.give_back(container).or_fail(failed)
     }
@@ -380,7 +389,8 @@ pub fn wait_for_word() -> ArriveStep {
         }
         while arrive.arrival == Arrival::Restored {
             match visit.next_word(SILENCE) {
-                Some(Word::Handover(request)) => heard(arrive, context, request)?,
+                Some(Word::Handover(request)) => heard(arrive, context, arrival::Event::Request(request))?,
+                Some(Word::Forced(event)) => heard(arrive, context, event)?,
                 Some(Word::Restore(_)) => visit.hear(),
                 None => ask_source(arrive, context)?,
             }
@@ -393,7 +403,7 @@ pub fn wait_for_word() -> ArriveStep {
 /// The source may have decided and not have been able to say so.
 fn ask_source(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
     match migrate::decided(&arrive.peer, &arrive.id) {
-        Ok(Some(request)) => heard(arrive, context, request),
+        Ok(Some(request)) => heard(arrive, context, arrival::Event::Request(request)),
         Ok(None) => Ok(()),
         Err(error) => {
             tracing::info!(migration = %arrive.id, peer = arrive.peer, %error, "its source cannot be asked; waiting on");

@@ -21,17 +21,20 @@ pub use talk::RESTORE;
 
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
-use crate::handover::{Departure, Request};
+use crate::handover::{Arrival, Departure, Request};
 use crate::network::forward::Link;
 use crate::operations::checkpoint::{self, Checkpoint};
-use crate::saga::{self, Asked, Operation, OperationRecord, Step};
+use crate::operations::decide;
+use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
 use crate::store::handovers::About;
 use crate::store::{CheckpointId, ContainerId};
 use crate::transport::client::PeerError;
 use crate::world::Context;
+use crate::world::decisions::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use volumes::Volume;
 
 /// Moving one container.
@@ -59,6 +62,8 @@ pub struct Migrate {
     sent_bytes: u64,
     /// From the freeze until the peer said that it runs, in microseconds.
     downtime_us: Option<u64>,
+    /// What a person has decided by force.
+    decided: Option<Decision>,
 }
 
 impl Operation for Migrate {
@@ -85,6 +90,10 @@ impl Operation for Migrate {
     /// The destination hears of the claim as soon as it is there, if it asks.
     fn is_out_of_hand(&self, context: &Context) -> bool {
         self.has_committed(context)
+    }
+
+    fn is_taken_back(&self) -> bool {
+        self.decided == Some(Decision::Thaw)
     }
 
     fn subject(&self) -> String {
@@ -157,6 +166,7 @@ pub fn run(
             sent: BTreeSet::new(),
             sent_bytes: 0,
             downtime_us: None,
+            decided: None,
         };
         if dry_run {
             talk::look(context, &operation)?;
@@ -189,6 +199,75 @@ pub fn standing(context: &Context, peer: &str, id: &CheckpointId) -> Result<Opti
         return Ok((claim.departed_to.as_deref() == Some(peer)).then_some(Departure::Committed));
     }
     Ok(kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.departure))
+}
+
+/// Whether a person can decide this about a migration from here.
+pub fn can_be(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Migrate, Failure> {
+    let operation: Migrate = decide::state(record)?;
+    let (name, peer) = (operation.name(), &operation.peer);
+    if !matches!(decision, Decision::Thaw | Decision::End) {
+        return Err(Failure::usage(format!("{name} leaves this host: it is thawed or ended here")));
+    }
+    if !operation.has_committed(context) {
+        return Err(Failure::refused(format!("{name} was not given to {peer}: whatever fails leaves it running here"))
+            .remedy(format!("transship resume {}", record.id)));
+    }
+    let released = operation.steps().iter().position(|step| step.name == "release").unwrap_or_default();
+    match decision == Decision::Thaw && record.step > released {
+        true => Err(Failure::refused(format!("{peer} has said that {name} runs there"))),
+        false => Ok(operation),
+    }
+}
+
+/// What a decision can cost, by what the destination says now; nothing where that is nothing.
+pub fn risk(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Option<String>, Failure> {
+    let operation = can_be(context, record, decision)?;
+    let (name, peer) = (operation.name(), operation.peer.as_str());
+    let says = talk::say(peer, operation.id(), Request::Ask);
+    Ok(match (decision, says.map(|standing| standing.arrival)) {
+        (Decision::Thaw, Ok(Arrival::Dropped)) | (Decision::End, Ok(Arrival::Running)) => None,
+        (Decision::Thaw, Ok(Arrival::Lost)) => {
+            Some(format!("{name} may have run on {peer} before it was lost there: its clients are taken back in time"))
+        }
+        (Decision::Thaw, Ok(Arrival::Running | Arrival::Released)) => {
+            Some(format!("{name} runs on {peer}: two would run"))
+        }
+        (Decision::Thaw, Ok(Arrival::Restored | Arrival::Expecting)) => {
+            Some(format!("{peer} answers and is about to let {name} run: transship resume {} is enough", record.id))
+        }
+        (Decision::Thaw, Err(error)) => Some(format!(
+            "{peer} cannot be asked ({error}); if {name} runs there, or comes to run there, two run, and their files differ from then on"
+        )),
+        (_, Ok(Arrival::Dropped | Arrival::Lost)) => Some(format!(
+            "{peer} has no copy of {name}: it would run nowhere until it is restored from its checkpoint here"
+        )),
+        (_, Ok(_)) => Some(format!("{name} does not run on {peer} yet")),
+        (_, Err(error)) => Some(format!("{peer} cannot be asked ({error}): {name} may run nowhere afterwards")),
+    })
+}
+
+/// Carries a decision out: by whoever is at work on the migration, or else here.
+pub fn decide(context: &Context, record: OperationRecord, decision: Decision, asked_by: &str) -> Result<(), Failure> {
+    let operation: Migrate = decide::state(&record)?;
+    let tell = || context.decisions.leave(operation.id(), decision);
+    let (_turn, was_told) = decide::turn_after(context, &record, tell)?;
+    if !was_told {
+        let mut record = record.clone();
+        record.state["decided"] = json!(decision);
+        if let Err(failure) = go_on(context, &record) {
+            tracing::info!(operation = record.id, %failure, "a decision is carried out");
+        }
+    }
+    // Where it had ended meanwhile nobody has heard it.
+    context.decisions.wait(operation.id(), Duration::ZERO);
+    let wanted = if decision == Decision::Thaw { Phase::Undone } else { Phase::Done };
+    decide::ended(context, record.id, wanted)?;
+    // Its processes were ended before: it goes on from what was frozen.
+    let claim = context.claims.find(operation.container()).or_fail(|| "the claims cannot be read".into())?;
+    match claim.filter(|claim| decision == Decision::Thaw && claim.checkpoint == *operation.id()) {
+        Some(claim) => super::restore::part(context, &claim.checkpoint, Asked::by(asked_by)).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// What is written down of a migration from here.

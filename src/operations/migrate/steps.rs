@@ -1,6 +1,7 @@
 //! The steps of `migrate`, each beside its undo.
 
-use super::{Kept, Migrate, files, talk};
+use super::talk::{self, Heard};
+use super::{Kept, Migrate, files};
 use crate::checkpoint::mapped;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Departure, Request, departure};
@@ -9,9 +10,10 @@ use crate::network::published;
 use crate::operations::checkpoint::steps as freeze_steps;
 use crate::operations::{self, forward::Led};
 use crate::restore::{prepare, settle};
-use crate::saga::Step;
+use crate::saga::{Operation, Step};
 use crate::store::handovers::About;
 use crate::world::Context;
+use crate::world::decisions::Decision;
 use std::time::Duration;
 
 type MigrateStep = Step<Migrate, Context>;
@@ -26,6 +28,13 @@ fn nothing(_: &mut Migrate, _: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether it is taken back and has no processes any more: its checkpoint is all that there is of it, and stays, with what
+/// keeps Docker and its visitors from it until it is restored.
+fn stays_frozen(migrate: &Migrate, context: &Context) -> bool {
+    let claim = context.claims.find(migrate.container());
+    migrate.is_taken_back() && claim.map_or(true, |claim| claim.is_some_and(|claim| claim.checkpoint == *migrate.id()))
+}
+
 /// A step of `checkpoint` on the container that moves.
 macro_rules! of_checkpoint {
     ($name:ident, $label:literal, $doc:literal) => {
@@ -34,7 +43,10 @@ macro_rules! of_checkpoint {
             Step::new(
                 $label,
                 |migrate, context| (freeze_steps::$name().run)(&mut migrate.freeze, context),
-                |migrate, context| (freeze_steps::$name().undo)(&mut migrate.freeze, context),
+                |migrate, context| match stays_frozen(migrate, context) {
+                    true => Ok(()),
+                    false => (freeze_steps::$name().undo)(&mut migrate.freeze, context),
+                },
             )
         }
     };
@@ -62,13 +74,25 @@ pub fn expect() -> MigrateStep {
 /// By now the container runs here again. The destination need not be asked: without a commit nothing runs there. It is
 /// told, so that it keeps nothing; where it cannot be, it will ask.
 fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-    migrate.departure = migrate.departure.on(departure::Event::GiveUp).next;
+    migrate.departure = match migrate.is_taken_back() {
+        true => Departure::GivenUp,
+        false => migrate.departure.on(departure::Event::GiveUp).next,
+    };
     write_down(migrate, context)?;
     match talk::insist(context, migrate, Request::Drop, GIVING_UP) {
-        Ok(standing) => {
+        Ok(Heard::Says(standing)) => {
             migrate.departure = migrate.departure.on(departure::Event::Answer(standing.arrival)).next;
-            write_down(migrate, context)
+            write_down(migrate, context)?;
+            match migrate.departure {
+                Departure::Contested => {
+                    let (name, peer) = (migrate.name(), &migrate.peer);
+                    Err(Failure::new(format!("{name} runs here and on {peer}, by force"))
+                        .remedy(format!("stop one of the two: docker stop {name}, here or on {peer}")))
+                }
+                _ => Ok(()),
+            }
         }
+        Ok(Heard::Decided(_)) => Ok(()),
         Err(error) => {
             context.told.note(&format!("{} keeps a stopped copy until it can ask this host: {error}", migrate.peer));
             Ok(())
@@ -162,8 +186,12 @@ pub fn commit() -> MigrateStep {
         write_down(migrate, context)
     }
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        let withdrawn = context.claims.withdraw(migrate.container());
-        withdrawn.or_fail(|| format!("the claim on {} cannot be withdrawn", migrate.name()))
+        let container = migrate.container();
+        let undone = match migrate.is_taken_back() && !migrate.freeze.leader().init.is_alive() {
+            true => context.claims.stays_here(container),
+            false => context.claims.withdraw(container),
+        };
+        undone.or_fail(|| format!("the claim on {} cannot be changed", migrate.name()))
     }
     Step::new("commit", run, undo)
 }
@@ -171,11 +199,18 @@ pub fn commit() -> MigrateStep {
 /// The destination is told until it says that it runs (I3).
 pub fn release() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        let standing = talk::insist(context, migrate, Request::Commit, PATIENCE).map_err(|error| {
+        if let Some(decision) = migrate.decided {
+            return by_force(migrate, context, decision);
+        }
+        let heard = talk::insist(context, migrate, Request::Commit, PATIENCE).map_err(|error| {
             let what = format!("{} was given to {}, which has not said that it runs", migrate.name(), migrate.peer);
             talk::failed(&error, what)
                 .remedy("bring the peer back, then: transship resume OPERATION (see transship status)")
         })?;
+        let standing = match heard {
+            Heard::Says(standing) => standing,
+            Heard::Decided(decision) => return by_force(migrate, context, decision),
+        };
         // The claim says so, whatever was journalled when a helper died over it.
         migrate.departure = Departure::Committed.on(departure::Event::Answer(standing.arrival)).next;
         write_down(migrate, context)?;
@@ -195,6 +230,25 @@ pub fn release() -> MigrateStep {
         }
     }
     Step::new("release", run, nothing)
+}
+
+/// A person has decided without the destination. What was decided is written down first; ending keeps all files here, for the
+/// destination may have none.
+fn by_force(migrate: &mut Migrate, context: &Context, decision: Decision) -> Result<(), Failure> {
+    migrate.decided = Some(decision);
+    let event = match decision {
+        Decision::Thaw => departure::Event::ForceThaw,
+        _ => departure::Event::ForceEnd,
+    };
+    // The claim says that it is committed.
+    migrate.departure = Departure::Committed.on(event).next;
+    write_down(migrate, context)?;
+    if migrate.is_taken_back() {
+        return Err(Failure::new(format!("{} stays here, as was decided", migrate.name())));
+    }
+    migrate.keep_source = true;
+    let passed = context.holds.with(migrate.container(), |hold| hold.let_pass());
+    passed.transpose().or_fail(|| format!("packets to {} are still parked", migrate.name())).map(drop)
 }
 
 /// Visitors of its published ports, those with open connections too, are led after it. They are parked until it runs;
@@ -221,7 +275,19 @@ pub fn forward() -> MigrateStep {
         }
         Ok(())
     }
-    Step::new("forward", run, nothing)
+    /// Whoever was led to the destination finds the container here again.
+    fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        operations::forward::end_of(context, migrate.id())?;
+        if migrate.freeze.leader().init.is_alive()
+            && let Ok(checkpoint) = context.catalog.get(migrate.id())
+        {
+            let network = prepare::network(&checkpoint)?;
+            let put_back = crate::network::tracking::put_back(&network.tracked);
+            put_back.or_fail(|| "its open connections cannot be led here again".into())?;
+        }
+        Ok(())
+    }
+    Step::new("forward", run, undo)
 }
 
 /// What was tracked is in the checkpoint, which may be damaged where this host has lost its power meanwhile.
@@ -254,7 +320,7 @@ pub fn remove() -> MigrateStep {
         operations::forward::sweep(context)?;
         migrate.departure = migrate.departure.on(departure::Event::Ended).next;
         write_down(migrate, context)?;
-        if migrate.keep_source {
+        if migrate.keep_source || migrate.decided.is_some() {
             return Ok(());
         }
         talk::sync(migrate)?;

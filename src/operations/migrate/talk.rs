@@ -9,6 +9,7 @@ use crate::handover::{Arrival, Request};
 use crate::store::CheckpointId;
 use crate::transport::client::{self, Peer, PeerError};
 use crate::world::Context;
+use crate::world::decisions::Decision;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -138,18 +139,22 @@ fn is_last_word(request: Request, answer: Arrival) -> bool {
     }
 }
 
-/// Says it again and again until there is an answer from which nothing more follows, or `patience` is over.
-pub fn insist(
-    context: &Context,
-    migrate: &Migrate,
-    request: Request,
-    patience: Duration,
-) -> Result<Standing, PeerError> {
+/// What comes of insisting.
+pub enum Heard {
+    /// The destination says where it stands.
+    Says(Standing),
+    /// A person did not want to wait for that.
+    Decided(Decision),
+}
+
+/// Says it again and again until there is an answer from which nothing more follows, a person decides, or `patience` is
+/// over.
+pub fn insist(context: &Context, migrate: &Migrate, request: Request, patience: Duration) -> Result<Heard, PeerError> {
     let (begun, mut pause, mut told) = (Instant::now(), SHORTEST_PAUSE, false);
     loop {
         match say(&migrate.peer, migrate.id(), request) {
-            Ok(standing) if is_last_word(request, standing.arrival) => return Ok(standing),
-            other if begun.elapsed() >= patience => return other,
+            Ok(standing) if is_last_word(request, standing.arrival) => return Ok(Heard::Says(standing)),
+            other if begun.elapsed() >= patience => return other.map(Heard::Says),
             other => {
                 let why = other.map_or_else(|error| error.to_string(), |standing| format!("{:?}", standing.arrival));
                 if !std::mem::replace(&mut told, true) {
@@ -158,7 +163,9 @@ pub fn insist(
             }
         }
         // The network has no event that says when it works again.
-        std::thread::sleep(pause);
+        if let Some(decision) = context.decisions.wait(migrate.id(), pause) {
+            return Ok(Heard::Decided(decision));
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
