@@ -3,7 +3,7 @@
 use super::{Arrive, admit, intake};
 use crate::archive::rootfs;
 use crate::checkpoint::mend;
-use crate::docker::{Container, RestartPolicy, creation_request, network_request};
+use crate::docker::{Container, DockerError, RestartPolicy, creation_request, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::network::hold::Hold;
@@ -15,7 +15,7 @@ use crate::restore::{addresses, prepare, settle};
 use crate::saga::{Operation, Step};
 use crate::store::layout;
 use crate::store::staging::Durability;
-use crate::store::{Checkpoint, ContainerId};
+use crate::store::{Checkpoint, CheckpointId, ContainerId};
 use crate::world::landing::Landing;
 use crate::world::visits::Word;
 use crate::world::{Context, World};
@@ -56,15 +56,23 @@ pub fn make() -> ArriveStep {
         for told in &arrive.offer.networks {
             let name = told["Name"].as_str().unwrap_or_default();
             if arrive.networks.iter().any(|lacks| lacks == name) && context.docker.network(name).is_err() {
-                let request = network_request(told);
+                let request = labelled(network_request(told), &arrive.id);
                 context.docker.create_network(&request).or_fail(|| format!("the network {name} cannot be made"))?;
             }
         }
         for told in &arrive.offer.volumes {
-            let request = json!({ "Name": told["Name"], "Labels": told["Labels"] });
+            let request = labelled(json!({ "Name": told["Name"], "Labels": told["Labels"] }), &arrive.id);
             context.docker.create_volume(&request).or_fail(failed)?;
+            let name = told["Name"].as_str().unwrap_or_default();
+            if !is_made_for(arrive, &context.docker.volume(name).or_fail(failed)?) {
+                // Docker takes one of that name for the one that was asked for.
+                return Err(Failure::new(format!("the volume {name} was made by somebody else meanwhile")));
+            }
         }
-        let id = context.docker.create(&arrive.name, &request(&inspect_to_be(arrive))).or_fail(failed)?;
+        let id = context
+            .docker
+            .create(&arrive.name, &labelled(request(&inspect_to_be(arrive)), &arrive.id))
+            .or_fail(failed)?;
         arrive.container = Some(id.parse().or_fail(failed)?);
         context.catalog.begin(&arrive.id).or_fail(|| "the store cannot take its checkpoint".into())?;
         // The image, too, which came before. It costs nobody anything now: the source's container runs.
@@ -81,24 +89,53 @@ pub fn make() -> ArriveStep {
             context.docker.remove(&container).or_fail(|| format!("{} cannot be removed", arrive.name))?;
         }
         for volume in &arrive.volumes {
-            context.docker.remove_volume(volume).or_fail(|| format!("{volume} cannot be removed"))?;
+            let failed = || format!("the volume {volume} cannot be removed");
+            if is_there_for(arrive, context.docker.volume(volume)).or_fail(failed)? {
+                context.docker.remove_volume(volume).or_fail(failed)?;
+            }
         }
         for network in &arrive.networks {
-            context.docker.remove_network(network).or_fail(|| format!("{network} cannot be removed"))?;
+            let failed = || format!("the network {network} cannot be removed");
+            if is_there_for(arrive, context.docker.network(network)).or_fail(failed)? {
+                context.docker.remove_network(network).or_fail(failed)?;
+            }
         }
         Ok(())
     }
     Step::new("make", run, undo)
 }
 
-/// The container that was made for it. A helper that died over that has not noted which; there was none of its name
-/// before, and it was never started.
+/// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
+const LABEL: &str = "transship.migration";
+
+fn labelled(mut request: Value, id: &CheckpointId) -> Value {
+    if !request["Labels"].is_object() {
+        request["Labels"] = json!({});
+    }
+    request["Labels"][LABEL] = json!(id);
+    request
+}
+
+fn is_made_for(arrive: &Arrive, told: &Value) -> bool {
+    told["Labels"][LABEL] == arrive.id.as_str()
+}
+
+/// Whether it is there, and was made for this migration.
+fn is_there_for(arrive: &Arrive, told: Result<Value, DockerError>) -> Result<bool, DockerError> {
+    match told {
+        Ok(told) => Ok(is_made_for(arrive, &told)),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The container that was made for it. A helper that died over that has not noted which.
 fn made_here(arrive: &Arrive, context: &Context) -> Result<Option<String>, Failure> {
     if let Some(container) = &arrive.container {
         return Ok(Some(container.to_string()));
     }
     match context.docker.container(&arrive.name) {
-        Ok(found) => Ok((found.status() == "created").then(|| found.id().to_owned())),
+        Ok(found) => Ok((found.label(LABEL) == Some(arrive.id.as_str())).then(|| found.id().to_owned())),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(Failure::new(format!("{} cannot be looked at", arrive.name)).because(&error)),
     }
