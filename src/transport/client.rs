@@ -1,6 +1,8 @@
 //! Asking a peer, through the port. Blocking: operations run on threads of their own.
 
-use super::protocol::{BY_PORT, COMPRESS, HELLO, Hello, PROTOCOL, Problem, RATE, TO_ADDRESSES, TO_KEY, TO_PEER};
+use super::protocol::{
+    BY_PORT, COMPRESS, HELLO, Hello, PATIENCE, PROTOCOL, Problem, RATE, TO_ADDRESSES, TO_KEY, TO_PEER,
+};
 use super::{Address, Fingerprint};
 use reqwest::StatusCode;
 use reqwest::blocking::{Body, Client as Http, RequestBuilder, Response};
@@ -81,6 +83,8 @@ pub struct Carriage {
     pub compress: Compress,
     /// How many bytes a second may go each way.
     pub rate: Option<NonZeroU64>,
+    /// For how long nothing of what is sent may go before it is given up.
+    pub patience: Option<Duration>,
 }
 
 /// How hard bodies are compressed on the way.
@@ -213,6 +217,10 @@ impl Peer {
         let request = request.header(COMPRESS, self.carriage.compress.word());
         let request = match self.carriage.rate {
             Some(rate) => request.header(RATE, rate.get()),
+            None => request,
+        };
+        let request = match self.carriage.patience {
+            Some(patience) => request.header(PATIENCE, patience.as_secs()),
             None => request,
         };
         let sent = request.send();

@@ -26,7 +26,7 @@ pub fn send(context: &Context, migrate: &Migrate, dir: &Path, sent: &mut BTreeSe
     let total: u64 = wanted.iter().map(|(_, length)| length).sum();
     sent.extend(wanted.iter().map(|(path, _)| path.clone()));
     let (queue, done) = (Mutex::new(wanted), Arc::new(AtomicU64::new(0)));
-    let (peer, id, told) = (talk::peer(&migrate.peer), migrate.id(), &context.told);
+    let (peer, id, told) = (talk::sending(&migrate.peer, talk::STALL), migrate.id(), &context.told);
     let worker = || {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();

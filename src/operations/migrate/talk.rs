@@ -7,7 +7,7 @@ use crate::docker::Client;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
 use crate::store::CheckpointId;
-use crate::transport::client::{self, Peer, PeerError};
+use crate::transport::client::{self, Carriage, Peer, PeerError};
 use crate::world::Context;
 use crate::world::decisions::Decision;
 use serde_json::{Value, json};
@@ -21,6 +21,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long an answer may take that means no work.
 const QUICK: Duration = Duration::from_secs(20);
 
+/// How long Docker may take before the next piece of an image: it packs all of it first. The container runs meanwhile.
+const PACKING: Duration = Duration::from_secs(900);
+
+/// How long nothing of a file may go. The container may stand still for it, and goes on here when it is over.
+pub const STALL: Duration = Duration::from_secs(30);
+
+/// How long making networks, volumes and the container may take, and writing all of it out.
+const PREPARE: Duration = Duration::from_secs(900);
+
 /// How long writing out may take.
 const SYNC: Duration = Duration::from_secs(600);
 
@@ -33,6 +42,11 @@ const RELEASE: Duration = Duration::from_secs(60);
 /// A peer, by the name that the book has.
 pub fn peer(name: &str) -> Peer {
     Peer::named(Path::new(client::SOCKET), name)
+}
+
+/// The same for what is sent: where nothing of it goes for `patience`, it is given up.
+pub fn sending(name: &str, patience: Duration) -> Peer {
+    peer(name).carried(Carriage { patience: Some(patience), ..Carriage::default() })
 }
 
 /// A failure in the peer's own words.
@@ -77,14 +91,14 @@ pub fn send_image(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     let container = migrate.freeze.leader().container();
     let failed_to = || format!("the image {} cannot be sent to {}", container.image(), migrate.peer);
     let tar = context.docker.save_image(container.image_id()).or_fail(failed_to)?;
-    let sent = peer(&migrate.peer).put::<Value>(&words::path(migrate.id(), "image"), tar, None);
+    let sent = sending(&migrate.peer, PACKING).put::<Value>(&words::path(migrate.id(), "image"), tar, None);
     sent.map(drop).map_err(|error| failed(&error, failed_to()))
 }
 
 /// Has networks, volumes and the container made there.
 pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     let offer = offer(context, migrate)?;
-    let made = peer(&migrate.peer).post::<Value>(&words::path(migrate.id(), "prepare"), &offer, None);
+    let made = peer(&migrate.peer).post::<Value>(&words::path(migrate.id(), "prepare"), &offer, Some(PREPARE));
     made.map(drop).map_err(|error| failed(&error, format!("{} cannot be made on {}", migrate.name(), migrate.peer)))
 }
 

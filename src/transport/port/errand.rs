@@ -1,10 +1,11 @@
 //! What the helper wants of the port with a request: whom to ask, and how to carry it.
 
 use super::compress::Level;
-use crate::transport::protocol::{COMPRESS, RATE, TO_ADDRESSES, TO_KEY, TO_PEER};
+use crate::transport::protocol::{COMPRESS, PATIENCE, RATE, TO_ADDRESSES, TO_KEY, TO_PEER};
 use crate::transport::{Address, Fingerprint};
 use hyper::HeaderMap;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 /// Whom to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Errand {
     pub compress: Option<Level>,
     /// How many bytes a second may go each way.
     pub rate: Option<NonZeroU64>,
+    /// For how long nothing of the body may go.
+    pub patience: Option<Duration>,
 }
 
 /// A header that the helper does not send.
@@ -41,7 +44,9 @@ impl Errand {
             Some(_) => return Err(ErrandFault(COMPRESS)),
         };
         let rate = text(headers, RATE)?.map(|rate| rate.parse().map_err(|_| ErrandFault(RATE))).transpose()?;
-        Ok(Self { target: target(headers)?, compress, rate })
+        let patience = text(headers, PATIENCE)?.map(|seconds| seconds.parse().map_err(|_| ErrandFault(PATIENCE)));
+        let patience = patience.transpose()?.map(Duration::from_secs);
+        Ok(Self { target: target(headers)?, compress, rate, patience })
     }
 }
 
@@ -71,9 +76,13 @@ mod tests {
 
     #[test]
     fn an_errand_says_whom_and_how() {
-        let read = errand(&[(TO_PEER, "beta"), (COMPRESS, "best"), (RATE, "1000")]).unwrap();
-        let expected =
-            Errand { target: Target::Peer("beta".into()), compress: Some(Level::Best), rate: NonZeroU64::new(1000) };
+        let read = errand(&[(TO_PEER, "beta"), (COMPRESS, "best"), (RATE, "1000"), (PATIENCE, "30")]).unwrap();
+        let expected = Errand {
+            target: Target::Peer("beta".into()),
+            compress: Some(Level::Best),
+            rate: NonZeroU64::new(1000),
+            patience: Some(Duration::from_secs(30)),
+        };
         assert_eq!(read, expected);
         let key = "07".repeat(32).leak();
         let read = errand(&[(TO_KEY, key), (TO_ADDRESSES, "10.0.0.1:1,[::1]:2"), (COMPRESS, "off")]).unwrap();

@@ -24,6 +24,7 @@ mod message;
 mod outbound;
 pub mod process;
 mod seldom;
+mod stall;
 mod tcp;
 mod throttle;
 

@@ -6,7 +6,7 @@ use super::errand::{Errand, Target};
 use super::link::{Link, MAX_HEAD_BYTES};
 use super::message::{self, Packing};
 use super::throttle::throttled;
-use super::{call, compress};
+use super::{call, compress, stall};
 use crate::transport::protocol::{BY_PORT, Problem};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT_ENCODING, HeaderValue};
@@ -116,7 +116,18 @@ impl Seat {
                 call::connect(&active, &errand.target).await?
             }
         };
-        let response = link.send(request).await.map_err(|error| lost(&errand.target, &error))?;
+        let (head, body) = request.into_parts();
+        let (body, progress) = stall::watched(body);
+        let sent = link.send(Request::from_parts(head, body));
+        let response = match errand.patience {
+            // Giving up drops the link, and with it the connection.
+            Some(patience) => tokio::select! {
+                response = sent => response,
+                () = stall::stalled(progress, patience) => return Err(stuck(&errand.target)),
+            },
+            None => sent.await,
+        };
+        let response = response.map_err(|error| lost(&errand.target, &error))?;
         *held = Some((errand.target.clone(), link));
         drop(held);
         unpacked_for(&errand, response)
@@ -165,11 +176,20 @@ fn unpacked_for(errand: &Errand, response: Response<Incoming>) -> Result<Respons
     Ok(Response::from_parts(head, body))
 }
 
-fn lost(target: &Target, error: &hyper::Error) -> Problem {
-    let called = match target {
+fn called(target: &Target) -> &str {
+    match target {
         Target::Peer(name) => name.as_str(),
         Target::Host { .. } => "the host that invites",
-    };
+    }
+}
+
+fn stuck(target: &Target) -> Problem {
+    Problem::new(format!("what is sent to {} does not get on", called(target)))
+        .remedy("look at the network between the two hosts, and at the other host's disk")
+}
+
+fn lost(target: &Target, error: &hyper::Error) -> Problem {
+    let called = called(target);
     match call::is_refused(error) {
         true => Problem::new(format!("{called} does not let this host in"))
             .because(error)

@@ -273,7 +273,7 @@ async fn a_large_body_passes_unchanged_whatever_way_it_goes() {
     for compress in [Compress::Off, Compress::Fast, Compress::Best] {
         for length in [Some(LENGTH as u64), None] {
             let put = move |peer: Peer| {
-                let carriage = Carriage { compress, rate: None };
+                let carriage = Carriage { compress, rate: None, patience: None };
                 peer.carried(carriage).put::<Value>("/v1/put", Made { at: 0, length: LENGTH }, length)
             };
             let answer = ask(&alpha.out(), "beta", put).await.unwrap();
@@ -307,8 +307,9 @@ async fn a_sender_is_never_far_ahead_of_whoever_reads() {
     for compress in [Compress::Off, Compress::Fast] {
         let taken = Arc::new(AtomicUsize::new(0));
         let body = Counted { taken: Arc::clone(&taken), state: 1 };
-        let put =
-            move |peer: Peer| peer.carried(Carriage { compress, rate: None }).put::<Value>("/v1/stall", body, None);
+        let put = move |peer: Peer| {
+            peer.carried(Carriage { compress, rate: None, patience: None }).put::<Value>("/v1/stall", body, None)
+        };
         let sending = tokio::spawn({
             let socket = alpha.out();
             async move { ask(&socket, "beta", put).await.map(drop) }
@@ -327,7 +328,7 @@ async fn a_download_arrives_unchanged_whatever_way_it_goes() {
     for compress in [Compress::Off, Compress::Fast] {
         let fetch = move |peer: Peer| {
             let mut bytes = Vec::new();
-            let peer = peer.carried(Carriage { compress, rate: None });
+            let peer = peer.carried(Carriage { compress, rate: None, patience: None });
             peer.get_stream("/v1/bytes").unwrap().read_to_end(&mut bytes).unwrap();
             bytes
         };
@@ -365,7 +366,7 @@ async fn a_reader_that_fails_breaks_the_request_off() {
     let (alpha, _beta) = pair().await;
     for compress in [Compress::Off, Compress::Fast] {
         let put = move |peer: Peer| {
-            peer.carried(Carriage { compress, rate: None }).put::<Value>("/v1/put", Failing(50), None)
+            peer.carried(Carriage { compress, rate: None, patience: None }).put::<Value>("/v1/put", Failing(50), None)
         };
         assert!(ask(&alpha.out(), "beta", put).await.is_err(), "{compress:?}");
     }
@@ -441,7 +442,7 @@ async fn a_rate_is_kept() {
     let (alpha, _beta) = pair().await;
     let begun = std::time::Instant::now();
     let put = |peer: Peer| {
-        let carriage = Carriage { compress: Compress::Off, rate: std::num::NonZeroU64::new(2 << 20) };
+        let carriage = Carriage { compress: Compress::Off, rate: std::num::NonZeroU64::new(2 << 20), patience: None };
         peer.carried(carriage).put::<Value>("/v1/put", Made { at: 0, length: 2 << 20 }, None)
     };
     assert_eq!(ask(&alpha.out(), "beta", put).await.unwrap()["length"], 2 << 20);
