@@ -132,13 +132,7 @@ fn i1_i4_a_destination_that_loses_its_power_makes_the_copy_ready_again() {
     let container = SID.start("cut", "--network front -p 7000:7000 -v cut:/data programs", "/tools/holder 7000 8");
     let born = container.born(7000);
     SID.sh("docker exec cut sh -c 'echo kept > /data/in-volume; echo kept > /in-layer'");
-    SID.heed_failpoints();
-    SID.sh(&format!(
-        "rm -f /root/restored /root/go; \
-         echo 'migrate/commit/before exec touch /root/restored; until [ -e /root/go ]; do :; done' > {FAILPOINTS}"
-    ));
-    let mut migrating = SID.begin("transship migrate cut --to trixie");
-    SID.within_seconds(60, "[ -e /root/restored ]");
+    let mut migrating = migrate_up_to("commit", "cut");
     TRIXIE.sh("for file in $(find /var/lib/docker/overlay2/*/diff /var/lib/docker/volumes/cut -name 'in-*'); do : > $file; done");
     TRIXIE.reboot();
     SID.sh("touch /root/go");
@@ -148,6 +142,69 @@ fn i1_i4_a_destination_that_loses_its_power_makes_the_copy_ready_again() {
     assert_eq!(there.born(7000), born);
     assert_eq!(TRIXIE.sh("docker exec cut cat /data/in-volume /in-layer"), "kept\nkept");
     assert!(SID.sh("docker ps -aq").is_empty());
+}
+
+/// The number of the migration that waits on a host.
+fn migration_on(host: Host) -> i64 {
+    let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");
+    status["operations"][0]["id"].as_i64().unwrap_or_else(|| panic!("{status:#}"))
+}
+
+/// Begins to migrate a container from SID, and returns when the source stands before a step.
+fn migrate_up_to(step: &str, name: &str) -> std::process::Child {
+    SID.heed_failpoints();
+    SID.sh(&format!(
+        "rm -f /root/there /root/go; \
+         echo 'migrate/{step}/before exec touch /root/there; until [ -e /root/go ]; do :; done' > {FAILPOINTS}"
+    ));
+    let migrating = SID.begin(&format!("transship migrate {name} --to trixie"));
+    SID.within_seconds(60, "[ -e /root/there ]");
+    migrating
+}
+
+#[test]
+fn i3_a_container_whose_destination_is_gone_goes_on_by_a_persons_force_and_only_by_that() {
+    let _turn = paired_hosts();
+    let container = SID.start("kept", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let watch = Watch::start(&format!("{}:7000", SID.address()));
+    let mut migrating = migrate_up_to("release", "kept");
+    TRIXIE.sh("service transshipd stop");
+    SID.sh("touch /root/go");
+    let number = migration_on(SID);
+    assert!(SID.sh("transship status").contains(&format!("transship decide {number} thaw|end")));
+    let refused = SID.try_sh(&format!("transship decide {number} thaw"));
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("two run"), "{refused:?}");
+    SID.sh(&format!("transship decide {number} thaw --force"));
+    assert!(!migrating.wait().expect("the migration ends").success());
+    assert_eq!(container.born(7000), born);
+    watch.end();
+    SID.forget_failpoints();
+    // What it has restored asks, and hears that it was kept.
+    TRIXIE.sh("service transshipd start");
+    TRIXIE.within_seconds(90, "[ -z \"$(docker ps -aq)\" ]");
+    BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
+}
+
+#[test]
+fn i3_a_copy_that_was_dropped_by_force_is_brought_back_where_it_came_from() {
+    let _turn = paired_hosts();
+    let container = SID.start("back", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let mut migrating = migrate_up_to("commit", "back");
+    // Other containers are not in the way of one that waits at the gate.
+    let other = TRIXIE.start("other", "-p 7001:7000 programs", "/tools/holder 7000 1");
+    other.cycle();
+    TRIXIE.sh(&format!("transship decide {} drop", migration_on(TRIXIE)));
+    SID.sh("touch /root/go");
+    assert_eq!(migrating.wait().expect("the migration ends").code(), Some(4));
+    SID.forget_failpoints();
+    assert!(!is_running(SID, "back") && !is_running(TRIXIE, "back"));
+    // The destination says that it never ran there.
+    SID.sh(&format!("transship decide {} thaw", migration_on(SID)));
+    assert_eq!(container.born(7000), born);
+    assert!(!SID.sh("transship status").contains("operation"), "nothing is left to decide");
 }
 
 #[test]

@@ -306,5 +306,11 @@ pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Fai
 /// Brings a migration to its end; whoever calls it has the turn on its container.
 pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
     let world = &context.world;
-    saga::recover::<Migrate>(record, context, &world.journal, &world.failpoints, context.told.as_ref())
+    let operation: Migrate = decide::state(record)?;
+    let mut record = record.clone();
+    if kept(context, operation.id())?.is_some_and(|kept| kept.departure == Departure::GivenUp) {
+        // It may run here since. That was on disk before it did; the journal may not know.
+        record.state["decided"] = json!(Decision::Thaw);
+    }
+    saga::recover::<Migrate>(&record, context, &world.journal, &world.failpoints, context.told.as_ref())
 }

@@ -85,7 +85,7 @@ impl Host {
 }
 
 /// How long a helper reads nothing at `/v1/stall`.
-const STALL: Duration = Duration::from_secs(2);
+const STALL: Duration = Duration::from_secs(3);
 
 /// A helper: says which headers arrived, how much body and with which digest, or sends as many bytes as asked for.
 fn helper_routes() -> Router {
@@ -320,6 +320,18 @@ async fn a_sender_is_never_far_ahead_of_whoever_reads() {
         // Answered before the body has ended, which it never does.
         let _ = sending.await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_nobody_takes_is_given_up() {
+    let (alpha, _beta) = pair().await;
+    let body = Counted { taken: Arc::default(), state: 1 };
+    let carriage = Carriage { patience: Some(Duration::from_secs(1)), ..Carriage::default() };
+    let put = move |peer: Peer| peer.carried(carriage).put::<Value>("/v1/stall", body, None).map(drop);
+    let begun = std::time::Instant::now();
+    assert!(ask(&alpha.out(), "beta", put).await.is_err());
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < STALL, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
