@@ -3,8 +3,9 @@
 use super::render::{bytes, duration};
 use super::{Ask, list, text};
 use crate::failure::Failure;
-use crate::helper::protocol::Request;
+use crate::helper::protocol::{Compress, Request};
 use serde_json::Value;
+use std::num::NonZeroU64;
 
 /// Move running containers to a peer, with their connections open
 ///
@@ -21,9 +22,34 @@ pub struct Arguments {
     /// Keep the container here as well, stopped, and its checkpoint.
     #[arg(long)]
     keep_source: bool,
+    /// Compress what is sent: fast for a fast network, best for a slow one.
+    #[arg(long, value_enum, default_value_t = Word::Off)]
+    compress: Word,
+    /// Send no more than so many bytes a second: 500k, 20M, 1G.
+    #[arg(long, value_parser = rate)]
+    rate: Option<NonZeroU64>,
     /// Only say whether the peer would take them.
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Word {
+    Off,
+    Fast,
+    Best,
+}
+
+/// Bytes a second, in thousands (k), millions (M) or milliards (G) where a letter says so.
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let (digits, times) = match text.chars().last() {
+        Some('k') => (&text[..text.len() - 1], 1_000),
+        Some('M') => (&text[..text.len() - 1], 1_000_000),
+        Some('G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(times));
+    number.and_then(NonZeroU64::new).ok_or_else(|| "a number, with k, M or G behind it or nothing".into())
 }
 
 impl Ask for Arguments {
@@ -33,6 +59,12 @@ impl Ask for Arguments {
             to: self.to.clone(),
             keep_source: self.keep_source,
             dry_run: self.dry_run,
+            compress: match self.compress {
+                Word::Off => Compress::Off,
+                Word::Fast => Compress::Fast,
+                Word::Best => Compress::Best,
+            },
+            rate: self.rate,
         })
     }
 
@@ -49,4 +81,19 @@ fn tell_one(one: &Value) -> String {
     let away = one["downtime_us"].as_u64().map_or_else(String::new, |away| format!(", away for {}", duration(away)));
     let (container, peer) = (text(one, "container"), text(one, "peer"));
     format!("{container}: runs on {peer} ({} sent{away})\n", bytes(&one["sent_bytes"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate;
+
+    #[test]
+    fn a_rate_is_a_number_with_a_letter_or_without() {
+        let read = |text| rate(text).map(u64::from).ok();
+        assert_eq!(
+            [read("65536"), read("500k"), read("20M"), read("1G")],
+            [65536, 500_000, 20_000_000, 1_000_000_000].map(Some)
+        );
+        assert_eq!([read("0"), read("k"), read("-1"), read("1T"), read("99999999999G"), read("é")], [None; 6]);
+    }
 }

@@ -98,8 +98,9 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Import { file } => operations::import::run(context, file.as_ref()),
         Request::Install { dry_run } => operations::install::install(context, dry_run),
         Request::Uninstall { dry_run } => operations::install::uninstall(context, dry_run),
-        Request::Migrate { containers, to, keep_source, dry_run } => {
-            operations::migrate::run(context, &containers, &to, keep_source, dry_run, peer)
+        Request::Migrate { containers, to, keep_source, dry_run, compress, rate } => {
+            let how = operations::migrate::How { peer: to, keep_source, dry_run, compress, rate };
+            operations::migrate::run(context, &containers, &how, peer)
         }
         Request::Forwards => operations::forward::list(context),
         Request::EndForward { container } => operations::forward::remove(context, &container),

@@ -5,10 +5,12 @@
 //! helper died; the journal knows how far it came.
 
 use crate::failure::Failure;
+pub use crate::transport::client::Compress;
 pub use crate::world::decisions::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// Where the helper listens.
 pub const SOCKET: &str = "/run/transship/transshipd.sock";
@@ -40,7 +42,16 @@ pub enum Request {
     /// Take it away again.
     Uninstall { dry_run: bool },
     /// Move containers to a peer.
-    Migrate { containers: Vec<String>, to: String, keep_source: bool, dry_run: bool },
+    Migrate {
+        containers: Vec<String>,
+        to: String,
+        keep_source: bool,
+        dry_run: bool,
+        #[serde(default)]
+        compress: Compress,
+        #[serde(default)]
+        rate: Option<NonZeroU64>,
+    },
     /// Whose visitors are led to a peer?
     Forwards,
     /// Lead a container's visitors there no longer.

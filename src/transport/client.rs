@@ -6,8 +6,9 @@ use super::protocol::{
 use super::{Address, Fingerprint};
 use reqwest::StatusCode;
 use reqwest::blocking::{Body, Client as Http, RequestBuilder, Response};
-use serde::Serialize;
+
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -88,7 +89,8 @@ pub struct Carriage {
 }
 
 /// How hard bodies are compressed on the way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Compress {
     /// Not at all.
     #[default]

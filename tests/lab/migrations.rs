@@ -13,6 +13,18 @@ fn leftovers(host: Host) -> String {
          iptables-save -t raw | grep -c TRANSSHIP; true")
 }
 
+#[test]
+fn a_container_travels_compressed_and_slowly_as_well() {
+    let _turn = paired_hosts();
+    let container = SID.start("packed", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    SID.sh("docker exec packed sh -c 'head -c 1000000 /dev/zero > /zeros'");
+    SID.sh("transship migrate packed --to trixie --compress best --rate 1M");
+    let there = super::lab::Container { host: &TRIXIE, name: "packed" };
+    assert_eq!(there.born(7000), born);
+    assert_eq!(TRIXIE.sh("docker exec packed wc -c /zeros"), "1000000 /zeros");
+}
+
 fn migrate(from: Host, name: &str, to: Host) {
     from.sh(&format!("transship migrate {name} --to {}", to.0));
 }

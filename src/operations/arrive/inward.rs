@@ -13,7 +13,7 @@ use crate::world::visits::{self, Word};
 use crate::world::{Context, World};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
@@ -85,8 +85,9 @@ async fn image(at: At, body: Body) -> Answer<Value> {
     at.answer(move |context, peer, _| intake::take_image(context, peer, bytes).map(|()| json!({}))).await
 }
 
-async fn file(at: At, headers: HeaderMap, Path((_, path)): Path<(String, String)>, body: Body) -> Answer<Value> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+async fn file(at: At, Path((_, path)): Path<(String, String)>, uri: Uri, body: Body) -> Answer<Value> {
+    // Not by `Content-Length`: a body that is compressed on the way has none.
+    let length = uri.query().and_then(|query| query.strip_prefix("length=")?.parse::<u64>().ok());
     let length = length.ok_or_else(|| refusal(Failure::usage("a file without its length")))?;
     let mut bytes = reader(body);
     let keep = move |context: &Context, peer: &str, id: &CheckpointId| {

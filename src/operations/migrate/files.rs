@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Small files are many, and each costs a journey there and back.
-const AT_ONCE: usize = 4;
+const AT_ONCE: u64 = 4;
 
 /// Sends every file below `dir` that `sent` does not have, as `PUT files/PATH`; returns how many bytes they had.
 pub fn send(context: &Context, migrate: &Migrate, dir: &Path, sent: &mut BTreeSet<String>) -> Result<u64, Failure> {
@@ -26,7 +26,7 @@ pub fn send(context: &Context, migrate: &Migrate, dir: &Path, sent: &mut BTreeSe
     let total: u64 = wanted.iter().map(|(_, length)| length).sum();
     sent.extend(wanted.iter().map(|(path, _)| path.clone()));
     let (queue, done) = (Mutex::new(wanted), Arc::new(AtomicU64::new(0)));
-    let (peer, id, told) = (talk::sending(&migrate.peer, talk::STALL), migrate.id(), &context.told);
+    let (peer, id, told) = (talk::sending(migrate, talk::STALL, AT_ONCE), migrate.id(), &context.told);
     let worker = || {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -53,7 +53,7 @@ fn send_one(
     let failed = || format!("{path} cannot be sent to {}", peer.name());
     let file = File::open(dir.join(path)).or_fail(failed)?;
     let counted = Counted { file, done: Arc::clone(done) };
-    let request = words::path(id, &format!("files/{path}"));
+    let request = words::path(id, &format!("files/{path}?length={length}"));
     let kept = peer.put::<Value>(&request, counted, Some(length));
     kept.map(drop).map_err(|error| talk::failed(&error, failed()))
 }

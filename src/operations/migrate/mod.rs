@@ -28,12 +28,13 @@ use crate::operations::decide;
 use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
 use crate::store::handovers::About;
 use crate::store::{CheckpointId, ContainerId};
-use crate::transport::client::PeerError;
+use crate::transport::client::{Compress, PeerError};
 use crate::world::Context;
 use crate::world::decisions::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::time::Duration;
 use volumes::Volume;
 
@@ -64,6 +65,10 @@ pub struct Migrate {
     downtime_us: Option<u64>,
     /// What a person has decided by force.
     decided: Option<Decision>,
+    /// How hard what is sent is compressed.
+    compress: Compress,
+    /// How many bytes a second are sent.
+    rate: Option<NonZeroU64>,
 }
 
 impl Operation for Migrate {
@@ -127,15 +132,31 @@ impl Migrate {
     }
 }
 
+/// How containers are to be moved.
+#[derive(Debug)]
+pub struct How {
+    /// Where to.
+    pub peer: String,
+    /// Whether they stay here as well, stopped.
+    pub keep_source: bool,
+    /// Whether it is only asked for.
+    pub dry_run: bool,
+    /// How hard what is sent is compressed.
+    pub compress: Compress,
+    /// How many bytes a second are sent.
+    pub rate: Option<NonZeroU64>,
+}
+
+/// In what may go nowhere for a while a piece of a body still has to go.
+const LEAST_RATE: u64 = 64 << 10;
+
 /// Moves containers to a peer, one after the other.
-pub fn run(
-    context: &Context,
-    references: &[String],
-    peer: &str,
-    keep_source: bool,
-    dry_run: bool,
-    asked_by: &str,
-) -> Result<Value, Failure> {
+pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) -> Result<Value, Failure> {
+    let How { ref peer, keep_source, dry_run, compress, rate } = *how;
+    if let Some(rate) = rate.filter(|rate| rate.get() < LEAST_RATE) {
+        return Err(Failure::usage(format!("{rate} bytes a second are too few"))
+            .remedy(format!("at least {LEAST_RATE}: less is not told from a network that is stuck")));
+    }
     let link = link::to(context, peer)?;
     talk::peer(peer).hello().map_err(|error| talk::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
     let mut groups = checkpoint::groups(context, references, false)?;
@@ -167,6 +188,8 @@ pub fn run(
             sent_bytes: 0,
             downtime_us: None,
             decided: None,
+            compress,
+            rate,
         };
         if dry_run {
             talk::look(context, &operation)?;

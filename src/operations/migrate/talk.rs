@@ -11,6 +11,7 @@ use crate::transport::client::{self, Carriage, Peer, PeerError};
 use crate::world::Context;
 use crate::world::decisions::Decision;
 use serde_json::{Value, json};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -44,9 +45,12 @@ pub fn peer(name: &str) -> Peer {
     Peer::named(Path::new(client::SOCKET), name)
 }
 
-/// The same for what is sent: where nothing of it goes for `patience`, it is given up.
-pub fn sending(name: &str, patience: Duration) -> Peer {
-    peer(name).carried(Carriage { patience: Some(patience), ..Carriage::default() })
+/// A migration's peer, for one of so many bodies that are sent at once. Where nothing of it goes for `patience`, it is
+/// given up.
+pub fn sending(migrate: &Migrate, patience: Duration, at_once: u64) -> Peer {
+    let rate = migrate.rate.map(|rate| NonZeroU64::new(rate.get() / at_once).unwrap_or(NonZeroU64::MIN));
+    let carriage = Carriage { compress: migrate.compress, rate, patience: Some(patience) };
+    peer(&migrate.peer).carried(carriage)
 }
 
 /// A failure in the peer's own words.
@@ -91,7 +95,7 @@ pub fn send_image(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     let container = migrate.freeze.leader().container();
     let failed_to = || format!("the image {} cannot be sent to {}", container.image(), migrate.peer);
     let tar = context.docker.save_image(container.image_id()).or_fail(failed_to)?;
-    let sent = sending(&migrate.peer, PACKING).put::<Value>(&words::path(migrate.id(), "image"), tar, None);
+    let sent = sending(migrate, PACKING, 1).put::<Value>(&words::path(migrate.id(), "image"), tar, None);
     sent.map(drop).map_err(|error| failed(&error, failed_to()))
 }
 

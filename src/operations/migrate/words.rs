@@ -5,7 +5,7 @@
 //! | `POST expect` [`Offer`] | looks whether it can take it, and says whether it lacks the image: [`Welcome`] |
 //! | `PUT image` | loads the image from the body |
 //! | `POST prepare` | makes networks, volumes and the container, stopped |
-//! | `PUT files/PATH` | keeps a file of the checkpoint |
+//! | `PUT files/PATH?length=BYTES` | keeps a file of the checkpoint |
 //! | `POST restore` [`Sealed`] | verifies, restores, leaves it stopped: [`Standing`] |
 //! | `POST sync` | has everything that came on disk: the source deletes what it has |
 //! | `POST commit`, `POST drop`, `GET standing` | as the handover has it: [`Standing`] |
