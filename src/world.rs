@@ -73,6 +73,8 @@ pub struct World {
     pub placeholders: Table<ContainerId, AtTheGate>,
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
+    /// Migrations for which an image was taken in, before anything else of them is here.
+    pub brought_images: Table<CheckpointId, ()>,
     /// What a person has decided about migrations.
     pub decisions: Decisions,
     /// Containers that come from a peer, and run on its word only.
@@ -149,6 +151,7 @@ impl World {
             arrivals: Table::default(),
             placeholders: Table::default(),
             visits: Table::default(),
+            brought_images: Table::default(),
             decisions: Decisions::default(),
             landings: Table::default(),
             settling: Table::default(),

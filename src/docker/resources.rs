@@ -41,6 +41,14 @@ impl Client {
         self.stream(&format!("/images/{}/get", super::client::escape(reference)))
     }
 
+    /// Removes an image that nothing uses: whether it is gone.
+    pub fn remove_unused_image(&self, id: &str) -> Result<bool, DockerError> {
+        match self.delete(&format!("/images/{}", super::client::escape(id))) {
+            Err(DockerError::Refused { status: 409, .. }) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
     /// Takes an image in from a tar.
     pub fn load_image(&self, tar: impl Read + Send + 'static) -> Result<(), DockerError> {
         self.post_stream("/images/load?quiet=1", tar)

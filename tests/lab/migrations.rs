@@ -81,6 +81,22 @@ fn i2_what_the_destination_does_not_take_stays_where_it_runs() {
     assert!(TRIXIE.sh("docker ps -aq").is_empty());
 }
 
+#[test]
+fn i5_an_image_that_was_sent_for_nothing_does_not_stay() {
+    let _turn = paired_hosts();
+    let container = SID.start("alone", "-p 7000:7000 programs", "/tools/holder 7000 8");
+    let image = SID.sh("docker commit alone only-here");
+    SID.sh("docker rm -f alone; docker run -d --name alone -p 7000:7000 only-here /tools/holder 7000 8");
+    let born = container.born(7000);
+    TRIXIE.heed_failpoints();
+    TRIXIE.sh(&format!("echo 'arrive/make/after error' > {FAILPOINTS}"));
+    assert_eq!(SID.try_sh("transship migrate alone --to trixie").status.code(), Some(1));
+    TRIXIE.forget_failpoints();
+    assert_eq!(container.born(7000), born);
+    assert!(!TRIXIE.sh("docker images -aq --no-trunc").contains(&image), "it was sent, and is gone");
+    SID.sh("docker rm -f alone; docker rmi only-here");
+}
+
 /// Where it runs; fails the test where that is nowhere, or in two places.
 fn whereabouts(name: &str) -> Host {
     let here: Vec<Host> = BOTH.into_iter().filter(|host| is_running(*host, name)).collect();

@@ -15,9 +15,16 @@ use std::path::Path;
 const LEFT_FREE: u64 = 64 << 20;
 
 /// Takes an image in, as `docker save` writes it.
-pub fn take_image(context: &Context, peer: &str, tar: impl Read + Send + 'static) -> Result<(), Failure> {
+pub fn take_image(
+    context: &Context,
+    peer: &str,
+    id: &CheckpointId,
+    tar: impl Read + Send + 'static,
+) -> Result<(), Failure> {
     admit::may(context, peer)?;
-    context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())
+    context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())?;
+    context.brought_images.keep(id.clone(), ());
+    Ok(())
 }
 
 /// Returns when what has come is on disk: a loss of power does not take it any more.

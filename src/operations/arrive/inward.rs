@@ -82,7 +82,7 @@ async fn departure(at: At) -> Answer<Option<Departure>> {
 
 async fn image(at: At, body: Body) -> Answer<Value> {
     let bytes = reader(body);
-    at.answer(move |context, peer, _| intake::take_image(context, peer, bytes).map(|()| json!({}))).await
+    at.answer(move |context, peer, id| intake::take_image(context, peer, id, bytes).map(|()| json!({}))).await
 }
 
 async fn file(at: At, Path((_, path)): Path<(String, String)>, uri: Uri, body: Body) -> Answer<Value> {

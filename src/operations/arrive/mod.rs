@@ -52,6 +52,8 @@ pub struct Arrive {
     networks: Vec<String>,
     /// Volumes that are made for it.
     volumes: Vec<String>,
+    /// Its image, where that was sent for it.
+    brought_image: Option<String>,
     /// Whether this very helper has put its files in place: those of a helper before it may not have reached the disk.
     #[serde(skip)]
     is_placed: bool,
@@ -155,6 +157,29 @@ pub fn expect(context: &Context, peer: &str, id: &CheckpointId, offer: &Offer) -
 
 /// Begins a visit; returns when the container is made and files may come.
 pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
+    let image = crate::docker::Container::new(offer.inspect.clone()).image_id().to_owned();
+    let brought = context.brought_images.take(id).map(|()| image);
+    let prepared = prepare_with(context, (peer, id), offer, brought.clone());
+    if let (Err(_), Some(image)) = (&prepared, brought) {
+        remove_image(context, &image);
+    }
+    prepared
+}
+
+/// An image that was sent for a migration that comes to nothing; one that something uses stays.
+fn remove_image(context: &Context, image: &str) {
+    match context.docker.remove_unused_image(image) {
+        Ok(removed) => tracing::info!(image, removed, "an image was sent for nothing"),
+        Err(error) => tracing::warn!(image, %error, "an image that was sent for nothing cannot be removed"),
+    }
+}
+
+fn prepare_with(
+    context: &Context,
+    (peer, id): (&str, &CheckpointId),
+    offer: Offer,
+    brought_image: Option<String>,
+) -> Result<(), Failure> {
     let welcome = expect(context, peer, id, &offer)?;
     if welcome.lacks_image {
         return Err(Failure::refused("its image is not here"));
@@ -175,6 +200,7 @@ pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -
         container: None,
         networks,
         volumes,
+        brought_image,
         is_placed: false,
         decided: None,
     };

@@ -1,6 +1,6 @@
 //! The steps of `arrive`, each beside its undo.
 
-use super::{Arrive, admit, intake};
+use super::{Arrive, admit, intake, remove_image};
 use crate::archive::rootfs;
 use crate::checkpoint::mend;
 use crate::docker::{Container, DockerError, RestartPolicy, creation_request, network_request};
@@ -99,6 +99,9 @@ pub fn make() -> ArriveStep {
             if is_there_for(arrive, context.docker.network(network)).or_fail(failed)? {
                 context.docker.remove_network(network).or_fail(failed)?;
             }
+        }
+        if let Some(image) = &arrive.brought_image {
+            remove_image(context, image);
         }
         Ok(())
     }
