@@ -295,9 +295,14 @@ pub(super) fn waiting_and_dropped(queue: u16) -> Result<(u64, u64)> {
 }
 
 /// Columns: number, port, packets waiting, copy mode, copy range, dropped by the queue, dropped at the socket, last number.
+/// The file comes with its module, which the kernel loads when the first queue is bound (`nfnetlink_rcv_msg`,
+/// net/netfilter/nfnetlink.c): without it there is no queue.
 fn statistics() -> Result<Vec<[u64; 8]>> {
-    read_kernel(QUEUES)?
-        .lines()
+    let text = match read_kernel(QUEUES) {
+        Err(Error::Kernel { source, .. }) if source.kind() == io::ErrorKind::NotFound => String::new(),
+        other => other?,
+    };
+    text.lines()
         .map(|line| {
             let mut columns = line.split_whitespace().map(str::parse);
             let mut next = || columns.next()?.ok();
