@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# Speaking, failing, locking, and the tools of the machine.
+# Speaking, failing, locking, and the tools of the machine; for scripts/lab and scripts/vm.
 
-say() { printf 'lab: %s\n' "$*" >&2; }
+say() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
 
 die() {
-    printf 'lab: error: %s\n' "$*" >&2
+    printf '%s: error: %s\n' "$PROGRAM" "$*" >&2
     exit 1
 }
 
 die_usage() {
-    printf 'lab: error: %s (see scripts/lab --help)\n' "$*" >&2
+    printf '%s: error: %s (see scripts/%s --help)\n' "$PROGRAM" "$*" "$PROGRAM" >&2
     exit 2
 }
 
 check_host_name() {
     [[ $1 =~ ^[a-z][a-z0-9-]*$ && ${#1} -le 40 ]] || die_usage "'$1' is no host name: [a-z][a-z0-9-]*, 40 at most"
-    [[ $1 != net && $1 != client ]] || die_usage "the name '$1' is the lab's own"
+    [[ $1 != net && $1 != client ]] || die_usage "the name '$1' is taken"
 }
 
 # Only one call at a time changes the lab. The lock lies in the cache, since the state directory goes with `down`;
@@ -27,7 +27,7 @@ take_lock() {
         mkdir -p "$CACHE"
         exec {LOCK}>"$CACHE/lock"
         if ! flock --nonblock "$LOCK"; then
-            [[ $announced ]] || say "waiting for another lab call"
+            [[ $announced ]] || say "waiting for another call of scripts/$PROGRAM"
             announced=yes
             flock "$LOCK"
         fi
@@ -59,7 +59,7 @@ need_tools() {
 }
 
 die_with_log() {
-    printf 'lab: error: %s; the end of its log:\n' "$1" >&2
+    printf '%s: error: %s; the end of its log:\n' "$PROGRAM" "$1" >&2
     tail -n 25 "$2" | sed 's/^/    /' >&2
     exit 1
 }

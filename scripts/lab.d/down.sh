@@ -120,7 +120,7 @@ report_leftovers() {
     rm -f "$STATE"/ended-*
     rmdir "$STATE" 2>/dev/null || true
     [[ -z $found ]] || {
-        printf 'lab: LEFT OVER: %s\n' "$found" >&2
+        say "LEFT OVER: $found"
         die "not everything is gone"
     }
 }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Everything one may want to change, and the names of files, in one place.
 
+PROGRAM=lab
 CACHE=${TRANSSHIP_LAB_CACHE:-/var/cache/transship-lab}
 STATE=${TRANSSHIP_LAB_STATE:-/run/transship-lab}
 SUBNET=${TRANSSHIP_LAB_SUBNET:-10.77.0}

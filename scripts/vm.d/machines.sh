@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# Machines: an emulator each, and a shell in it over ssh.
+
+# machine_of HOST: the emulator's pid, if it still is that very process.
+machine_of() {
+    local pid began
+    { read -r pid began <"$STATE/hosts/$1/machine"; } 2>/dev/null || return 1
+    [[ $(start_time "$pid") == "$began" ]] || return 1
+    echo "$pid"
+}
+
+# power_on HOST: its disk, number and image are there.
+power_on() {
+    local host=$1 state=$STATE/hosts/$1 disk=$CACHE/hosts/$1 image how pid
+    image=$(recorded "$host" disk)
+    how=$(accelerator "$image")
+    plug_in "$host"
+    local accel=$how
+    [[ $how == kvm ]] || accel=tcg,thread=multi
+    local line="root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 systemd.hostname=$host"
+    line+=" ip=$(address_of "$host")::$BRIDGE_ADDRESS:255.255.255.0::eth0:none"
+    (
+        # It takes this shell's place, and so its number; and it outlives this call, so the lock is not its.
+        exec {LOCK}>&-
+        exec nsenter --net="/run/netns/$NAMESPACE" setsid qemu-system-x86_64 \
+            -accel "$accel" -cpu max -smp "$PROCESSORS" -m "$MEMORY" -nodefaults -display none -no-reboot \
+            -kernel "$image/kernel" -initrd "$image/initrd" -append "$line" \
+            -drive "file=$disk/disk.qcow2,if=virtio,format=qcow2,discard=unmap" \
+            -netdev "tap,id=net,ifname=t-$(recorded "$host" number),script=no,downscript=no" \
+            -device "virtio-net-pci,netdev=net,mac=$(mac_of "$host")" -device virtio-rng-pci \
+            -serial "file:$disk/console.log"
+    ) </dev/null >"$disk/emulator.log" 2>&1 &
+    pid=$!
+    echo "$pid $(start_time "$pid")" >"$state/machine"
+    poll "$BOOT_TIMEOUT" is_reachable_or_dead "$host" && is_reachable "$host" ||
+        die_with_log "$host did not boot" "$disk/console.log"
+}
+
+is_reachable_or_dead() { ! machine_of "$1" >/dev/null || is_reachable "$1"; }
+
+# Leaves a connection that later calls share. They do not make one themselves: it would keep their output open.
+is_reachable() { connect "$1" auto true </dev/null >/dev/null 2>&1; }
+
+shell_in() { connect "$1" no "${@:2}"; }
+
+# connect HOST SHARED WORD...: which key the machine has does not matter, since its network is ours.
+connect() {
+    local host=$1 shared=$2
+    shift 2
+    unlocked nsenter --net="/run/netns/$NAMESPACE" ssh -q -F none -i "$CACHE/key" -l root \
+        -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=2 -o BatchMode=yes \
+        -o ControlMaster="$shared" -o ControlPersist=yes -o ControlPath="$STATE/hosts/$host/ssh" \
+        "$(address_of "$host")" "$@"
+}
+
+# What it had not written to its disk is lost.
+power_off() {
+    local pid
+    rm -f "$STATE/hosts/$1/ready"
+    end_connection "$1"
+    if pid=$(machine_of "$1"); then
+        kill -KILL "$pid" 2>/dev/null || true
+        poll 20 machine_has_ended "$1" || die "the emulator of $1 does not end"
+    fi
+    rm -f "$STATE/hosts/$1/machine"
+}
+
+machine_has_ended() { ! machine_of "$1" >/dev/null; }
+
+end_connection() {
+    [[ ! -S $STATE/hosts/$1/ssh ]] || ssh -q -F none -o ControlPath="$STATE/hosts/$1/ssh" -O exit host 2>/dev/null || true
+    rm -f "$STATE/hosts/$1/ssh"
+}

@@ -1,0 +1,33 @@
+# shellcheck shell=bash disable=SC2034
+# Everything one may want to change, and the names of files, in one place.
+
+PROGRAM=vm
+CACHE=${TRANSSHIP_VM_CACHE:-/var/cache/transship-vm}
+STATE=${TRANSSHIP_VM_STATE:-/run/transship-vm}
+SUBNET=${TRANSSHIP_VM_SUBNET:-10.78.0}
+MEMORY=${TRANSSHIP_VM_MEMORY:-1536}
+BIN_DIR=${TRANSSHIP_BIN_DIR:-$REPOSITORY/target/release}
+
+DEFAULT_IMAGE=trixie
+# Docker's images are built on this one, whatever the host is.
+IMAGE_RELEASE=trixie
+# The newer release that hosts are offered packages of: the engine to upgrade to, and CRIU.
+CRIU_RELEASE=sid
+
+PROCESSORS=2
+DISK_SIZE=6G
+BOOT_TIMEOUT=240    # seconds to a shell and Docker; without KVM a boot takes half a minute on an idle machine
+
+NAMESPACE=tsvm-net
+BRIDGE=br0
+BRIDGE_ADDRESS=$SUBNET.1
+FIRST_HOST_NUMBER=11
+
+# $CACHE/
+#   base/RELEASE-KEY    what roots and Docker images are built on
+#   disks/IMAGE-KEY/    disk.raw, kernel, initrd          key, key.pub   for ssh
+#   images/KEY.tar      Docker images                     archives/      downloaded packages
+#   hosts/HOST/         disk.qcow2, console.log           tmp/           half-built things, removed by the next call
+# $STATE/
+#   hosts/HOST/         number, image, disk (the directory it stands on), machine (pid and start time), ssh (socket),
+#                       ready, transship (installed)
