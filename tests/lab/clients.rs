@@ -1,14 +1,13 @@
 //! Clients on the segment.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 fn client() -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"));
+    let mut command = Command::new(super::host::script());
     command.arg("client");
     command
 }
@@ -21,8 +20,8 @@ impl Watch {
     pub fn start(server: &str) -> Self {
         use std::io::{BufRead, BufReader};
         let mut command = client();
-        command.arg(super::lab::program("watch")).arg(server).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("scripts/lab client");
+        command.arg(super::host::program("watch")).arg(server).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the client runs");
         let mut line = String::new();
         let mut out = BufReader::with_capacity(1, child.stdout.as_mut().expect("piped"));
         out.read_line(&mut line).expect("watch says that it is ready");
@@ -79,7 +78,7 @@ impl Load {
         let thread = std::thread::spawn(move || {
             let mut runs = 0;
             while !stopping.load(Ordering::Relaxed) {
-                let output = client().args(&words).stdin(Stdio::null()).output().expect("scripts/lab client");
+                let output = client().args(&words).stdin(Stdio::null()).output().expect("the client runs");
                 let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success() && is_good(&text), "{words:?}: {}\n{text}", output.status);
                 runs += 1;

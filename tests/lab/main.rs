@@ -7,6 +7,7 @@ mod crashes;
 mod cycles;
 mod damage;
 mod fleet;
+mod host;
 mod interposer;
 mod kinds;
 mod lab;
@@ -14,3 +15,6 @@ mod migrations;
 mod restarts;
 mod stores;
 mod upgrades;
+
+/// What makes the hosts.
+const SCRIPT: &str = "scripts/lab";

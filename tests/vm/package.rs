@@ -1,0 +1,41 @@
+//! The package: installed, removed and purged.
+
+use super::host::run;
+use super::machine::{MACHINE, machine};
+
+/// Files of the host outside of what changes by itself, and units that are enabled.
+fn traces() -> String {
+    MACHINE.sh("find / -xdev -iname '*transship*' -not -path '/var/lib/docker/*' -not -path '/root/*' \
+         -not -path '/var/log/journal/*' | sort; getent group transship; iptables-save | grep -i transship; \
+         dpkg -l | grep transship; systemctl list-unit-files --no-legend | grep transship; true")
+}
+
+#[test]
+fn i7_what_the_package_brought_is_gone_after_a_purge_and_containers_go_on() {
+    let _turn = machine();
+    let other = MACHINE.start("other", "-p 7000:7000 programs", "/tools/holder 7000 16");
+    let born = other.born(7000);
+    MACHINE.sh("apt-get purge -y transship");
+    assert_eq!(traces(), "");
+    assert_eq!(other.born(7000), born, "the container has not noticed");
+    MACHINE.sh("docker run --rm programs true");
+    run(&["up", "machine"]);
+    assert_eq!(other.born(7000), born, "nor has it noticed the installation");
+    other.cycle();
+    assert_eq!(other.born(7000), born);
+    MACHINE.assert_nothing_is_left();
+}
+
+#[test]
+fn a_package_is_not_removed_while_containers_are_frozen() {
+    let _turn = machine();
+    let frozen = MACHINE.start("frozen", "-p 7000:7000 programs", "/tools/holder 7000 16");
+    let born = frozen.born(7000);
+    MACHINE.sh("transship checkpoint frozen");
+    let refused = MACHINE.try_sh("apt-get remove -y transship");
+    assert!(!refused.status.success());
+    MACHINE.sh("transship restore frozen");
+    assert_eq!(frozen.born(7000), born);
+    MACHINE.sh("dpkg --configure -a");
+    MACHINE.assert_nothing_is_left();
+}
