@@ -74,10 +74,13 @@ fn block(signal: Signal) -> Result<(), String> {
     signals.thread_block().map_err(failed("sigprocmask"))
 }
 
-/// Whether the signal waits for this process to unblock it, as /proc has it: a mask with signal N at bit N - 1.
+/// Whether the signal waits for this process to unblock it. Not as /proc has it: a file there whose reading a freeze
+/// interrupts goes on with what it held at the restore, when signals were not back yet (`seq_lseek`, fs/seq_file.c).
 fn pending(signal: Signal) -> Result<bool, String> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(failed("status"))?;
-    let masks = status.lines().filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"));
-    let masks = masks.filter_map(|line| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok());
-    Ok(masks.fold(0, |all, mask| all | mask) & (1 << (signal as u32 - 1)) != 0)
+    let mut waiting = SigSet::empty().as_ref().to_owned();
+    // SAFETY: sigpending(2) fills in the set that it is given.
+    let asked = unsafe { nix::libc::sigpending(&raw mut waiting) };
+    nix::errno::Errno::result(asked).map_err(failed("sigpending"))?;
+    // SAFETY: the set was filled in.
+    Ok(unsafe { SigSet::from_sigset_t_unchecked(waiting) }.contains(signal))
 }
