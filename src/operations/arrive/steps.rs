@@ -374,6 +374,7 @@ fn bring_to_the_gate(arrive: &mut Arrive, context: &Context) -> Result<Option<Ar
     if !arrive.is_placed && !put_in_place_again(arrive, context)? {
         return Ok(None);
     }
+    let _expedited = context.rcu.expedite();
     let inspect = inspect_to_be(arrive);
     hold(context, &container, &inspect)?;
     let landing = Arc::new(Landing::of(inspect.clone(), arrive.offer.link));
