@@ -197,7 +197,10 @@ impl Hold {
         rules::remove(self.queue, self.placed.as_deref())?;
         let keeper = self.keeper.take().ok_or(Error::AlreadyReleased { queue: self.queue })?;
         let tally = keeper.close()?;
-        rules::forget_tracking()?;
+        if let Err(error) = rules::forget_tracking() {
+            // It is lifted all the same, and the next one to be lifted tries again.
+            tracing::warn!(error = &error as &dyn std::error::Error, "what holds share could not be taken away");
+        }
         Ok(HoldReport { parked: tally.parked, dropped: tally.dropped, held: self.since.elapsed() })
     }
 

@@ -9,12 +9,15 @@ use crate::operations::{checkpoint, restore};
 use crate::restore::prepare;
 use crate::store::claims::Claim;
 use crate::world::{Context, Part};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A container that is stopped is given this long to end by itself: Docker's own default.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes that are read and hashed in less time than dockerd needs to start.
+const QUICKLY_VERIFIED: u64 = 512 << 20;
 
 /// How many containers are on their way to disk at once: CRIU keeps a core busy, and more would be away without being
 /// worked on.
@@ -137,10 +140,18 @@ fn claims<'a>(upgrade: &'a Upgrade, context: &'a Context) -> impl Iterator<Item 
     frozen.flat_map(|course| &course.members).filter_map(|member| context.claims.find(&member.id).ok().flatten())
 }
 
-/// Compares every digest of what is going to be restored (I4) while there is no engine to restore it. What is damaged is
-/// found once more, and told, when it is its turn.
-pub fn verify_ahead(upgrade: &Upgrade, context: &Context) {
-    for claim in claims(upgrade, context) {
+/// Compares the digests of what is going to be restored (I4) while there is no engine to restore it, until `is_up` says that
+/// there is one. The rest is verified when it is restored, and so are those that take long, lest all the others wait for
+/// them. What is damaged is found once more, and told, when it is its turn.
+pub fn verify_ahead(upgrade: &Upgrade, context: &Context, is_up: &AtomicBool) {
+    let is_quick = |claim: &Claim| {
+        let checkpoint = context.catalog.get(&claim.checkpoint);
+        checkpoint.is_ok_and(|checkpoint| checkpoint.manifest().total_bytes() <= QUICKLY_VERIFIED)
+    };
+    for claim in claims(upgrade, context).filter(is_quick) {
+        if is_up.load(Ordering::Relaxed) {
+            return;
+        }
         if let Err(failure) = prepare::verify(context, &claim.checkpoint, &|_, _| {}) {
             tracing::error!(container = %claim.container, %failure, "what it is to be restored from is not as it should be");
         }

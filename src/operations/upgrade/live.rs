@@ -12,10 +12,14 @@ use crate::network::published;
 use crate::operations::holds;
 use crate::store::ContainerId;
 use crate::world::Context;
+use std::sync::Arc;
 
 /// New connections that wait; they go on when this is dropped. If the helper dies they are dropped, and sent again by
 /// their clients; its next start takes the rules away.
-pub struct NewConnections(Vec<(ContainerId, Hold)>);
+pub struct NewConnections {
+    held: Vec<(ContainerId, Hold)>,
+    context: Context,
+}
 
 /// Holds new connections to all that run on. One whose connections cannot be held goes without, which is told.
 pub fn hold_new_connections(upgrade: &Upgrade, context: &Context) -> NewConnections {
@@ -28,7 +32,7 @@ pub fn hold_new_connections(upgrade: &Upgrade, context: &Context) -> NewConnecti
             Err(failure) => context.told.note(&format!("new connections to {} may be refused: {failure}", member.name)),
         }
     }
-    NewConnections(held)
+    NewConnections { held, context: Context { world: Arc::clone(&context.world), told: Arc::clone(&context.told) } }
 }
 
 /// None where it has no network of its own.
@@ -42,10 +46,20 @@ fn hold(id: &ContainerId, context: &Context) -> Result<Option<Hold>, Failure> {
 
 impl Drop for NewConnections {
     fn drop(&mut self) {
-        for (container, hold) in &mut self.0 {
-            match hold.release() {
+        for (container, mut hold) in self.held.drain(..) {
+            // A dockerd that has just started may be at the same tables.
+            match hold.release().or_else(|_| hold.release()) {
                 Ok(report) => tracing::info!(%container, ?report, "new connections go on"),
-                Err(error) => tracing::error!(%container, %error, "the hold could not be lifted"),
+                Err(error) => {
+                    let cause: &dyn std::error::Error = &error;
+                    tracing::error!(%container, cause, "its hold lets everything pass, and could not be taken away");
+                    self.context.told.note(&format!(
+                        "rules for new connections to {container:.12} could not be taken away; they let everything pass, \
+                         and the next start of transshipd takes them away: {error}"
+                    ));
+                    // Without somebody at its queue it would let nothing pass.
+                    self.context.holds.keep(container, hold);
+                }
             }
         }
     }

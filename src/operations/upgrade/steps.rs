@@ -9,6 +9,7 @@ use crate::world::Context;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a swarm's task may take to end on this host; services may set long grace periods of their own.
@@ -203,12 +204,15 @@ fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Fail
     let _expedited = context.rcu.expedite();
     // Until dockerd answers: its rules are there by then.
     let new_connections = live::hold_new_connections(operation, context);
+    let is_up = AtomicBool::new(false);
     let restarted = std::thread::scope(|threads| {
         // Reading, which dockerd leaves time for.
-        threads.spawn(|| fleet::verify_ahead(operation, context));
-        engine::restart(context)
+        threads.spawn(|| fleet::verify_ahead(operation, context, &is_up));
+        let restarted = engine::restart(context);
+        is_up.store(true, Ordering::Relaxed);
+        drop(new_connections);
+        restarted
     });
-    drop(new_connections);
     if restarted.is_err() {
         fleet::forget_verified(operation, context);
     }
