@@ -7,7 +7,8 @@ use serde_json::Value;
 
 /// Put the interposer in front of runc, for dockerd and containerd
 ///
-/// No file of the distribution is changed, and running containers run on.
+/// Running containers run on. No file of the distribution is changed, but for a block at the end of /etc/default/docker
+/// where there is no systemd.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Only say what would be done.

@@ -22,10 +22,10 @@ pub struct Arguments {
     /// Keep the container here as well, stopped, and its checkpoint.
     #[arg(long)]
     keep_source: bool,
-    /// Compress what is sent: fast for a fast network, best for a slow one.
+    /// Compress what is sent, where the network is slower than a core compresses: fast is zstd's level 1, best level 9.
     #[arg(long, value_enum, default_value_t = Word::Off)]
     compress: Word,
-    /// Send no more than so many bytes a second: 500k, 20M, 1G.
+    /// Send no more than so many bytes a second, 65536 at least: 500k, 20M, 1G (thousands).
     #[arg(long, value_parser = rate)]
     rate: Option<NonZeroU64>,
     /// Only say whether the peer would take them.

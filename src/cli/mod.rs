@@ -31,7 +31,8 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Freeze running Docker containers to disk and bring them back with their connections open.
+/// Freeze running Docker containers to disk and bring them back, upgrade the engine under them, and move them to other
+/// hosts, with their connections open.
 ///
 /// Exit codes: 0 done; 1 failed, and everything undone; 2 wrong usage; 3 refused by a check, nothing touched;
 /// 4 failed, and a person has to decide.

@@ -79,7 +79,7 @@ struct Allow {
     /// Whether it may move containers here.
     #[arg(long, value_name = "yes|no", value_parser = yes_or_no, required_unless_present = "checkpoints")]
     containers: Option<bool>,
-    /// Whether it may store checkpoints here.
+    /// Whether it may store checkpoints here; nothing asks for that yet.
     #[arg(long, value_name = "yes|no", value_parser = yes_or_no)]
     checkpoints: Option<bool>,
 }
