@@ -6,7 +6,7 @@ use super::machine::{MACHINE, machine};
 /// Files of the host outside of what changes by itself, and units that are enabled.
 fn traces() -> String {
     MACHINE.sh("find / -xdev -iname '*transship*' -not -path '/var/lib/docker/*' -not -path '/root/*' \
-         -not -path '/var/log/journal/*' | sort; getent group transship; iptables-save | grep -i transship; \
+         -not -path '/var/log/journal/*' | sort; getent group transship; getent passwd transship-port; iptables-save | grep -i transship; \
          dpkg -l | grep transship; systemctl list-unit-files --no-legend | grep transship; true")
 }
 
