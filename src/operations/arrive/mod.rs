@@ -418,7 +418,12 @@ fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word
     if after != on_disk {
         keep(context, peer, id, after)?;
     }
-    Ok(Standing { arrival: after, is_over: true, ..Standing::default() })
+    // The source need not ask until it is out of patience.
+    let failure = (after == Arrival::Released).then(|| {
+        Failure::new("it was given to this host, and what would let it run here has failed")
+            .remedy("on that host: transship status, and transship resume OPERATION; then the same here")
+    });
+    Ok(Standing { arrival: after, is_over: true, failure, ..Standing::default() })
 }
 
 /// Whether a helper before this one has left it unfinished, and this one has not come to it yet.

@@ -224,8 +224,13 @@ pub fn release() -> MigrateStep {
             }
             other => {
                 let (name, peer) = (migrate.name(), &migrate.peer);
-                Err(Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"))
-                    .remedy("it stays frozen here until you decide; its checkpoint is whole: see transship ls"))
+                let mut failure = Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"))
+                    .remedy("it stays frozen here until you decide; its checkpoint is whole: see transship ls");
+                if let Some(problem) = standing.problem {
+                    failure.why = std::iter::once(problem.what).chain(problem.why).collect();
+                    failure.remedy = problem.remedy.or(failure.remedy);
+                }
+                Err(failure)
             }
         }
     }

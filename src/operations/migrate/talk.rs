@@ -148,10 +148,11 @@ pub fn say(peer_name: &str, id: &CheckpointId, request: Request) -> Result<Stand
     }
 }
 
-/// Whether nothing more follows from a request at the destination. Until then it was not heard, or is being seen to.
-fn is_last_word(request: Request, answer: Arrival) -> bool {
+/// Whether nothing more follows from a request at the destination. Until then it was not heard, or is being seen to; or it is
+/// stuck there, which it says.
+fn is_last_word(request: Request, answer: Arrival, is_stuck: bool) -> bool {
     match request {
-        Request::Commit => matches!(answer, Arrival::Running | Arrival::Dropped | Arrival::Lost),
+        Request::Commit => is_stuck || matches!(answer, Arrival::Running | Arrival::Dropped | Arrival::Lost),
         Request::Drop => !matches!(answer, Arrival::Expecting | Arrival::Restored),
         Request::Offer | Request::Ask => true,
     }
@@ -171,7 +172,9 @@ pub fn insist(context: &Context, migrate: &Migrate, request: Request, patience: 
     let (begun, mut pause, mut told) = (Instant::now(), SHORTEST_PAUSE, false);
     loop {
         match say(&migrate.peer, migrate.id(), request) {
-            Ok(standing) if is_last_word(request, standing.arrival) => return Ok(Heard::Says(standing)),
+            Ok(standing) if is_last_word(request, standing.arrival, standing.problem.is_some()) => {
+                return Ok(Heard::Says(standing));
+            }
             other if begun.elapsed() >= patience => return other.map(Heard::Says),
             other => {
                 let why = other.map_or_else(|error| error.to_string(), |standing| format!("{:?}", standing.arrival));
@@ -195,10 +198,11 @@ mod tests {
     #[test]
     fn i3_a_commit_is_repeated_until_the_copy_runs_or_is_gone() {
         let repeated = [Arrival::Expecting, Arrival::Restored, Arrival::Released];
-        repeated.iter().for_each(|answer| assert!(!is_last_word(Request::Commit, *answer), "{answer:?}"));
+        repeated.iter().for_each(|answer| assert!(!is_last_word(Request::Commit, *answer, false), "{answer:?}"));
         let ends = [Arrival::Running, Arrival::Dropped, Arrival::Lost];
-        ends.iter().for_each(|answer| assert!(is_last_word(Request::Commit, *answer), "{answer:?}"));
-        assert!(!is_last_word(Request::Drop, Arrival::Restored));
-        assert!(is_last_word(Request::Drop, Arrival::Running), "it was refused");
+        ends.iter().for_each(|answer| assert!(is_last_word(Request::Commit, *answer, false), "{answer:?}"));
+        assert!(is_last_word(Request::Commit, Arrival::Released, true), "a person has to see to it there");
+        assert!(!is_last_word(Request::Drop, Arrival::Restored, false));
+        assert!(is_last_word(Request::Drop, Arrival::Running, false), "it was refused");
     }
 }
