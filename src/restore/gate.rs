@@ -8,8 +8,9 @@ pub use crate::interposer::SOCKET;
 use crate::interposer::{Answer, Images, Request, read_line};
 use crate::network::hold::Hold;
 use crate::store::claims::Claim;
+use crate::store::handovers::About;
 use crate::store::{Checkpoint, ContainerId};
-use crate::world::{Waiting, World};
+use crate::world::{Waiting, World, landing};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -114,6 +115,7 @@ fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images,
     if let Some(peer) = &claim.departed_to {
         return Err(format!("it has moved to {peer} and runs there"));
     }
+    require_word(world, &claim)?;
     if let Some(told) = world.arrivals.take(&claim.container) {
         // Who waited may have given up.
         let _ = told.send(());
@@ -134,6 +136,19 @@ fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images,
         Connections::Closed => Vec::new(),
     };
     Ok(Images { images, work, criu_config, addresses, options: criu_config::runc_options(connections) })
+}
+
+/// What comes from a peer is let go on its word alone (I2), whoever starts it.
+fn require_word(world: &World, claim: &Claim) -> Result<(), String> {
+    if world.landings.has(&claim.container) {
+        // It hears the word, or that there is none, when it stands ready.
+        return Ok(());
+    }
+    let kept = world.handovers.get(About::Arrival, &claim.checkpoint).map_err(|error| error.to_string())?;
+    match landing::may_run_by_itself(kept.as_ref(), world.visits.has(&claim.checkpoint)) {
+        true => Ok(()),
+        false => Err("the host that it came from has not given it to this one, or it was given up here".into()),
+    }
 }
 
 /// Changing rules takes as long as iptables takes, so it is done while CRIU restores.
@@ -216,6 +231,9 @@ fn start(world: &Arc<World>, container: &str) -> Result<Answer, String> {
         if !landing.wait_for_word() {
             return Err("the host that it came from has kept it".into());
         }
+    } else {
+        // Whoever brought it to the gate has given it up meanwhile.
+        require_word(world, &claim)?;
     }
     thaw::container(world, &claim, &waiting).map_err(|failure| failure.to_string())
 }

@@ -7,10 +7,27 @@
 //! ```
 
 use crate::docker::Container;
+use crate::handover::Arrival;
 use crate::network::forward::Link;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// What is written down of a migration that comes here.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// Who it comes from; nobody else has a say in it.
+    pub peer: String,
+    /// Where it stands.
+    pub arrival: Arrival,
+}
+
+/// Whether a container that comes from a peer may run although nobody brings it to the gate now: its source's word is on
+/// disk by then. One that is neither written down nor `under_way` did not come from a peer.
+pub fn may_run_by_itself(kept: Option<&Kept>, under_way: bool) -> bool {
+    kept.map_or(!under_way, |kept| matches!(kept.arrival, Arrival::Released | Arrival::Running))
+}
 
 /// How far one is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +109,11 @@ impl Landing {
         self.changed.notify_all();
     }
 
+    /// Whether Docker's start has come to its end.
+    pub fn has_ended(&self) -> bool {
+        matches!(*self.lock(), Stage::Ended(_))
+    }
+
     /// Returns when Docker's start has come to its end, or has not within `limit`: how.
     pub fn wait_for_end(&self, limit: Duration) -> Result<(), String> {
         match &*self.wait_while(limit, |stage| !matches!(stage, Stage::Ended(_))) {
@@ -147,6 +169,32 @@ mod tests {
         landing.refuse();
         landing.release();
         assert!(!asked.join().unwrap());
+    }
+
+    #[test]
+    fn i1_one_that_is_refused_and_comes_to_the_gate_late_hears_no() {
+        let landing = landing();
+        landing.refuse();
+        assert!(!landing.has_ended(), "Docker is still at it");
+        assert!(!landing.wait_for_word());
+        landing.ended(Err("refused".into()));
+        assert!(landing.has_ended());
+        assert!(!landing.wait_for_word());
+    }
+
+    #[test]
+    fn i1_i2_what_came_from_a_peer_does_not_run_by_itself_without_its_word() {
+        let may_run = |arrival, under_way| {
+            let kept = Kept { peer: "alpha".into(), arrival };
+            may_run_by_itself(Some(&kept), under_way)
+        };
+        for under_way in [false, true] {
+            let refused = [Arrival::Expecting, Arrival::Restored, Arrival::Dropped, Arrival::Lost];
+            refused.into_iter().for_each(|arrival| assert!(!may_run(arrival, under_way), "{arrival:?}"));
+            assert!(may_run(Arrival::Released, under_way) && may_run(Arrival::Running, under_way));
+        }
+        assert!(!may_run_by_itself(None, true), "nothing is written down before it is restored");
+        assert!(may_run_by_itself(None, false), "it was frozen here");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
 use crate::store::handovers::About;
 use crate::store::{CheckpointId, ContainerId};
 use crate::world::decisions::Decision;
+use crate::world::landing::Kept;
 use crate::world::visits::{Standing, Visit, Word};
 use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
@@ -59,15 +60,6 @@ pub struct Arrive {
     is_placed: bool,
     /// What a person has decided by force.
     decided: Option<Decision>,
-}
-
-/// What is written down of a migration that comes here.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    /// Who it comes from; nobody else has a say in it.
-    peer: String,
-    /// Where it stands.
-    arrival: Arrival,
 }
 
 fn kept(world: &World, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
@@ -296,10 +288,10 @@ fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>
         standing.is_over = true;
     });
     if let Some(container) = visit.standing().container
-        && let Some(landing) = world.landings.take(&container)
+        && let Err(failure) = steps::turn_away(world, &container, Duration::ZERO)
     {
-        // Where it still waits at the gate, whoever takes this up again brings it there anew.
-        landing.refuse();
+        // Whoever takes this up again waits for that, and brings it to the gate anew.
+        tracing::info!(migration = %id, %failure, "it is turned away at the gate");
     }
     world.visits.take(id);
 }

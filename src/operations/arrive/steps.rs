@@ -329,12 +329,7 @@ pub fn start() -> ArriveStep {
         if let Some(waiting) = context.waiting.take(container) {
             mend::silence(waiting.pid).or_fail(failed)?;
         }
-        if let Some(landing) = context.landings.take(container) {
-            landing.refuse();
-            if let Err(reason) = landing.wait_for_end(END_OF_START) {
-                tracing::info!(container = arrive.name, reason, "the restored copy is given up");
-            }
-        }
+        turn_away(context, container, END_OF_START)?;
         settle::lift_hold(context, container);
         if arrive.is_taken_back() {
             // It was given to this host, and may have been let go.
@@ -348,6 +343,22 @@ pub fn start() -> ArriveStep {
         context.claims.give_back(container).or_fail(failed)
     }
     Step::new("start", run, undo)
+}
+
+/// It is not let run, whenever it comes to the gate. The landing is what says so there, so it is taken out only when Docker has
+/// come to an end of starting it; an error where it has not within `limit`.
+pub fn turn_away(world: &World, container: &ContainerId, limit: Duration) -> Result<(), Failure> {
+    let Some(landing) = world.landings.get(container) else { return Ok(()) };
+    landing.refuse();
+    let ended = landing.wait_for_end(limit);
+    if !landing.has_ended() {
+        return Err(Failure::new(format!("Docker is still at starting container {container:.12}")).remedy(
+            "when it is not, or after a restart of dockerd: transship resume OPERATION (see transship status)",
+        ));
+    }
+    tracing::info!(%container, ?ended, "its start has come to its end");
+    world.landings.take(container);
+    Ok(())
 }
 
 /// Its sockets speak as soon as they are restored, before its processes do, and its connections are not tracked by then
@@ -369,7 +380,12 @@ fn hold(context: &Context, container: &ContainerId, inspect: &Value) -> Result<(
 fn bring_to_the_gate(arrive: &mut Arrive, context: &Context) -> Result<Option<Arc<Landing>>, Failure> {
     let container = container_of(arrive)?;
     if let Some(landing) = context.landings.get(&container) {
-        return Ok(Some(landing));
+        if landing.wait_until_stopped(Duration::ZERO) == Some(true) {
+            return Ok(Some(landing));
+        }
+        // Its start came to nothing, or was given up: nothing of it may be in the way of another one.
+        turn_away(context, &container, END_OF_START)?;
+        arrive.is_placed = false;
     }
     if !arrive.is_placed && !put_in_place_again(arrive, context)? {
         return Ok(None);
