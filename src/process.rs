@@ -1,7 +1,9 @@
 //! Processes that are not our children.
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// A process that is told from a later one with the same pid: the journal outlives processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,16 +27,33 @@ impl Identity {
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid) == Some(*self)
     }
+
+    /// Whether it is still there after `limit`; returns as soon as it has ended, whether or not its parent has heard.
+    pub fn outlives(&self, limit: Duration) -> bool {
+        let pidfd = open(self.pid);
+        // Looked at once more: another process may have had the pid when it was opened.
+        pidfd
+            .filter(|_| self.is_alive())
+            .is_some_and(|pidfd| !has_ended(&pidfd, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)))
+    }
 }
 
 /// Returns when the process has ended; at once when there is none.
 pub fn wait_for_end(pid: i32) {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-    let Some(pidfd) = open(pid) else { return };
+    if let Some(pidfd) = open(pid) {
+        has_ended(&pidfd, PollTimeout::NONE);
+    }
+}
+
+fn has_ended(pidfd: &OwnedFd, limit: PollTimeout) -> bool {
     // A pidfd becomes readable when its process ends (pidfd_open(2)).
     let mut waited = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    while poll(&mut waited, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+    loop {
+        match poll(&mut waited, limit) {
+            Err(nix::errno::Errno::EINTR) => {}
+            polled => return polled.is_ok_and(|ready| ready > 0),
+        }
+    }
 }
 
 /// A descriptor that becomes readable when the process ends; none where there is no such process.
@@ -54,6 +73,19 @@ mod tests {
         super::wait_for_end(child.id() as i32);
         assert!(child.try_wait().unwrap().is_some());
         super::wait_for_end(child.id() as i32);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_outlived_before_its_parent_hears_of_it() {
+        let limit = std::time::Duration::from_secs(10);
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let identity = super::Identity::of(child.id() as i32).unwrap();
+        assert!(identity.outlives(std::time::Duration::from_millis(1)));
+        drop(child.stdin.take());
+        assert!(!identity.outlives(limit));
+        assert!(identity.is_alive(), "it is a zombie, and still has its pid");
+        child.wait().unwrap();
+        assert!(!identity.outlives(limit));
     }
 
     #[test]

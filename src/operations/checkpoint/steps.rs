@@ -134,7 +134,7 @@ fn write_extra(staging: &Staging, name: &str, value: &impl serde::Serialize) -> 
 }
 
 /// Where CRIU logs a dump; not in the store, which keeps what was dumped.
-fn work_directory(container: &ContainerId) -> PathBuf {
+pub fn work_directory(container: &ContainerId) -> PathBuf {
     Path::new("/run/transship/dump").join(container.as_str())
 }
 

@@ -2,7 +2,7 @@
 
 use super::talk::{self, Heard};
 use super::{Kept, Migrate, files};
-use crate::checkpoint::mapped;
+use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Departure, Request, departure};
 use crate::network::forward::{self, Forward, Leads};
@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long a destination that has been given up is told so, before it is left to ask.
 const GIVING_UP: Duration = Duration::from_secs(3);
 
+/// How long processes may take to end that CRIU has ended: much memory takes its time. What ends later than that is lost.
+const ENDING: Duration = Duration::from_secs(120);
+
 fn nothing(_: &mut Migrate, _: &Context) -> Result<(), Failure> {
     Ok(())
 }
@@ -33,6 +36,17 @@ fn nothing(_: &mut Migrate, _: &Context) -> Result<(), Failure> {
 fn stays_frozen(migrate: &Migrate, context: &Context) -> bool {
     let claim = context.claims.find(migrate.container());
     migrate.is_taken_back() && claim.map_or(true, |claim| claim.is_some_and(|claim| claim.checkpoint == *migrate.id()))
+}
+
+/// Whether it has processes here that can go on. Where nobody has its dump in hand, CRIU goes by the claim and may be ending
+/// them just now, or have done so: they are there for a while yet.
+fn has_processes(migrate: &Migrate) -> bool {
+    let member = migrate.freeze.leader();
+    if member.still.is_some() {
+        return member.init.is_alive();
+    }
+    mend::wait_for_dump_to_end(&freeze_steps::work_directory(&member.id));
+    member.init.outlives(ENDING)
 }
 
 /// A step of `checkpoint` on the container that moves.
@@ -187,7 +201,7 @@ pub fn commit() -> MigrateStep {
     }
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         let container = migrate.container();
-        let undone = match migrate.is_taken_back() && !migrate.freeze.leader().init.is_alive() {
+        let undone = match migrate.is_taken_back() && !has_processes(migrate) {
             true => context.claims.stays_here(container),
             false => context.claims.withdraw(container),
         };
@@ -283,7 +297,7 @@ pub fn forward() -> MigrateStep {
     /// Whoever was led to the destination finds the container here again.
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         operations::forward::end_of(context, migrate.id())?;
-        if migrate.freeze.leader().init.is_alive()
+        if has_processes(migrate)
             && let Ok(checkpoint) = context.catalog.get(migrate.id())
         {
             let network = prepare::network(&checkpoint)?;
