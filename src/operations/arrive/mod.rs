@@ -226,6 +226,10 @@ pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failu
     let arrival = standing_on_disk(context, &operation.id)?;
     let mut record = record.clone();
     record.state["arrival"] = serde_json::to_value(arrival).or_fail(unreadable)?;
+    if matches!(arrival, Arrival::Dropped | Arrival::Lost) {
+        // The source goes by that: whatever the journal has as its last step, it is not let run.
+        record.state["decided"] = json!(Decision::Drop);
+    }
     if matches!(arrival, Arrival::Restored | Arrival::Released) {
         // Whatever the journal has as its last step: no more files come, and what the source says now is about the copy.
         record.step = record.step.max(operation.steps().iter().position(|step| step.commits).unwrap_or_default());

@@ -333,8 +333,12 @@ pub fn start() -> ArriveStep {
         settle::lift_hold(context, container);
         if arrive.is_taken_back() {
             // It was given to this host, and may have been let go.
-            let found = context.docker.container(container.as_str()).or_fail(failed)?;
-            if let Some(pid) = found.pid() {
+            let pid = match context.docker.container(container.as_str()) {
+                // An undo before this one may have come further.
+                Err(error) if error.is_not_found() => None,
+                found => found.or_fail(failed)?.pid(),
+            };
+            if let Some(pid) = pid {
                 mend::end_silently(&context.docker, container.as_str(), pid).or_fail(failed)?;
             }
             context.claims.finish(container).or_fail(failed)?;
@@ -474,8 +478,13 @@ pub fn release() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         let container = container_of(arrive)?;
         let name = arrive.name.clone();
+        if !matches!(arrive.arrival, Arrival::Released | Arrival::Running) {
+            return Err(Failure::new(format!("{name} is not to run here: its source was told {:?}", arrive.arrival)));
+        }
         let failed = || format!("{name} was given to this host and does not run");
-        let may_still_start = context.claims.find(&container).or_fail(failed)?.is_some();
+        let is_claimed = context.claims.find(&container).or_fail(failed)?.is_some();
+        // One that was let go may have run, and is not restored once more.
+        let may_still_start = is_claimed && !context.claims.is_committed(&container);
         let event = match may_still_start && let_run(arrive, context)? || runs(context, &container)? {
             true => arrival::Event::Runs,
             false => arrival::Event::Gone,
