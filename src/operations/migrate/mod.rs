@@ -217,11 +217,16 @@ pub fn decided(peer: &str, id: &CheckpointId) -> Result<Option<Request>, PeerErr
 ///
 /// It is told to its destination alone.
 pub fn standing(context: &Context, peer: &str, id: &CheckpointId) -> Result<Option<Departure>, Failure> {
+    let kept = kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.departure);
+    if kept.is_some_and(was_kept) {
+        // Where a person has taken it back, the claim goes a while later.
+        return Ok(kept);
+    }
     let claims = context.claims.all();
     if let Some(claim) = claims.iter().find(|claim| claim.checkpoint == *id && claim.departed_to.is_some()) {
         return Ok((claim.departed_to.as_deref() == Some(peer)).then_some(Departure::Committed));
     }
-    Ok(kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.departure))
+    Ok(kept)
 }
 
 /// Whether a person can decide this about a migration from here.
@@ -273,22 +278,47 @@ pub fn risk(context: &Context, record: &OperationRecord, decision: Decision) -> 
 pub fn decide(context: &Context, record: OperationRecord, decision: Decision, asked_by: &str) -> Result<(), Failure> {
     let operation: Migrate = decide::state(&record)?;
     let tell = || context.decisions.leave(operation.id(), decision);
-    let (_turn, was_told) = decide::turn_after(context, &record, tell)?;
-    if !was_told {
-        let mut record = record.clone();
-        record.state["decided"] = json!(decision);
-        if let Err(failure) = go_on(context, &record) {
-            tracing::info!(operation = record.id, %failure, "a decision is carried out");
-        }
+    let turn = decide::turn_after(context, &record, tell);
+    // Where nobody has heard it nobody may hear it later: whoever decided is told that it was not carried out, or it is here.
+    let is_left = context.decisions.wait(operation.id(), Duration::ZERO).is_some();
+    let (_turn, was_told) = turn?;
+    if !was_told || is_left {
+        carry_out(context, record.id, decision)?;
     }
-    // Where it had ended meanwhile nobody has heard it.
-    context.decisions.wait(operation.id(), Duration::ZERO);
     let wanted = if decision == Decision::Thaw { Phase::Undone } else { Phase::Done };
-    decide::ended(context, record.id, wanted)?;
-    // Its processes were ended before: it goes on from what was frozen.
-    let claim = context.claims.find(operation.container()).or_fail(|| "the claims cannot be read".into())?;
-    match claim.filter(|claim| decision == Decision::Thaw && claim.checkpoint == *operation.id()) {
-        Some(claim) => super::restore::part(context, &claim.checkpoint, Asked::by(asked_by)).map(drop),
+    if decision == Decision::Thaw {
+        bring_back(context, &operation, asked_by)?;
+    }
+    decide::ended(context, record.id, wanted)
+}
+
+/// Carries a decision out on a migration that nobody works on; whoever calls it has the turn on its container.
+fn carry_out(context: &Context, operation: i64, decision: Decision) -> Result<(), Failure> {
+    // Whoever had the turn until now may have brought it to its end.
+    let mut record = super::open_record(context, operation)?;
+    let migrate = can_be(context, &record, decision)?;
+    if decision == Decision::Thaw {
+        // Before anything runs here: a loss of power must not leave that it was given away and nothing else.
+        keep(context, &migrate, Departure::GivenUp)?;
+    }
+    record.state["decided"] = json!(decision);
+    if let Err(failure) = take_up(context, &record) {
+        tracing::info!(operation = record.id, %failure, "a decision is carried out");
+    }
+    Ok(())
+}
+
+/// Restores what was taken back after its processes had ended: it goes on from what was frozen.
+fn bring_back(context: &Context, operation: &Migrate, asked_by: &str) -> Result<(), Failure> {
+    let (container, name) = (operation.container(), operation.name());
+    let claim = context.claims.find(container).or_fail(|| "the claims cannot be read".into())?;
+    match claim.filter(|claim| claim.checkpoint == *operation.id() && claim.departed_to.is_none()) {
+        Some(claim) => {
+            // It is refused as one that runs until Docker has heard of their end.
+            let stopped = context.docker.wait_until_stopped(container.as_str());
+            stopped.or_fail(|| format!("{name} has ended, and Docker does not say so"))?;
+            super::restore::part(context, &claim.checkpoint, Asked::by(asked_by)).map(drop)
+        }
         None => Ok(()),
     }
 }
@@ -304,6 +334,17 @@ struct Kept {
 
 fn kept(context: &Context, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
     context.handovers.get(About::Departure, id).or_fail(|| "where it stands cannot be read".into())
+}
+
+fn keep(context: &Context, migrate: &Migrate, departure: Departure) -> Result<(), Failure> {
+    let kept = Kept { peer: migrate.peer.clone(), departure };
+    let written = context.handovers.put(About::Departure, migrate.id(), &kept);
+    written.or_fail(|| format!("where the migration of {} stands cannot be written down", migrate.name()))
+}
+
+/// Whether the container was kept here, by what is written down.
+fn was_kept(departure: Departure) -> bool {
+    matches!(departure, Departure::GivenUp | Departure::Contested | Departure::Closed(Outcome::Kept))
 }
 
 /// A host that is a peer no longer asks nothing: what went to it and is closed need not be remembered.
@@ -328,12 +369,39 @@ pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Fai
 
 /// Brings a migration to its end; whoever calls it has the turn on its container.
 pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
+    let operation: Migrate = decide::state(record)?;
+    let ended = take_up(context, record);
+    // A helper that had begun to take it back may have died over that.
+    if kept(context, operation.id())?.is_some_and(|kept| was_kept(kept.departure)) {
+        bring_back(context, &operation, &record.asked_by)?;
+    }
+    ended
+}
+
+fn take_up(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
     let world = &context.world;
     let operation: Migrate = decide::state(record)?;
     let mut record = record.clone();
-    if kept(context, operation.id())?.is_some_and(|kept| kept.departure == Departure::GivenUp) {
+    if let Some(kept) = kept(context, operation.id())?.filter(|kept| was_kept(kept.departure)) {
         // It may run here since. That was on disk before it did; the journal may not know.
         record.state["decided"] = json!(Decision::Thaw);
+        record.state["departure"] = json!(kept.departure);
     }
     saga::recover::<Migrate>(&record, context, &world.journal, &world.failpoints, context.told.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::departure::Loss;
+
+    #[test]
+    fn i1_what_was_kept_here_is_never_told_of_the_commit_again() {
+        let kept = [Departure::GivenUp, Departure::Contested, Departure::Closed(Outcome::Kept)];
+        assert!(kept.into_iter().all(was_kept));
+        let given = [Departure::Committed, Departure::Settled, Departure::Closed(Outcome::Moved)];
+        let stranded = [Loss::NeverRan, Loss::MayHaveRun].map(Departure::Stranded);
+        assert!(!given.into_iter().chain(stranded).any(was_kept));
+        assert!(given.into_iter().chain(stranded).all(Departure::is_past_commit));
+    }
 }

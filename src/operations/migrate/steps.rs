@@ -1,7 +1,7 @@
 //! The steps of `migrate`, each beside its undo.
 
 use super::talk::{self, Heard};
-use super::{Kept, Migrate, files};
+use super::{Migrate, files, keep};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Departure, Request, departure};
@@ -11,7 +11,6 @@ use crate::operations::checkpoint::steps as freeze_steps;
 use crate::operations::{self, forward::Led};
 use crate::restore::{prepare, settle};
 use crate::saga::{Operation, Step};
-use crate::store::handovers::About;
 use crate::world::Context;
 use crate::world::decisions::Decision;
 use std::time::Duration;
@@ -115,9 +114,7 @@ fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
 }
 
 fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
-    let kept = Kept { peer: migrate.peer.clone(), departure: migrate.departure };
-    let written = context.handovers.put(About::Departure, migrate.id(), &kept);
-    written.or_fail(|| format!("where the migration of {} stands cannot be written down", migrate.name()))
+    keep(context, migrate, migrate.departure)
 }
 
 /// Files and volumes go while it runs, so that little is left for when it stands still.
