@@ -4,6 +4,7 @@ use super::talk::{self, Heard};
 use super::{Migrate, files, keep};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
+use crate::handover::departure::Outcome;
 use crate::handover::{Arrival, Departure, Request, departure};
 use crate::network::forward::{self, Forward, Leads};
 use crate::network::published;
@@ -87,6 +88,12 @@ pub fn expect() -> MigrateStep {
 /// By now the container runs here again. The destination need not be asked: without a commit nothing runs there. It is
 /// told, so that it keeps nothing; where it cannot be, it will ask.
 fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+    if migrate.departure == Departure::Contested {
+        // A person has heard that it runs on both, and takes it up again: the peer keeps saying so, and need not be asked.
+        context.told.note(&format!("{} was taken back here by force, and ran on {}", migrate.name(), migrate.peer));
+        migrate.departure = Departure::Closed(Outcome::Kept);
+        return write_down(migrate, context);
+    }
     migrate.departure = match migrate.is_taken_back() {
         true => Departure::GivenUp,
         false => migrate.departure.on(departure::Event::GiveUp).next,
@@ -99,8 +106,10 @@ fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
             match migrate.departure {
                 Departure::Contested => {
                     let (name, peer) = (migrate.name(), &migrate.peer);
-                    Err(Failure::new(format!("{name} runs here and on {peer}, by force"))
-                        .remedy(format!("stop one of the two: docker stop {name}, here or on {peer}")))
+                    Err(Failure::new(format!(
+                        "{name} was taken back here by force, and runs on {peer}; stop one of the two \
+                         (docker stop {name}, here or there), then: transship resume OPERATION"
+                    )))
                 }
                 _ => Ok(()),
             }
