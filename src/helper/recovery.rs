@@ -119,6 +119,8 @@ pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
     let record = operations::open_record(context, operation)?;
     // Whoever is at work on it has the turn on its containers.
     let turn = operations::turn_of(context, &record)?;
+    // Whoever had it until now may have brought the operation to its end, or further.
+    let record = operations::open_record(context, operation)?;
     let ended = bring_to_an_end(context, &record);
     drop(turn);
     crate::operations::settled::containers(&context.world);

@@ -215,7 +215,7 @@ fn prepare_with(
 pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
     let name = record.state["name"].as_str().unwrap_or_default().to_owned();
     let _turn = crate::operations::turn(context, vec![name])?;
-    go_on(context, record)
+    go_on(context, &crate::operations::open_record(context, record.id)?)
 }
 
 /// Goes on with a visit; whoever calls it has the turn on its container.
@@ -358,7 +358,9 @@ pub fn decide(context: &Context, record: OperationRecord, decision: Decision) ->
     };
     let (turn, was_told) = decide::turn_after(context, &record, tell)?;
     if !was_told {
-        let mut record = record.clone();
+        // Whoever had the turn until now may have brought it to its end.
+        let mut record = crate::operations::open_record(context, record.id)?;
+        can_be(context, &record, decision)?;
         record.state["decided"] = json!(decision);
         let next = standing_on_disk(context, &operation.id)?.on(event).next;
         keep(context, &operation.peer, &operation.id, next)?;

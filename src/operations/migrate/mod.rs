@@ -364,7 +364,7 @@ pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
 pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
     let name = record.state["freeze"]["members"][0]["name"].as_str().unwrap_or_default().to_owned();
     let _turn = super::turn(context, vec![name])?;
-    go_on(context, record)
+    go_on(context, &super::open_record(context, record.id)?)
 }
 
 /// Brings a migration to its end; whoever calls it has the turn on its container.
