@@ -16,6 +16,7 @@ use crate::saga::{Operation, Step};
 use crate::store::layout;
 use crate::store::staging::Durability;
 use crate::store::{Checkpoint, CheckpointId, ContainerId};
+use crate::world::decisions::Decision;
 use crate::world::landing::Landing;
 use crate::world::visits::Word;
 use crate::world::{Context, World};
@@ -222,12 +223,18 @@ fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Resul
         arrive.stands(context, next)?;
     }
     match next {
-        Arrival::Dropped | Arrival::Lost => {
-            // The answer follows when all is undone.
-            Err(Failure::new(format!("{} is not to run here: {} keeps it", arrive.name, arrive.peer)))
-        }
+        // The answer follows when all is undone.
+        Arrival::Dropped | Arrival::Lost => Err(Failure::new(match event {
+            arrival::Event::ForceDrop => format!("{} was dropped here by force", arrive.name),
+            _ => format!("{} is not to run here: {} keeps it", arrive.name, arrive.peer),
+        })),
         // Answered once it runs.
-        Arrival::Released => Ok(()),
+        Arrival::Released => {
+            if event == arrival::Event::ForceRun {
+                arrive.decided = Some(Decision::Run);
+            }
+            Ok(())
+        }
         _ => {
             arrive.visit(context).hear();
             Ok(())
@@ -494,7 +501,10 @@ pub fn release() -> ArriveStep {
         arrive.visit(context).hear();
         match next {
             Arrival::Running => Ok(()),
-            _ => Err(Failure::new(failed()).remedy("the source still has it, frozen: decide there")),
+            _ => Err(Failure::new(failed()).remedy(match arrive.decided {
+                Some(Decision::Run) => format!("look on {} whether it still has it: transship status", arrive.peer),
+                _ => "the source still has it, frozen: decide there".to_owned(),
+            })),
         }
     }
     Step::new("release", run, nothing)

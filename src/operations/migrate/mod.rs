@@ -260,9 +260,12 @@ pub fn risk(context: &Context, record: &OperationRecord, decision: Decision) -> 
         (Decision::Thaw, Ok(Arrival::Running | Arrival::Released)) => {
             Some(format!("{name} runs on {peer}: two would run"))
         }
-        (Decision::Thaw, Ok(Arrival::Restored | Arrival::Expecting)) => {
+        (Decision::Thaw, Ok(Arrival::Restored)) => {
             Some(format!("{peer} answers and is about to let {name} run: transship resume {} is enough", record.id))
         }
+        (Decision::Thaw, Ok(Arrival::Expecting)) => Some(format!(
+            "{peer} does not remember {name}, and may have let it run: then its clients are taken back in time"
+        )),
         (Decision::Thaw, Err(error)) => Some(format!(
             "{peer} cannot be asked ({error}); if {name} runs there, or comes to run there, two run, and their files differ from then on"
         )),
