@@ -73,8 +73,9 @@ pub struct World {
     pub placeholders: Table<ContainerId, AtTheGate>,
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
-    /// Migrations for which an image was taken in, before anything else of them is here.
-    pub brought_images: Table<CheckpointId, ()>,
+    /// Migrations for which an image was taken in, before anything else of them is here: the ids of those that were here
+    /// before it.
+    pub brought_images: Table<CheckpointId, HashSet<String>>,
     /// What a person has decided about migrations.
     pub decisions: Decisions,
     /// Containers that come from a peer, and run on its word only.

@@ -2,6 +2,7 @@
 
 use super::client::{Client, DockerError};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::io::Read;
 
 /// The fields of a network, as `GET /networks/NAME` tells it, that make it the network it is.
@@ -39,6 +40,13 @@ impl Client {
     /// An image with its layers, as a tar that [`Client::load_image`] reads.
     pub fn save_image(&self, reference: &str) -> Result<impl Read + Send + use<>, DockerError> {
         self.stream(&format!("/images/{}/get", super::client::escape(reference)))
+    }
+
+    /// The ids of all images, those without a name too.
+    pub fn image_ids(&self) -> Result<HashSet<String>, DockerError> {
+        let told = self.get("/images/json?all=1")?;
+        let images = told.as_array().into_iter().flatten();
+        Ok(images.filter_map(|image| image["Id"].as_str().map(str::to_owned)).collect())
     }
 
     /// Removes an image that nothing uses: whether it is gone.

@@ -22,8 +22,9 @@ pub fn take_image(
     tar: impl Read + Send + 'static,
 ) -> Result<(), Failure> {
     admit::may(context, peer)?;
+    let before = context.docker.image_ids().or_fail(|| "the images here cannot be listed".into())?;
     context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())?;
-    context.brought_images.keep(id.clone(), ());
+    context.brought_images.keep(id.clone(), before);
     Ok(())
 }
 

@@ -150,7 +150,8 @@ pub fn expect(context: &Context, peer: &str, id: &CheckpointId, offer: &Offer) -
 /// Begins a visit; returns when the container is made and files may come.
 pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
     let image = crate::docker::Container::new(offer.inspect.clone()).image_id().to_owned();
-    let brought = context.brought_images.take(id).map(|()| image);
+    // One that was here before stays, whatever becomes of the migration.
+    let brought = context.brought_images.take(id).filter(|before| !before.contains(&image)).map(|_| image);
     let prepared = prepare_with(context, (peer, id), offer, brought.clone());
     if let (Err(_), Some(image)) = (&prepared, brought) {
         remove_image(context, &image);
