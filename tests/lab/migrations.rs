@@ -250,3 +250,49 @@ fn i3_a_source_that_hears_no_answer_asks_until_it_knows_and_clients_wait() {
     assert_eq!(there.born(7000), born);
     assert!(SID.sh("docker ps -aq").is_empty());
 }
+
+/// The failpoint plays what is left of a destination that has said so and then dies: its journal is behind its word.
+#[test]
+fn i1_a_destination_that_has_said_that_its_copy_is_lost_does_not_let_it_run() {
+    let _turn = paired_hosts();
+    let container = SID.start("lost", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    TRIXIE.heed_failpoints();
+    TRIXIE.sh(&format!(
+        "echo 'arrive/release/before exec sed -i s/released/lost/ /var/lib/transship/handovers/*.arrival; \
+         kill -9 $PPID' > {FAILPOINTS}"
+    ));
+    assert_eq!(SID.try_sh("transship migrate lost --to trixie").status.code(), Some(4));
+    TRIXIE.within_seconds(60, "[ -z \"$(docker ps -aq)\" ]");
+    TRIXIE.forget_failpoints();
+    let number = migration_on(SID);
+    let refused = SID.try_sh(&format!("transship decide {number} thaw"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("may have run"), "{refused:?}");
+    SID.sh(&format!("transship decide {number} thaw --force"));
+    assert_eq!(container.born(7000), born);
+    BOTH.into_iter().for_each(|host| assert!(!host.sh("transship status").contains("operation"), "{}", host.0));
+}
+
+#[test]
+fn i3_what_a_person_takes_back_while_it_runs_elsewhere_runs_here_and_the_migration_can_be_closed() {
+    let _turn = paired_hosts();
+    let container = SID.start("both", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    SID.heed_failpoints();
+    SID.sh(&format!("echo 'migrate/release/before error' > {FAILPOINTS}"));
+    assert_eq!(SID.try_sh("transship migrate both --to trixie").status.code(), Some(4));
+    SID.forget_failpoints();
+    // The destination asks whether it has it, and hears that it does.
+    TRIXIE.within_seconds(90, "[ \"$(docker inspect -f '{{.State.Running}}' both)\" = true ]");
+    let number = migration_on(SID);
+    let refused = SID.try_sh(&format!("transship decide {number} thaw"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("two would run"), "{refused:?}");
+    let forced = SID.try_sh(&format!("transship decide {number} thaw --force"));
+    assert_eq!(forced.status.code(), Some(4), "{forced:?}");
+    assert!(String::from_utf8_lossy(&forced.stderr).contains("stop one of the two"), "{forced:?}");
+    assert_eq!(container.born(7000), born);
+    TRIXIE.sh("docker rm -f both");
+    SID.try_sh(&format!("transship resume {number}"));
+    assert!(!SID.sh("transship status").contains("operation"), "nothing is left to decide");
+    assert_eq!(container.born(7000), born);
+}
