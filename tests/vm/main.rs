@@ -4,6 +4,7 @@
 //! One machine serves all scenarios, so they run one after the other. A machine that cannot be had is a failure.
 
 #[path = "../lab/clients.rs"]
+#[expect(dead_code, reason = "the lab has more clients")]
 mod clients;
 mod cycles;
 #[path = "../lab/host.rs"]
