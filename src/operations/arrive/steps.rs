@@ -496,15 +496,24 @@ pub fn release() -> ArriveStep {
             true => arrival::Event::Runs,
             false => arrival::Event::Gone,
         };
+        if event == arrival::Event::Gone && arrive.decided == Some(Decision::Run) {
+            // The source may be no more, and then this is all that there is of it: it is not lost yet.
+            return Err(Failure::new(failed()).remedy(format!(
+                "see on {} whether it is still there; transship resume OPERATION tries it here again, and \
+                 transship decide OPERATION drop removes it (see transship status)",
+                arrive.peer
+            )));
+        }
         let next = arrive.arrival.on(event).next;
         arrive.stands(context, next)?;
         arrive.visit(context).hear();
         match next {
             Arrival::Running => Ok(()),
-            _ => Err(Failure::new(failed()).remedy(match arrive.decided {
-                Some(Decision::Run) => format!("look on {} whether it still has it: transship status", arrive.peer),
-                _ => "the source still has it, frozen: decide there".to_owned(),
-            })),
+            _ => Err(Failure::new(failed()).remedy(format!(
+                "{} still has it, frozen: decide there; then, here, transship resume OPERATION removes what is left of it \
+                 (see transship status)",
+                arrive.peer
+            ))),
         }
     }
     Step::new("release", run, nothing)
