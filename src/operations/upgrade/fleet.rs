@@ -243,7 +243,19 @@ pub fn left_running(upgrade: &Upgrade, context: &Context) -> Result<Vec<String>,
 }
 
 /// The names of those running containers whose id is `wanted`.
+///
+/// dockerd lists from a copy of its containers' states that it brings up to date only after it has told who waits for a
+/// container's end (moby's `handleContainerExit`), so each that is listed is looked at once more.
 fn running(context: &Context, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Failure> {
-    let all = context.docker.running().or_fail(|| "the containers cannot be listed".into())?;
-    Ok(all.into_iter().filter(|container| wanted(&container.id)).map(|container| container.name).collect())
+    let failed = || "the containers cannot be listed".to_owned();
+    let mut found = Vec::new();
+    for listed in context.docker.running().or_fail(failed)?.into_iter().filter(|listed| wanted(&listed.id)) {
+        match context.docker.container(&listed.id) {
+            Ok(container) if container.pid().is_some() => found.push(listed.name),
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(Failure::new(failed()).because(&error)),
+        }
+    }
+    Ok(found)
 }
