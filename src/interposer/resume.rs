@@ -64,7 +64,6 @@ fn depth(pid: i32, members: &HashMap<i32, Member>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use std::process::Command;
 
     #[test]
@@ -85,10 +84,7 @@ mod tests {
         processes(init, &[]).unwrap();
         assert_eq!(state_when(init, 'S'), 'S');
         child.kill().unwrap();
-        assert!(!matches!(
-            waitpid(Pid::from_raw(child.id() as i32), Some(WaitPidFlag::empty())),
-            Ok(WaitStatus::StillAlive)
-        ));
+        assert_eq!(child.wait().unwrap().code(), None);
     }
 
     fn wait_for_child_of(parent: u32) -> i32 {

@@ -338,7 +338,7 @@ mod tests {
         assert!(claims.is_committed(&claim.container));
         claims.finish(&claim.container).unwrap();
         assert_eq!(claims.find(&claim.container).unwrap(), None);
-        assert_eq!(claims.unsettled_claims(), [claim.clone()]);
+        assert_eq!(claims.unsettled_claims(), std::slice::from_ref(&claim));
         claims.settle(&claim.container).unwrap();
         assert_eq!(claims.unsettled_claims(), []);
     }

@@ -105,7 +105,7 @@ mod tests {
         let later = Handovers::of(catalog.layout());
         assert_eq!(later.get::<String>(About::Arrival, &id).unwrap().as_deref(), Some("dropped"));
         assert_eq!(later.get::<String>(About::Departure, &id).unwrap(), None);
-        assert_eq!(later.all(About::Arrival), [id.clone()]);
+        assert_eq!(later.all(About::Arrival), std::slice::from_ref(&id));
         later.remove(About::Arrival, &id).unwrap();
         assert_eq!(later.all(About::Arrival), []);
     }

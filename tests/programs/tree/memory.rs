@@ -27,7 +27,7 @@ impl Shared {
         unsafe { &*self.0.cast() }
     }
 
-    fn page(&self, number: usize) -> &mut [u8] {
+    fn page(self, number: usize) -> &'static mut [u8] {
         // SAFETY: as above; each page is written before the fork, or by one process at its turn.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(number * PAGE), PAGE) }
     }
