@@ -9,8 +9,10 @@
 //! * [`tar`]: a tar reader with limits and a writer, on the `tar` crate's headers;
 //! * [`images`]: CRIU's images as one compressed stream;
 //! * [`rootfs`]: a container's writable layer as it is;
-//! * [`export`]: a whole checkpoint in one file.
+//! * [`export`]: a whole checkpoint in one file;
+//! * [`blocks`]: a file as references to what the other side has, and literal bytes for the rest.
 
+pub mod blocks;
 pub mod entry;
 pub mod error;
 pub mod export;
