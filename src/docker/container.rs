@@ -84,6 +84,12 @@ impl Container {
         self.text("/HostConfig/NetworkMode").strip_prefix("container:")
     }
 
+    /// The containers whose IPC or pid namespace this one uses (`--ipc container:X`, `--pid container:X`), by id.
+    pub fn shares_namespaces_of(&self) -> impl Iterator<Item = &str> {
+        let modes = ["/HostConfig/IpcMode", "/HostConfig/PidMode"].into_iter();
+        modes.filter_map(|mode| self.text(mode).strip_prefix("container:"))
+    }
+
     /// The writable layer on disk, where the storage driver has one to name (overlay2).
     pub fn upper_directory(&self) -> Option<&str> {
         self.inspect.pointer("/GraphDriver/Data/UpperDir")?.as_str()

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 /// Global options of runc that take a value in the next word (runc's `main.go`, 1.0 to 1.5).
 const GLOBAL_WITH_VALUE: [&str; 5] = ["--root", "--log", "--log-format", "--criu", "--rootless"];
 
-/// Options of `create`, `start` and `delete` that take a value in the next word (runc's `create.go`).
-const COMMAND_WITH_VALUE: [&str; 6] =
-    ["--bundle", "-b", "--console-socket", "--pidfd-socket", "--pid-file", "--preserve-fds"];
+/// Options of `create`, `start` and `delete`, and of `exec` as containerd calls it, that take a value in the next word (runc's
+/// `create.go`, containerd's `go-runc`).
+const COMMAND_WITH_VALUE: [&str; 7] =
+    ["--bundle", "-b", "--console-socket", "--pidfd-socket", "--pid-file", "--preserve-fds", "--process"];
 
 /// A call of runc, taken apart.
 #[derive(Debug, PartialEq, Eq)]

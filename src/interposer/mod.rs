@@ -50,6 +50,7 @@ pub fn main() -> ExitCode {
         Some("create") => create::claimed(&call),
         Some("start") => start::restored(&call),
         Some("delete") => start::forget(&call),
+        Some("exec") => start::not_let_run(&call),
         _ => None,
     };
     match handled {

@@ -111,7 +111,7 @@ fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
         checkpoint::Checkpoint::KIND => "/members",
         restore::Restore::KIND => "/targets",
         migrate::Migrate::KIND => "/freeze/members",
-        arrive::Arrive::KIND => return Some(vec![record.state["name"].as_str()?.to_owned()]),
+        arrive::Arrive::KIND => "/members",
         _ => return None,
     };
     let containers = record.state.pointer(list)?.as_array()?.iter();

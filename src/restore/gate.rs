@@ -10,6 +10,7 @@ use crate::network::hold::Hold;
 use crate::store::claims::Claim;
 use crate::store::handovers::About;
 use crate::store::{Checkpoint, ContainerId};
+use crate::world::landing::Landing;
 use crate::world::{Waiting, World, landing};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -144,8 +145,8 @@ fn require_word(world: &World, claim: &Claim) -> Result<(), String> {
         // It hears the word, or that there is none, when it stands ready.
         return Ok(());
     }
-    let kept = world.handovers.get(About::Arrival, &claim.checkpoint).map_err(|error| error.to_string())?;
-    match landing::may_run_by_itself(kept.as_ref(), world.visits.has(&claim.checkpoint)) {
+    let kept = world.handovers.get(About::Arrival, claim.migration()).map_err(|error| error.to_string())?;
+    match landing::may_run_by_itself(kept.as_ref(), world.visits.has(claim.migration())) {
         true => Ok(()),
         false => Err("the host that it came from has not given it to this one, or it was given up here".into()),
     }
@@ -226,14 +227,28 @@ fn start(world: &Arc<World>, container: &str) -> Result<Answer, String> {
     addresses::end_turn(world, &claim.container);
     let waiting = world.waiting.get(&claim.container);
     let waiting = waiting.ok_or_else(|| format!("container {container:.12} was not restored by this helper"))?;
-    if let Some(landing) = world.landings.get(&claim.container) {
-        thaw::require_network(world, &claim, &waiting).map_err(|failure| failure.to_string())?;
-        if !landing.wait_for_word() {
-            return Err("the host that it came from has kept it".into());
+    match world.landings.get(&claim.container) {
+        Some(landing) => land(world, &claim, &waiting, &landing),
+        None => {
+            // Whoever brought it to the gate has given it up meanwhile.
+            require_word(world, &claim)?;
+            thaw::container(world, &claim).map_err(|failure| failure.to_string())
         }
-    } else {
-        // Whoever brought it to the gate has given it up meanwhile.
-        require_word(world, &claim)?;
     }
-    thaw::container(world, &claim, &waiting).map_err(|failure| failure.to_string())
+}
+
+/// One that comes from a peer is ready. Its source decides, and whoever hears of that puts its network in order.
+fn land(world: &World, claim: &Claim, waiting: &Waiting, landing: &Landing) -> Result<Answer, String> {
+    thaw::require_network(world, claim, waiting).map_err(|failure| failure.to_string())?;
+    if landing.goes_ahead() {
+        return match landing.stands_ready() {
+            true => Ok(Answer::Later),
+            false => Err("it was given up meanwhile".into()),
+        };
+    }
+    if !landing.wait_for_word() {
+        return Err("the host that it came from has kept it".into());
+    }
+    let stay_stopped = thaw::stay_stopped(world, claim).map_err(|failure| failure.to_string())?;
+    Ok(Answer::Go { stay_stopped })
 }

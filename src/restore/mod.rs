@@ -17,4 +17,4 @@ pub mod gate;
 mod group;
 pub mod prepare;
 pub mod settle;
-mod thaw;
+pub mod thaw;

@@ -1,6 +1,7 @@
 //! The moment a restored container runs again.
 
 use super::{group, prepare};
+use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::interposer::{Answer, resume};
 use crate::network::hold::Hold;
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Puts the container's network in order and lets it run, or leaves it stopped until its group is complete.
-pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result<Answer, Failure> {
+pub fn container(world: &Arc<World>, claim: &Claim) -> Result<Answer, Failure> {
     let checkpoint = get(world, claim)?;
     let group = group::claims(world, claim);
     let absent = absent_members(world, &group, &claim.container);
@@ -22,29 +23,92 @@ pub fn container(world: &Arc<World>, claim: &Claim, waiting: &Waiting) -> Result
         tracing::info!(container = %claim.container, waits_for = absent.len(), "restored; waits for its group");
         return Ok(Answer::Later);
     }
-    let mut network = prepare::network(&owner_of_network(world, &checkpoint)?)?;
-    if let Some(landing) = world.landings.get(&claim.container) {
-        let here = tracking::save(&[landing.link.source]).or_fail(|| "the open connections cannot be listed".into())?;
-        network.tracked = forward::arrived(&network.tracked, &network.spec.addresses, landing.link, &here);
-    }
-    if keeps_addresses(world, &checkpoint, claim) {
-        require_addresses(waiting, &network)?;
-    }
-    // I6: connection tracking first; dockerd has set up addresses and routes by now.
-    put_tracking_back(&network);
+    let networks = put_in_order(world, &group)?;
     for member in &group {
         // The point of no return: from here on this container runs, whoever dies.
         world.claims.commit(&member.container).or_fail(|| "the claim cannot be committed".into())?;
     }
-    announce(world, &group, waiting, &network);
-    let_packets_pass(world, &group);
+    open(world, &group, &networks);
     for member in group.iter().filter(|member| member.container != claim.container) {
         resume_member(world, member)?;
+        world.claims.finish(&member.container).or_fail(|| "the claim cannot be finished".into())?;
     }
     note_downtimes(world, &group);
     let stay_stopped = checkpoint.manifest().dump.stopped_pids.clone();
-    settle_later(world, group, waiting.clone(), network);
+    settle_later(world, group, networks);
     Ok(Answer::Go { stay_stopped })
+}
+
+/// Lets containers run that have come from a peer together, in this order. Those that wait at the gate are answered
+/// afterwards.
+///
+/// # Errors
+/// None of them runs.
+pub fn arrived(world: &Arc<World>, group: &[Claim]) -> Result<(), Failure> {
+    let networks = put_in_order(world, group)?;
+    let Some(first) = group.first() else { return Ok(()) };
+    // The point of no return: from here on all of them run, whoever dies.
+    world.claims.commit(first.decider()).or_fail(|| "the claim cannot be committed".into())?;
+    for member in group {
+        if let Err(error) = world.claims.commit(&member.container) {
+            tracing::error!(container = %member.container, %error, "its claim is left to the next start of the helper");
+        }
+    }
+    open(world, group, &networks);
+    if group.len() > 1 {
+        group.iter().for_each(|member| resume_arrived(world, member));
+    }
+    note_downtimes(world, group);
+    settle_later(world, group.to_vec(), networks);
+    Ok(())
+}
+
+/// Those that wait at the gate are continued once more when they are answered, and finish their claims themselves.
+fn resume_arrived(world: &World, member: &Claim) {
+    let waits_at_the_gate = world.landings.get(&member.container).is_some_and(|landing| !landing.goes_ahead());
+    let resumed = resume_member(world, member).and_then(|()| match waits_at_the_gate {
+        true => Ok(()),
+        false => world.claims.finish(&member.container).or_fail(|| "the claim cannot be finished".into()),
+    });
+    if let Err(failure) = resumed {
+        tracing::error!(container = %member.container, %failure, "was let go, and may stand still");
+    }
+}
+
+/// What a member of a group has of the network for itself, and a process in it.
+struct OwnNetwork {
+    waiting: Waiting,
+    remembered: Remembered,
+}
+
+/// I6: connection tracking first; dockerd has set up addresses and routes by now.
+fn put_in_order(world: &World, group: &[Claim]) -> Result<Vec<OwnNetwork>, Failure> {
+    let mut networks = Vec::new();
+    for claim in group {
+        let checkpoint = get(world, claim)?;
+        if Container::new(checkpoint.manifest().container.spec.clone()).shares_network_of().is_some() {
+            continue;
+        }
+        let (waiting, mut remembered) = (waiting(world, claim)?, prepare::network(&checkpoint)?);
+        if let Some(landing) = world.landings.get(&claim.container) {
+            let here =
+                tracking::save(&[landing.link.source]).or_fail(|| "the open connections cannot be listed".into())?;
+            remembered.tracked = forward::arrived(&remembered.tracked, &remembered.spec.addresses, landing.link, &here);
+        }
+        if keeps_addresses(world, &checkpoint, claim) {
+            require_addresses(&waiting, &remembered)?;
+        }
+        networks.push(OwnNetwork { waiting, remembered });
+    }
+    networks.iter().for_each(|network| put_tracking_back(&network.remembered));
+    Ok(networks)
+}
+
+/// Neighbours and visitors find them from here on.
+fn open(world: &World, group: &[Claim], networks: &[OwnNetwork]) {
+    group.iter().for_each(|claim| drop(world.stand_ins.take(&claim.container)));
+    networks.iter().for_each(announce);
+    let_packets_pass(world, group);
 }
 
 /// Whether a restored container that stands still has the addresses that its connections need.
@@ -52,6 +116,11 @@ pub fn require_network(world: &World, claim: &Claim, waiting: &Waiting) -> Resul
     let checkpoint = get(world, claim)?;
     let network = prepare::network(&owner_of_network(world, &checkpoint)?)?;
     require_addresses(waiting, &network)
+}
+
+/// Processes of a checkpoint that were stopped when it was made: they are not continued.
+pub fn stay_stopped(world: &World, claim: &Claim) -> Result<Vec<i32>, Failure> {
+    Ok(get(world, claim)?.manifest().dump.stopped_pids.clone())
 }
 
 /// A copy beside the container that was frozen takes what addresses it gets; one that came from a peer has those that it
@@ -75,23 +144,28 @@ fn require_addresses(waiting: &Waiting, network: &Remembered) -> Result<(), Fail
     }
 }
 
-/// The checkpoint that remembers the network: that of the group's first member, or the only one.
+/// The checkpoint that remembers the network: its own, or that of the member of its group whose network it uses.
 fn owner_of_network(world: &World, checkpoint: &Checkpoint) -> Result<Checkpoint, Failure> {
-    match checkpoint.manifest().group.first() {
-        Some(first) => world.catalog.get(first).or_fail(|| format!("checkpoint {first} cannot be read")),
-        None => Ok(checkpoint.clone()),
-    }
+    let manifest = checkpoint.manifest();
+    let container = Container::new(manifest.container.spec.clone());
+    let Some(owner) = container.shares_network_of() else { return Ok(checkpoint.clone()) };
+    let mut group = manifest.group.iter().filter_map(|member| world.catalog.get(member).ok());
+    group.find(|member| member.manifest().container.id.as_str() == owner).ok_or_else(|| {
+        let name = &manifest.container.name;
+        Failure::new(format!("the checkpoint of {owner:.12}, whose network {name} uses, cannot be read"))
+    })
+}
+
+fn waiting(world: &World, claim: &Claim) -> Result<Waiting, Failure> {
+    let waiting = world.waiting.get(&claim.container);
+    waiting.ok_or_else(|| Failure::new(format!("{} was not restored by this helper", claim.container)))
 }
 
 /// Continues a member of a group whose start Docker has seen already.
 fn resume_member(world: &World, member: &Claim) -> Result<(), Failure> {
-    let waiting = world.waiting.get(&member.container);
-    let waiting =
-        waiting.ok_or_else(|| Failure::new(format!("{} was not restored by this helper", member.container)))?;
-    let stay_stopped = get(world, member)?.manifest().dump.stopped_pids.clone();
-    resume::processes(waiting.pid, &stay_stopped)
-        .or_fail(|| format!("the processes of {} cannot be continued", member.container))?;
-    world.claims.finish(&member.container).or_fail(|| "the claim cannot be finished".into())
+    let pid = waiting(world, member)?.pid;
+    let resumed = resume::processes(pid, &stay_stopped(world, member)?);
+    resumed.or_fail(|| format!("the processes of {} cannot be continued", member.container))
 }
 
 /// Members of the checkpoint's group that are claimed and not restored yet, besides `container`.
@@ -110,12 +184,9 @@ fn put_tracking_back(network: &Remembered) {
 }
 
 /// The neighbours, and the host itself, learn where the addresses are now, before the parked packets go there.
-fn announce(world: &World, group: &[Claim], member: &Waiting, network: &Remembered) {
-    for claim in group {
-        drop(world.stand_ins.take(&claim.container));
-    }
-    let netns = NetNs::of_process(member.pid.unsigned_abs());
-    if let Err(error) = netns.and_then(|netns| neighbours::announce(&netns, network.addresses())) {
+fn announce(network: &OwnNetwork) {
+    let netns = NetNs::of_process(network.waiting.pid.unsigned_abs());
+    if let Err(error) = netns.and_then(|netns| neighbours::announce(&netns, network.remembered.addresses())) {
         tracing::warn!(%error, "the container's addresses could not be announced to its neighbours");
     }
 }
@@ -141,7 +212,7 @@ fn note_downtimes(world: &World, group: &[Claim]) {
 }
 
 /// What nobody waits for: restart policies, directories, bookkeeping.
-fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network: Remembered) {
+fn settle_later(world: &Arc<World>, group: Vec<Claim>, networks: Vec<OwnNetwork>) {
     let world = Arc::clone(world);
     // From now on, not from when the thread runs: who wants to freeze them again waits for it.
     group.iter().for_each(|claim| world.settling.keep(claim.container.clone(), ()));
@@ -149,8 +220,10 @@ fn settle_later(world: &Arc<World>, group: Vec<Claim>, member: Waiting, network:
     let settle = move || {
         let Settling { world, group } = &settling;
         group.iter().for_each(|claim| super::settle::lift_hold(world, &claim.container));
-        if let Err(error) = temporary::remove(member.pid.unsigned_abs(), network.addresses()) {
-            tracing::warn!(%error, "the temporary addresses could not be taken away");
+        for OwnNetwork { waiting, remembered } in &networks {
+            if let Err(error) = temporary::remove(waiting.pid.unsigned_abs(), remembered.addresses()) {
+                tracing::warn!(%error, "the temporary addresses could not be taken away");
+            }
         }
         for claim in group {
             world.waiting.take(&claim.container);

@@ -82,12 +82,39 @@ pub struct Claim {
     /// The peer that the container has moved to: what is claimed here is not restored, but by force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub departed_to: Option<String>,
+    /// The claim that decides for this one as well: what came from a peer together is let go together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<Decider>,
+}
+
+/// The first of the containers that have come from a peer together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decider {
+    /// When its claim is committed, all of them run.
+    pub container: ContainerId,
+    /// Its checkpoint, which is the migration's id.
+    pub checkpoint: CheckpointId,
 }
 
 impl Claim {
     /// A claim of this version.
     pub fn new(container: ContainerId, checkpoint: CheckpointId, manifest: String, gate: PathBuf) -> Self {
-        Self { version: VERSION, container, checkpoint, manifest, gate, departed_to: None }
+        Self { version: VERSION, container, checkpoint, manifest, gate, departed_to: None, decided_by: None }
+    }
+
+    /// The same claim, committed when that of `decider` is.
+    pub fn decided_by(self, decider: Decider) -> Self {
+        Self { decided_by: Some(decider), ..self }
+    }
+
+    /// The container whose claim decides: its own, or another's.
+    pub fn decider(&self) -> &ContainerId {
+        self.decided_by.as_ref().map_or(&self.container, |decider| &decider.container)
+    }
+
+    /// The migration that has brought the container, where one has.
+    pub fn migration(&self) -> &CheckpointId {
+        self.decided_by.as_ref().map_or(&self.checkpoint, |decider| &decider.checkpoint)
     }
 
     /// The same claim, of a container that has moved to a peer.
@@ -188,6 +215,11 @@ impl Claims {
     /// Whether the decision that the container runs has been made and not yet been carried out.
     pub fn is_committed(&self, container: &ContainerId) -> bool {
         self.committed(container).exists()
+    }
+
+    /// Whether that decision has been made by its own claim or by the one that decides for it.
+    pub fn is_decided(&self, claim: &Claim) -> bool {
+        self.is_committed(&claim.container) || self.is_committed(claim.decider())
     }
 
     /// Removes a committed claim: the container runs.
@@ -341,6 +373,24 @@ mod tests {
         assert_eq!(claims.unsettled_claims(), std::slice::from_ref(&claim));
         claims.settle(&claim.container).unwrap();
         assert_eq!(claims.unsettled_claims(), []);
+    }
+
+    #[test]
+    fn i1_what_came_together_is_decided_by_one_claim() {
+        let (_dir, claims, leader) = claims();
+        let decider = Decider { container: leader.container.clone(), checkpoint: leader.checkpoint.clone() };
+        let container: ContainerId = "cd".repeat(32).parse().unwrap();
+        let other = Claim { container, checkpoint: CheckpointId::random().unwrap(), ..leader.clone() };
+        let other = other.decided_by(decider);
+        for claim in [&leader, &other] {
+            claims.place(claim).unwrap();
+            assert_eq!(claims.take(&claim.container).unwrap().as_ref(), Some(claim));
+            assert!(!claims.is_decided(claim));
+        }
+        assert!(claims.commit(&leader.container).unwrap());
+        assert!(claims.is_decided(&leader) && claims.is_decided(&other));
+        assert!(!claims.is_committed(&other.container));
+        assert_eq!(other.migration(), &leader.checkpoint);
     }
 
     #[test]

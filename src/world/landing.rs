@@ -5,6 +5,9 @@
 //!                      │                                                  │
 //!                   expected                                          stopped ─► told to the source
 //! ```
+//!
+//! A container whose network others join goes *ahead*: Docker starts those only when it has taken that one as started, so its
+//! `start` is answered at once. Its processes stand still like the others'.
 
 use crate::docker::Container;
 use crate::handover::Arrival;
@@ -36,6 +39,8 @@ enum Stage {
     Coming,
     /// It is restored, its network is in place, and it stands still.
     Stopped,
+    /// The same, and Docker has taken it as started.
+    Ahead,
     /// Its source has committed.
     Released,
     /// It must not run.
@@ -51,6 +56,7 @@ pub struct Landing {
     pub inspect: Value,
     /// The host that it comes from and this one; visitors of its published ports are led here from there.
     pub link: Link,
+    goes_ahead: bool,
     stage: Mutex<Stage>,
     changed: Condvar,
 }
@@ -58,7 +64,17 @@ pub struct Landing {
 impl Landing {
     /// Nothing of it is here yet.
     pub fn of(inspect: Value, link: Link) -> Self {
-        Self { inspect, link, stage: Mutex::new(Stage::Coming), changed: Condvar::new() }
+        Self { inspect, link, goes_ahead: false, stage: Mutex::new(Stage::Coming), changed: Condvar::new() }
+    }
+
+    /// The same, of one whose network others join.
+    pub fn ahead_of_others(self) -> Self {
+        Self { goes_ahead: true, ..self }
+    }
+
+    /// Whether Docker takes it as started before it runs.
+    pub fn goes_ahead(&self) -> bool {
+        self.goes_ahead
     }
 
     /// The container as it will be, under its id here, as long as Docker is at starting it.
@@ -86,11 +102,22 @@ impl Landing {
         *stage == Stage::Released
     }
 
+    /// At the gate, of one that goes ahead: it is ready to run. Whether it is still wanted.
+    pub fn stands_ready(&self) -> bool {
+        let mut stage = self.lock();
+        if *stage == Stage::Coming {
+            *stage = Stage::Stopped;
+        }
+        *stage == Stage::Stopped
+    }
+
     /// Returns when it stands ready, or will not come to that any more: whether it does. `None` where neither is so within
     /// `limit`.
     pub fn wait_until_stopped(&self, limit: Duration) -> Option<bool> {
-        let stage = self.wait_while(limit, |stage| *stage == Stage::Coming);
-        (*stage != Stage::Coming).then_some(*stage == Stage::Stopped)
+        let ready = if self.goes_ahead { Stage::Ahead } else { Stage::Stopped };
+        let is_on_its_way = |stage: &Stage| *stage != ready && matches!(stage, Stage::Coming | Stage::Stopped);
+        let stage = self.wait_while(limit, is_on_its_way);
+        (!is_on_its_way(&stage)).then_some(*stage == ready)
     }
 
     /// Lets it run. The decision is the source's, and is on disk by now.
@@ -105,7 +132,12 @@ impl Landing {
 
     /// Docker's start has come to its end.
     pub fn ended(&self, started: Result<(), String>) {
-        *self.lock() = Stage::Ended(started);
+        let mut stage = self.lock();
+        *stage = match (&*stage, started) {
+            (Stage::Stopped, Ok(())) if self.goes_ahead => Stage::Ahead,
+            (_, started) => Stage::Ended(started),
+        };
+        drop(stage);
         self.changed.notify_all();
     }
 
@@ -130,10 +162,14 @@ impl Landing {
     /// The first decision stands.
     fn decide(&self, decision: Stage) {
         let mut stage = self.lock();
-        if matches!(*stage, Stage::Coming | Stage::Stopped) {
-            *stage = decision;
-            self.changed.notify_all();
-        }
+        *stage = match (&*stage, decision) {
+            (Stage::Coming | Stage::Stopped, decision) => decision,
+            (Stage::Ahead, Stage::Released) => Stage::Ended(Ok(())),
+            (Stage::Ahead, _) => Stage::Ended(Err("it is not let run".into())),
+            _ => return,
+        };
+        drop(stage);
+        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Stage> {
@@ -169,6 +205,32 @@ mod tests {
         landing.refuse();
         landing.release();
         assert!(!asked.join().unwrap());
+    }
+
+    #[test]
+    fn i2_one_that_goes_ahead_stands_ready_when_docker_has_taken_it_as_started() {
+        let landing = landing().ahead_of_others();
+        assert!(landing.stands_ready());
+        assert_eq!(landing.wait_until_stopped(Duration::from_millis(1)), None, "Docker is still at it");
+        landing.ended(Ok(()));
+        assert_eq!(landing.wait_until_stopped(PATIENCE), Some(true));
+        assert!(!landing.has_ended() && landing.container("here").is_some(), "it does not run");
+        landing.release();
+        landing.refuse();
+        assert_eq!(landing.wait_for_end(PATIENCE), Ok(()));
+    }
+
+    #[test]
+    fn i2_one_that_goes_ahead_and_is_given_up_has_not_come() {
+        let ready = landing().ahead_of_others();
+        assert!(ready.stands_ready());
+        ready.ended(Ok(()));
+        ready.refuse();
+        assert!(ready.has_ended() && ready.wait_for_end(PATIENCE).is_err());
+        assert_eq!(ready.wait_until_stopped(PATIENCE), Some(false));
+        let late = landing().ahead_of_others();
+        late.refuse();
+        assert!(!late.stands_ready());
     }
 
     #[test]

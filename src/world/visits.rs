@@ -5,7 +5,7 @@
 
 use crate::failure::Failure;
 use crate::handover::{Arrival, Request, arrival};
-use crate::store::ContainerId;
+use crate::store::{CheckpointId, ContainerId};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,8 +13,8 @@ use std::time::Duration;
 /// What a source says, besides sending files.
 #[derive(Debug, Clone)]
 pub enum Word {
-    /// All files are there; this is the manifest.
-    Restore(String),
+    /// All files are there; these are the manifests.
+    Restore(Vec<String>),
     /// As the handover has it.
     Handover(Request),
     /// Not the source but a person on this host says so, by force.
@@ -26,8 +26,8 @@ pub enum Word {
 pub struct Standing {
     /// As the handover has it.
     pub arrival: Arrival,
-    /// The container, once it was made.
-    pub container: Option<ContainerId>,
+    /// The containers, once they were made.
+    pub containers: Vec<ContainerId>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// Whether nobody works on it any more.
@@ -39,12 +39,14 @@ pub struct Standing {
 pub struct Visit {
     /// Who it comes from; nobody else has a say in it.
     pub peer: String,
+    /// The checkpoints that it brings.
+    checkpoints: Vec<CheckpointId>,
     inner: Mutex<Inner>,
     changed: Condvar,
     intake: Mutex<Intake>,
 }
 
-/// The files of its checkpoint.
+/// The files of its checkpoints.
 #[derive(Debug, Default)]
 struct Intake {
     paths: BTreeSet<String>,
@@ -66,9 +68,20 @@ struct Inner {
 }
 
 impl Visit {
-    /// One that has just begun.
-    pub fn of(peer: &str) -> Self {
-        Self { peer: peer.to_owned(), inner: Mutex::default(), changed: Condvar::new(), intake: Mutex::default() }
+    /// One that has just begun, and brings these checkpoints.
+    pub fn of(peer: &str, checkpoints: Vec<CheckpointId>) -> Self {
+        Self {
+            peer: peer.to_owned(),
+            checkpoints,
+            inner: Mutex::default(),
+            changed: Condvar::new(),
+            intake: Mutex::default(),
+        }
+    }
+
+    /// Whether it brings this checkpoint.
+    pub fn brings(&self, checkpoint: &CheckpointId) -> bool {
+        self.checkpoints.contains(checkpoint)
     }
 
     /// Where it stands now.
@@ -111,7 +124,7 @@ impl Visit {
             return Err(Failure::refused(format!("{path} comes late: all files are here")));
         }
         if intake.paths.len() >= MOST_FILES && !intake.paths.contains(path) {
-            return Err(Failure::refused(format!("more than {MOST_FILES} files belong to no checkpoint")));
+            return Err(Failure::refused(format!("more than {MOST_FILES} files belong to no migration")));
         }
         keep()?;
         intake.paths.insert(path.to_owned());
@@ -159,7 +172,7 @@ mod tests {
 
     #[test]
     fn who_says_something_waits_until_it_was_seen_to() {
-        let visit = Arc::new(Visit::of("alpha"));
+        let visit = Arc::new(Visit::of("alpha", Vec::new()));
         let worker = Arc::clone(&visit);
         let working = std::thread::spawn(move || {
             let word = worker.next_word(Duration::from_secs(10));
@@ -173,7 +186,7 @@ mod tests {
 
     #[test]
     fn who_is_not_heard_is_told_where_it_stands() {
-        let visit = Visit::of("alpha");
+        let visit = Visit::of("alpha", Vec::new());
         visit.change(|standing| standing.arrival = Arrival::Restored);
         let told = visit.say(Word::Handover(Request::Commit), Duration::from_millis(1));
         assert_eq!((told.arrival, told.is_over), (Arrival::Restored, false));
@@ -181,7 +194,7 @@ mod tests {
 
     #[test]
     fn i4_no_file_is_put_in_place_once_digests_are_compared() {
-        let visit = Visit::of("alpha");
+        let visit = Visit::of("alpha", Vec::new());
         visit.take_in("images/pages-1.img", || Ok(())).unwrap();
         visit.take_in("images/pages-1.img", || Ok(())).unwrap();
         visit.close_intake();
@@ -191,7 +204,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_visit_that_is_over() {
-        let visit = Visit::of("alpha");
+        let visit = Visit::of("alpha", Vec::new());
         visit.change(|standing| standing.is_over = true);
         visit.say(Word::Handover(Request::Ask), Duration::from_secs(10));
         visit.wait_until(|standing| standing.arrival == Arrival::Running);

@@ -7,6 +7,7 @@ mod crashes;
 mod cycles;
 mod damage;
 mod fleet;
+mod groups;
 mod host;
 mod interposer;
 mod kinds;

@@ -3,12 +3,12 @@
 use super::clients::{Load, Watch};
 use super::lab::{BOTH, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
 
-fn is_running(host: Host, name: &str) -> bool {
+pub fn is_running(host: Host, name: &str) -> bool {
     host.sh(&format!("docker inspect -f '{{{{.State.Running}}}}' {name} 2>/dev/null; true")) == "true"
 }
 
 /// What a host has left of migrations that are over, besides what it remembers of them.
-fn leftovers(host: Host) -> String {
+pub fn leftovers(host: Host) -> String {
     host.sh("ls /var/lib/transship/claims /var/lib/transship/staging /var/lib/transship/checkpoints | grep -v : | tr -d '\\n'; \
          iptables-save -t raw | grep -c TRANSSHIP; true")
 }
@@ -25,7 +25,7 @@ fn a_container_travels_compressed_and_slowly_as_well() {
     assert_eq!(TRIXIE.sh("docker exec packed wc -c /zeros"), "1000000 /zeros");
 }
 
-fn migrate(from: Host, name: &str, to: Host) {
+pub fn migrate(from: Host, name: &str, to: Host) {
     from.sh(&format!("transship migrate {name} --to {}", to.0));
 }
 
@@ -98,7 +98,7 @@ fn i5_an_image_that_was_sent_for_nothing_does_not_stay() {
 }
 
 /// Where it runs; fails the test where that is nowhere, or in two places.
-fn whereabouts(name: &str) -> Host {
+pub fn whereabouts(name: &str) -> Host {
     let here: Vec<Host> = BOTH.into_iter().filter(|host| is_running(*host, name)).collect();
     assert_eq!(here.len(), 1, "I1: {name} runs on {here:?}");
     here[0]
@@ -139,7 +139,7 @@ fn i1_i2_i3_every_fault_at_every_step_leaves_exactly_one_copy_running() {
 }
 
 /// Until neither host has anything unfinished; what waits for a person is taken up again.
-fn settle(source: Host, destination: Host) {
+pub fn settle(source: Host, destination: Host) {
     for host in [destination, source] {
         host.sh("until transship status >/dev/null 2>&1; do :; done");
         let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");

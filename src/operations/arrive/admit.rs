@@ -1,9 +1,9 @@
-//! Whether a peer's container may come here. Each no is one sentence with its remedy.
+//! Whether a peer's containers may come here. Each no is one sentence with its remedy.
 
 use crate::docker::{Container, is_same_network};
 use crate::failure::{Failure, OrFail};
 use crate::network::published;
-use crate::operations::migrate::words::Offer;
+use crate::operations::migrate::words::{Coming, Offer};
 use crate::services::{Interposition, effective_runc};
 use crate::world::Context;
 
@@ -14,11 +14,13 @@ pub fn look(context: &Context, peer: &str, offer: &Offer) -> Result<(), Failure>
         return Err(Failure::refused("the interposer is not in front of runc there: nothing could be restored")
             .remedy("run there: transship install"));
     }
-    let coming = Container::new(offer.inspect.clone());
     kernel(offer)?;
-    name(context, &coming)?;
-    ports(context, offer)?;
-    addresses(&coming)?;
+    let here = context.containers().or_fail(|| "the containers there cannot be listed".into())?;
+    for coming in offer.members.iter().map(Coming::container) {
+        name(context, &coming)?;
+        ports(&here, &coming)?;
+        addresses(&coming)?;
+    }
     offer.networks.iter().try_for_each(|told| network(context, told))?;
     let volumes = offer.volumes.iter().filter_map(|volume| volume["Name"].as_str());
     volumes.into_iter().try_for_each(|name| volume(context, name))
@@ -55,9 +57,9 @@ fn name(context: &Context, coming: &Container) -> Result<(), Failure> {
     }
 }
 
-fn ports(context: &Context, offer: &Offer) -> Result<(), Failure> {
-    let wanted = published::from_inspect(&offer.inspect).or_fail(|| "its ports cannot be read".into())?.published;
-    for other in context.containers().or_fail(|| "the containers there cannot be listed".into())? {
+fn ports(here: &[Container], coming: &Container) -> Result<(), Failure> {
+    let wanted = published::from_inspect(coming.inspect()).or_fail(|| "its ports cannot be read".into())?.published;
+    for other in here {
         let taken = published::from_inspect(other.inspect()).or_fail(|| "its ports cannot be read".into())?.published;
         let clash = wanted.iter().find(|port| {
             taken.iter().any(|other| (other.host_port, other.protocol) == (port.host_port, port.protocol))
@@ -70,15 +72,10 @@ fn ports(context: &Context, offer: &Offer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Connections are bound to the container's addresses, and Docker gives no address of its own choice again elsewhere.
+/// Connections are bound to the container's addresses.
 fn addresses(coming: &Container) -> Result<(), Failure> {
-    let mode =
-        coming.inspect().pointer("/HostConfig/NetworkMode").and_then(serde_json::Value::as_str).unwrap_or_default();
-    match mode {
-        "host" => Err(Failure::refused(format!("{} uses its host's own network", coming.name()))),
-        mode if mode.starts_with("container:") => {
-            Err(Failure::refused(format!("{} uses another container's network", coming.name())))
-        }
+    match coming.inspect().pointer("/HostConfig/NetworkMode").and_then(serde_json::Value::as_str) {
+        Some("host") => Err(Failure::refused(format!("{} uses its host's own network", coming.name()))),
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! What a source sends besides words: the image, and the checkpoint's files.
+//! What a source sends besides words: images, and the checkpoints' files.
 
 use super::admit;
 use crate::archive::RelPath;
@@ -24,7 +24,8 @@ pub fn take_image(
     admit::may(context, peer)?;
     let before = context.docker.image_ids().or_fail(|| "the images here cannot be listed".into())?;
     context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())?;
-    context.brought_images.keep(id.clone(), before);
+    // The first list is the one that has none of them.
+    context.brought_images.keep_new(id.clone(), before);
     Ok(())
 }
 
@@ -52,18 +53,20 @@ impl Read for Watched<'_> {
     }
 }
 
-/// Keeps one file of the checkpoint that comes. It is believed nothing: digests are compared when all is there.
+/// Keeps one file of a checkpoint that comes. It is believed nothing: digests are compared when all is there.
 pub fn keep_file(
     context: &Context,
-    peer: &str,
-    id: &CheckpointId,
-    path: &str,
+    (peer, id): (&str, &CheckpointId),
+    (checkpoint, path): (&CheckpointId, &str),
     length: u64,
     bytes: &mut dyn Read,
 ) -> Result<(), Failure> {
-    let failed = || format!("{path} of checkpoint {id} cannot be kept");
+    let failed = || format!("{path} of checkpoint {checkpoint} cannot be kept");
     let visit = super::visit_of(context, peer, id)?;
-    let staging = context.catalog.staging(id).ok_or_else(|| Failure::new(failed()))?;
+    if !visit.brings(checkpoint) {
+        return Err(Failure::refused(format!("checkpoint {checkpoint} is none of migration {id}")));
+    }
+    let staging = context.catalog.staging(checkpoint).ok_or_else(|| Failure::new(failed()))?;
     let relative = RelPath::new(path).or_fail(failed)?;
     let free = context.catalog.free_bytes().or_fail(failed)?;
     if length.saturating_add(LEFT_FREE) > free {
@@ -81,7 +84,8 @@ pub fn keep_file(
         std::fs::rename(&coming, &target).or_fail(failed)
     };
     let mut bytes = Watched { bytes, visit: &visit };
-    let kept = write(&coming, &mut bytes, (path, length)).and_then(|()| visit.take_in(path, keep));
+    let kept =
+        write(&coming, &mut bytes, (path, length)).and_then(|()| visit.take_in(&format!("{checkpoint}/{path}"), keep));
     if kept.is_err() {
         // Swept by the next helper where it cannot be removed.
         let _ = std::fs::remove_file(&coming);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tokio_stream::StreamExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-/// An offer holds what Docker says of a container, and a manifest lists its files.
+/// An offer holds what Docker says of containers, and manifests list their files.
 const LARGEST_QUESTION: usize = 64 << 20;
 
 /// The routes.
@@ -40,7 +40,7 @@ pub fn routes() -> Router<Arc<World>> {
         .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
         // Streams, which are written where they belong as they come.
         .route("/v1/arrivals/{id}/image", put(image))
-        .route("/v1/arrivals/{id}/files/{*path}", put(file))
+        .route("/v1/arrivals/{id}/files/{checkpoint}/{*path}", put(file))
 }
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -56,8 +56,8 @@ async fn prepare(at: At, body: Bytes) -> Answer<Value> {
 }
 
 async fn restore(at: At, body: Bytes) -> Answer<Standing> {
-    let Sealed { manifest } = read(&body)?;
-    at.say(Word::Restore(manifest)).await
+    let Sealed { manifests } = read(&body)?;
+    at.say(Word::Restore(manifests)).await
 }
 
 async fn commit(at: At) -> Answer<Standing> {
@@ -85,13 +85,20 @@ async fn image(at: At, body: Body) -> Answer<Value> {
     at.answer(move |context, peer, id| intake::take_image(context, peer, id, bytes).map(|()| json!({}))).await
 }
 
-async fn file(at: At, Path((_, path)): Path<(String, String)>, uri: Uri, body: Body) -> Answer<Value> {
+async fn file(
+    at: At,
+    Path((_, checkpoint, path)): Path<(String, String, String)>,
+    uri: Uri,
+    body: Body,
+) -> Answer<Value> {
     // Not by `Content-Length`: a body that is compressed on the way has none.
     let length = uri.query().and_then(|query| query.strip_prefix("length=")?.parse::<u64>().ok());
     let length = length.ok_or_else(|| refusal(Failure::usage("a file without its length")))?;
+    let checkpoint = checkpoint.parse::<CheckpointId>();
+    let checkpoint = checkpoint.map_err(|_| refusal(Failure::usage("the path names no checkpoint")))?;
     let mut bytes = reader(body);
     let keep = move |context: &Context, peer: &str, id: &CheckpointId| {
-        intake::keep_file(context, peer, id, &path, length, &mut bytes).map(|()| json!({}))
+        intake::keep_file(context, (peer, id), (&checkpoint, &path), length, &mut bytes).map(|()| json!({}))
     };
     at.answer(keep).await
 }
@@ -143,7 +150,7 @@ impl At {
 
 fn as_told(standing: visits::Standing) -> Standing {
     let problem = standing.failure.map(problem);
-    Standing { arrival: standing.arrival, container: standing.container, boot: boot(), problem }
+    Standing { arrival: standing.arrival, containers: standing.containers, boot: boot(), problem }
 }
 
 /// Which boot of this host it is; the kernel makes it anew each time.

@@ -1,4 +1,4 @@
-//! The destination's side of `migrate`: a container comes from a peer.
+//! The destination's side of `migrate`: containers come from a peer, together.
 //!
 //! ```text
 //!   expect ─► (image) ─► prepare ─► (files) ─► restore ───────────────────► commit ─────────► standing
@@ -11,8 +11,10 @@
 //! said commit or drop: it may have committed. Until it has, the copy does not run (I2).
 
 mod admit;
+mod at_the_gate;
 mod intake;
 pub mod inward;
+mod member;
 mod steps;
 
 use crate::failure::{Failure, OrFail};
@@ -20,42 +22,42 @@ use crate::handover::{Arrival, Request, arrival};
 use crate::operations::migrate::words::{Offer, Welcome};
 use crate::operations::{decide, migrate};
 use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
+use crate::store::CheckpointId;
 use crate::store::handovers::About;
-use crate::store::{CheckpointId, ContainerId};
 use crate::world::decisions::Decision;
 use crate::world::landing::Kept;
 use crate::world::visits::{Standing, Visit, Word};
 use crate::world::{Context, World};
+use member::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a source's word may wait until it is seen to; then the source hears where it stands, and says it again.
 const HEARING: Duration = Duration::from_secs(45);
 
-/// Taking one container in.
+/// Taking containers in that belong together.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Arrive {
-    /// The migration, and the checkpoint that it brings.
+    /// The migration: the checkpoint of the first of them.
     id: CheckpointId,
-    /// Where it comes from.
+    /// Where they come from.
     peer: String,
     /// What comes.
     offer: Offer,
-    /// Its name.
-    name: String,
+    /// The containers here, in the order of the offer.
+    members: Vec<Member>,
     /// Where it stands.
     arrival: Arrival,
-    /// The container that was made for it.
-    container: Option<ContainerId>,
     /// Networks that are made for it.
     networks: Vec<String>,
     /// Volumes that are made for it.
     volumes: Vec<String>,
-    /// Its image, where that was sent for it.
-    brought_image: Option<String>,
-    /// Whether this very helper has put its files in place: those of a helper before it may not have reached the disk.
+    /// Images that were sent for it.
+    brought_images: Vec<String>,
+    /// Whether this very helper has put their files in place: those of a helper before it may not have reached the disk.
     #[serde(skip)]
     is_placed: bool,
     /// What a person has decided by force.
@@ -113,15 +115,28 @@ impl Operation for Arrive {
     }
 
     fn subject(&self) -> String {
-        format!("{} from {}", self.name, self.peer)
+        format!("{} from {}", self.name(), self.peer)
     }
 
     fn answer(&self) -> Value {
-        json!({ "container": self.name, "peer": self.peer, "id": self.container, "checkpoint": self.id })
+        let one = |member: &Member| {
+            json!({
+                "container": member.name,
+                "peer": self.peer,
+                "id": member.container,
+                "checkpoint": member.checkpoint,
+                "migration": self.id,
+            })
+        };
+        json!({ "containers": self.members.iter().map(one).collect::<Vec<_>>() })
     }
 }
 
 impl Arrive {
+    fn checkpoints(&self) -> Vec<CheckpointId> {
+        self.members.iter().map(|member| member.checkpoint.clone()).collect()
+    }
+
     /// Takes the next state, and writes it down before anything follows from it.
     fn stands(&mut self, context: &Context, arrival: Arrival) -> Result<(), Failure> {
         keep(context, &self.peer, &self.id, arrival)?;
@@ -132,29 +147,40 @@ impl Arrive {
 
     /// The visit that these steps are run for; one that nobody hears where there is none.
     fn visit(&self, context: &Context) -> Arc<Visit> {
-        context.visits.get(&self.id).unwrap_or_else(|| Arc::new(Visit::of(&self.peer)))
+        context.visits.get(&self.id).unwrap_or_else(|| Arc::new(Visit::of(&self.peer, Vec::new())))
     }
 }
 
-/// Whether a container may come; nothing is made.
+/// Whether containers may come; nothing is made.
 pub fn expect(context: &Context, peer: &str, id: &CheckpointId, offer: &Offer) -> Result<Welcome, Failure> {
     if context.visits.has(id) || standing_on_disk(context, id)? != Arrival::Expecting {
         return Err(Failure::refused(format!("migration {id} has been here before")));
     }
+    member::examine(id, offer)?;
     admit::look(context, peer, offer)?;
-    let image = crate::docker::Container::new(offer.inspect.clone()).image_id().to_owned();
-    let has_image = context.docker.has_image(&image).or_fail(|| "the images here cannot be listed".into())?;
-    Ok(Welcome { lacks_image: !has_image })
+    let mut lacks_images = Vec::new();
+    for image in images(offer) {
+        if !context.docker.has_image(&image).or_fail(|| "the images here cannot be listed".into())? {
+            lacks_images.push(image);
+        }
+    }
+    Ok(Welcome { lacks_images })
 }
 
-/// Begins a visit; returns when the container is made and files may come.
+fn images(offer: &Offer) -> BTreeSet<String> {
+    offer.members.iter().map(|member| member.container().image_id().to_owned()).collect()
+}
+
+/// Begins a visit; returns when the containers are made and files may come.
 pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
-    let image = crate::docker::Container::new(offer.inspect.clone()).image_id().to_owned();
-    // One that was here before stays, whatever becomes of the migration.
-    let brought = context.brought_images.take(id).filter(|before| !before.contains(&image)).map(|_| image);
+    // Those that were here before stay, whatever becomes of the migration.
+    let brought: Vec<String> = match context.brought_images.take(id) {
+        Some(before) => images(&offer).into_iter().filter(|image| !before.contains(image)).collect(),
+        None => Vec::new(),
+    };
     let prepared = prepare_with(context, (peer, id), offer, brought.clone());
-    if let (Err(_), Some(image)) = (&prepared, brought) {
-        remove_image(context, &image);
+    if prepared.is_err() {
+        brought.iter().for_each(|image| remove_image(context, image));
     }
     prepared
 }
@@ -171,13 +197,13 @@ fn prepare_with(
     context: &Context,
     (peer, id): (&str, &CheckpointId),
     offer: Offer,
-    brought_image: Option<String>,
+    brought_images: Vec<String>,
 ) -> Result<(), Failure> {
     let welcome = expect(context, peer, id, &offer)?;
-    if welcome.lacks_image {
-        return Err(Failure::refused("its image is not here"));
+    if let Some(image) = welcome.lacks_images.first() {
+        return Err(Failure::refused(format!("its image {image} is not here")));
     }
-    let name = crate::docker::Container::new(offer.inspect.clone()).name().to_owned();
+    let members: Vec<Member> = offer.members.iter().map(Member::of).collect();
     // Noted before anything is made, so that it is known to whoever has to remove it.
     let names = |told: &[Value]| -> Vec<String> {
         told.iter().filter_map(|one| one["Name"].as_str().map(str::to_owned)).collect()
@@ -188,24 +214,23 @@ fn prepare_with(
         id: id.clone(),
         peer: peer.to_owned(),
         offer,
-        name,
+        members,
         arrival: Arrival::default(),
-        container: None,
         networks,
         volumes,
-        brought_image,
+        brought_images,
         is_placed: false,
         decided: None,
     };
     let asked = format!("peer {peer}");
-    let name = operation.name.clone();
-    let visit = begin(context, (peer, id), Standing::default(), move |context| {
-        // Nobody else works on a container of this name meanwhile.
-        let _turn = crate::operations::turn(context, vec![name])?;
+    let names = operation.members.iter().map(|member| member.name.clone()).collect();
+    let visit = begin(context, (peer, id), operation.checkpoints(), Standing::default(), move |context| {
+        // Nobody else works on containers of these names meanwhile.
+        let _turn = crate::operations::turn(context, names)?;
         let world = &context.world;
         saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(&asked))
     })?;
-    let standing = visit.wait_until(|standing| standing.container.is_some());
+    let standing = visit.wait_until(|standing| !standing.containers.is_empty());
     match standing.failure {
         Some(failure) if standing.is_over => Err(failure),
         _ => Ok(()),
@@ -214,8 +239,7 @@ fn prepare_with(
 
 /// At the helper's start: goes on with a visit that one before it had.
 pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    let name = record.state["name"].as_str().unwrap_or_default().to_owned();
-    let _turn = crate::operations::turn(context, vec![name])?;
+    let _turn = crate::operations::turn_of(context, record)?;
     go_on(context, &crate::operations::open_record(context, record.id)?)
 }
 
@@ -236,9 +260,8 @@ pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failu
         record.step = record.step.max(operation.steps().iter().position(|step| step.commits).unwrap_or_default());
     }
     let from = (operation.peer.as_str(), &operation.id);
-    let container = operation.container.clone();
-    let start = Standing { arrival, container, ..Standing::default() };
-    let visit = begin(context, from, start, move |context| {
+    let start = Standing { arrival, containers: operation.containers(), ..Standing::default() };
+    let visit = begin(context, from, operation.checkpoints(), start, move |context| {
         let world = &context.world;
         saga::recover::<Arrive>(&record, context, &world.journal, &world.failpoints, context.told.as_ref())
     })?;
@@ -251,10 +274,11 @@ pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failu
 fn begin(
     context: &Context,
     (peer, id): (&str, &CheckpointId),
+    checkpoints: Vec<CheckpointId>,
     start: Standing,
     work: impl FnOnce(&Context) -> Result<Value, Failure> + Send + 'static,
 ) -> Result<Arc<Visit>, Failure> {
-    let visit = Arc::new(Visit::of(peer));
+    let visit = Arc::new(Visit::of(peer, checkpoints));
     visit.change(|standing| *standing = start);
     if !context.visits.keep_new(id.clone(), Arc::clone(&visit)) {
         return Err(Failure::refused(format!("migration {id} is under way here already")));
@@ -292,11 +316,11 @@ fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>
         standing.failure = failure;
         standing.is_over = true;
     });
-    if let Some(container) = visit.standing().container
-        && let Err(failure) = steps::turn_away(world, &container, Duration::ZERO)
-    {
-        // Whoever takes this up again waits for that, and brings it to the gate anew.
-        tracing::info!(migration = %id, %failure, "it is turned away at the gate");
+    for container in visit.standing().containers {
+        if let Err(failure) = at_the_gate::turn_away(world, &container, Duration::ZERO) {
+            // Whoever takes this up again waits for that, and brings it to the gate anew.
+            tracing::info!(migration = %id, %failure, "it is turned away at the gate");
+        }
     }
     world.visits.take(id);
 }
@@ -312,7 +336,7 @@ fn without_copy(arrival: Arrival) -> Arrival {
 /// Whether a person can decide this about a migration that comes here.
 pub fn can_be(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Arrive, Failure> {
     let operation: Arrive = decide::state(record)?;
-    let (name, peer) = (&operation.name, &operation.peer);
+    let (name, peer) = (operation.name(), &operation.peer);
     match (decision, standing_on_disk(context, &operation.id)?) {
         (Decision::Thaw | Decision::End, _) => {
             Err(Failure::usage(format!("{name} comes to this host: it is let run or dropped here")))
@@ -326,7 +350,7 @@ pub fn can_be(context: &Context, record: &OperationRecord, decision: Decision) -
 /// What a decision can cost, by what the source says now; nothing where that is nothing.
 pub fn risk(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Option<String>, Failure> {
     let operation = can_be(context, record, decision)?;
-    let (name, peer) = (&operation.name, &operation.peer);
+    let (name, peer) = (operation.name(), &operation.peer);
     Ok(match (decision, migrate::decided(peer, &operation.id)) {
         (Decision::Run, Ok(Some(Request::Commit))) | (Decision::Drop, Ok(Some(Request::Drop) | None)) => None,
         (Decision::Run, Ok(Some(_))) => Some(format!("{peer} has kept {name}, which runs there: two would run")),

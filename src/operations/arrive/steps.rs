@@ -1,29 +1,27 @@
 //! The steps of `arrive`, each beside its undo.
 
-use super::{Arrive, admit, intake, remove_image};
+use super::member::{self, Member};
+use super::{Arrive, admit, at_the_gate, intake, remove_image};
 use crate::archive::rootfs;
-use crate::checkpoint::mend;
-use crate::docker::{Container, DockerError, RestartPolicy, creation_request, network_request};
+use crate::docker::{DockerError, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
-use crate::network::hold::Hold;
-use crate::network::published;
-use crate::operations::migrate::{self, volumes};
+use crate::operations;
+use crate::operations::migrate::volumes;
+use crate::operations::migrate::words::LABEL;
 use crate::operations::restore::put_files;
-use crate::operations::{self, forward, holds};
-use crate::restore::{addresses, prepare, settle};
+use crate::restore::prepare;
 use crate::saga::{Operation, Step};
+use crate::store::claims::Decider;
 use crate::store::layout;
 use crate::store::staging::Durability;
-use crate::store::{Checkpoint, CheckpointId, ContainerId};
+use crate::store::{Checkpoint, CheckpointId};
+use crate::world::Context;
 use crate::world::decisions::Decision;
-use crate::world::landing::Landing;
 use crate::world::visits::Word;
-use crate::world::{Context, World};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 type ArriveStep = Step<Arrive, Context>;
@@ -35,12 +33,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// copies a large volume on its own disk first.
 const SILENCES: u32 = 120;
 
-/// How long Docker may take to bring it to the gate. The source does not wait longer.
-const LANDING: Duration = migrate::RESTORE;
-
-/// How long Docker may take to come to an end of starting it, once it is let go or refused.
-const END_OF_START: Duration = Duration::from_secs(60);
-
 /// How long dockerd may take to come up, where the whole host has just booted.
 const DOCKER_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -48,10 +40,10 @@ fn nothing(_: &mut Arrive, _: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Networks and volumes that lack, and the container, stopped and without a restart policy.
+/// Networks and volumes that lack, and the containers, stopped and without a restart policy.
 pub fn make() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let failed = || format!("a container {} cannot be made", arrive.name);
+        let failed = || format!("{} cannot be made", arrive.name());
         // What another has made since it was asked for first.
         admit::look(context, &arrive.peer, &arrive.offer)?;
         for told in &arrive.offer.networks {
@@ -70,24 +62,23 @@ pub fn make() -> ArriveStep {
                 return Err(Failure::new(format!("the volume {name} was made by somebody else meanwhile")));
             }
         }
-        let id = context
-            .docker
-            .create(&arrive.name, &labelled(request(&inspect_to_be(arrive)), &arrive.id))
-            .or_fail(failed)?;
-        arrive.container = Some(id.parse().or_fail(failed)?);
-        context.catalog.begin(&arrive.id).or_fail(|| "the store cannot take its checkpoint".into())?;
-        // The image, too, which came before. It costs nobody anything now: the source's container runs.
+        for number in 0..arrive.members.len() {
+            make_one(arrive, context, number)?;
+        }
+        // The images, too, which came before. It costs nobody anything now: the source's containers run.
         intake::sync(context)?;
-        let container = arrive.container.clone();
-        arrive.visit(context).change(|standing| standing.container = container);
+        let containers = arrive.containers();
+        arrive.visit(context).change(|standing| standing.containers = containers);
         Ok(())
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        if let Some(staging) = context.catalog.staging(&arrive.id) {
-            staging.discard().or_fail(|| "what came of its checkpoint cannot be removed".into())?;
-        }
-        if let Some(container) = made_here(arrive, context)? {
-            context.docker.remove(&container).or_fail(|| format!("{} cannot be removed", arrive.name))?;
+        for member in arrive.members.iter().rev() {
+            if let Some(staging) = context.catalog.staging(&member.checkpoint) {
+                staging.discard().or_fail(|| format!("what came of {} cannot be removed", member.name))?;
+            }
+            if let Some(container) = made_here(arrive, member, context)? {
+                context.docker.remove(&container).or_fail(|| format!("{} cannot be removed", member.name))?;
+            }
         }
         for volume in &arrive.volumes {
             let failed = || format!("the volume {volume} cannot be removed");
@@ -101,16 +92,20 @@ pub fn make() -> ArriveStep {
                 context.docker.remove_network(network).or_fail(failed)?;
             }
         }
-        if let Some(image) = &arrive.brought_image {
-            remove_image(context, image);
-        }
+        arrive.brought_images.iter().for_each(|image| remove_image(context, image));
         Ok(())
     }
     Step::new("make", run, undo)
 }
 
-/// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
-const LABEL: &str = "transship.migration";
+fn make_one(arrive: &mut Arrive, context: &Context, number: usize) -> Result<(), Failure> {
+    let (name, checkpoint) = (arrive.members[number].name.clone(), arrive.members[number].checkpoint.clone());
+    let failed = || format!("a container {name} cannot be made");
+    let request = labelled(member::request(&arrive.inspect_to_be(number)?), &arrive.id);
+    let id = context.docker.create(&name, &request).or_fail(failed)?;
+    arrive.members[number].container = Some(id.parse().or_fail(failed)?);
+    context.catalog.begin(&checkpoint).or_fail(|| format!("the store cannot take the checkpoint of {name}")).map(drop)
+}
 
 fn labelled(mut request: Value, id: &CheckpointId) -> Value {
     if !request["Labels"].is_object() {
@@ -133,70 +128,46 @@ fn is_there_for(arrive: &Arrive, told: Result<Value, DockerError>) -> Result<boo
     }
 }
 
-/// The container that was made for it. A helper that died over that has not noted which.
-fn made_here(arrive: &Arrive, context: &Context) -> Result<Option<String>, Failure> {
-    if let Some(container) = &arrive.container {
+/// The container that was made for a member. A helper that died over that has not noted which.
+fn made_here(arrive: &Arrive, member: &Member, context: &Context) -> Result<Option<String>, Failure> {
+    if let Some(container) = &member.container {
         return Ok(Some(container.to_string()));
     }
-    match context.docker.container(&arrive.name) {
+    match context.docker.container(&member.name) {
         Ok(found) => Ok((found.label(LABEL) == Some(arrive.id.as_str())).then(|| found.id().to_owned())),
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(Failure::new(format!("{} cannot be looked at", arrive.name)).because(&error)),
+        Err(error) => Err(Failure::new(format!("{} cannot be looked at", member.name)).because(&error)),
     }
 }
 
-/// What Docker says of it where it comes from, with its addresses fixed in every network that takes a fixed one.
-fn inspect_to_be(arrive: &Arrive) -> Value {
-    let mut inspect = arrive.offer.inspect.clone();
-    let networks = inspect.pointer_mut("/NetworkSettings/Networks").and_then(Value::as_object_mut);
-    for (name, endpoint) in networks.into_iter().flatten() {
-        let has_range = arrive.offer.networks.iter().any(|told| told["Name"] == *name);
-        if has_range {
-            let mut fixed = json!({});
-            for (field, kept) in [("IPAddress", "IPv4Address"), ("GlobalIPv6Address", "IPv6Address")] {
-                if endpoint[field].as_str().is_some_and(|address| !address.is_empty()) {
-                    fixed[kept] = endpoint[field].clone();
-                }
-            }
-            endpoint["IPAMConfig"] = fixed;
-        }
-    }
-    inspect
-}
-
-fn request(inspect: &Value) -> Value {
-    let mut request = creation_request(inspect);
-    request["HostConfig"]["RestartPolicy"] = json!(RestartPolicy::default());
-    let endpoints = request.pointer_mut("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object_mut);
-    for (name, endpoint) in endpoints.into_iter().flatten() {
-        let mac =
-            inspect.pointer("/NetworkSettings/Networks").and_then(|networks| networks[name]["MacAddress"].as_str());
-        if let Some(mac) = mac.filter(|mac| !mac.is_empty()) {
-            endpoint["MacAddress"] = mac.into();
-        }
-    }
-    request
-}
-
-/// The checkpoint's files, until the source says that all are there; then every digest (I4).
+/// The checkpoints' files, until the source says that all are there; then every digest (I4).
 pub fn receive() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let manifest = wait_for_manifest(arrive, context)?;
+        let manifests = wait_for_manifests(arrive, context)?;
         arrive.visit(context).close_intake();
-        let failed = || format!("the checkpoint of {} is not what it should be", arrive.name);
-        let staging = context.catalog.staging(&arrive.id).ok_or_else(|| Failure::new(failed()))?;
-        staging.adopt(manifest.as_bytes(), Durability::FilesAreOnDisk, &|_| {}).or_fail(failed)?;
-        // What lies there was hashed just now.
-        prepare::adopted(&context.world, &arrive.id).map(drop)
+        if manifests.len() != arrive.members.len() {
+            return Err(Failure::new(format!("{} manifests came for {}", manifests.len(), arrive.name())));
+        }
+        for (member, manifest) in arrive.members.iter().zip(&manifests) {
+            let failed = || format!("the checkpoint of {} is not what it should be", member.name);
+            let staging = context.catalog.staging(&member.checkpoint).ok_or_else(|| Failure::new(failed()))?;
+            staging.adopt(manifest.as_bytes(), Durability::FilesAreOnDisk, &|_| {}).or_fail(failed)?;
+            // What lies there was hashed just now.
+            prepare::adopted(&context.world, &member.checkpoint)?;
+        }
+        Ok(())
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        prepare::forget(context, &arrive.id);
-        context.catalog.remove_if_there(&arrive.id).or_fail(|| "its checkpoint cannot be removed".into())
+        arrive.members.iter().try_for_each(|member| {
+            prepare::forget(context, &member.checkpoint);
+            let removed = context.catalog.remove_if_there(&member.checkpoint);
+            removed.or_fail(|| format!("the checkpoint of {} cannot be removed", member.name))
+        })
     }
     Step::new("receive", run, undo)
 }
 
-fn wait_for_manifest(arrive: &mut Arrive, context: &Context) -> Result<String, Failure> {
+fn wait_for_manifests(arrive: &mut Arrive, context: &Context) -> Result<Vec<String>, Failure> {
     let visit = arrive.visit(context);
     let (mut silences, mut signs) = (0, 0);
     loop {
@@ -205,11 +176,11 @@ fn wait_for_manifest(arrive: &mut Arrive, context: &Context) -> Result<String, F
             (silences, signs) = (0, heard_of);
         }
         match visit.next_word(SILENCE) {
-            Some(Word::Restore(manifest)) => return Ok(manifest),
+            Some(Word::Restore(manifests)) => return Ok(manifests),
             Some(Word::Handover(request)) => heard(arrive, context, arrival::Event::Request(request))?,
             Some(Word::Forced(event)) => heard(arrive, context, event)?,
             None if silences >= SILENCES => {
-                return Err(Failure::new(format!("{} has not sent all of {}", arrive.peer, arrive.name)));
+                return Err(Failure::new(format!("{} has not sent all of {}", arrive.peer, arrive.name())));
             }
             None => silences += 1,
         }
@@ -225,8 +196,8 @@ fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Resul
     match next {
         // The answer follows when all is undone.
         Arrival::Dropped | Arrival::Lost => Err(Failure::new(match event {
-            arrival::Event::ForceDrop => format!("{} was dropped here by force", arrive.name),
-            _ => format!("{} is not to run here: {} keeps it", arrive.name, arrive.peer),
+            arrival::Event::ForceDrop => format!("{} was dropped here by force", arrive.name()),
+            _ => format!("{} is not to run here: {} keeps it", arrive.name(), arrive.peer),
         })),
         // Answered once it runs.
         Arrival::Released => {
@@ -242,20 +213,23 @@ fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Resul
     }
 }
 
-/// Its files where Docker's storage driver looks for them, and its volumes'.
+/// Their files where Docker's storage driver looks for them, and their volumes'.
 pub fn place() -> ArriveStep {
     Step::new("place", put_in_place, nothing)
 }
 
 fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-    let failed = || format!("the files of {} cannot be put in place", arrive.name);
-    let checkpoint = context.catalog.get(&arrive.id).or_fail(failed)?;
-    let container = context.docker.container(container_of(arrive)?.as_str()).or_fail(failed)?;
-    if let Some(upper) = container.upper_directory() {
-        // A start that came to nothing has left its own there.
-        empty(Path::new(upper)).or_fail(failed)?;
+    for member in &arrive.members {
+        let failed = || format!("the files of {} cannot be put in place", member.name);
+        let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
+        let container = context.docker.container(member.id()?.as_str()).or_fail(failed)?;
+        if let Some(upper) = container.upper_directory() {
+            // A start that came to nothing has left its own there.
+            empty(Path::new(upper)).or_fail(failed)?;
+        }
+        put_files(&container, &checkpoint)?;
     }
-    put_files(&container, &checkpoint)?;
+    let checkpoint = context.catalog.get(&arrive.id).or_fail(|| "the volumes' files cannot be read".into())?;
     for (number, name) in arrive.volumes.iter().enumerate() {
         fill(context, &checkpoint, number, name)?;
     }
@@ -265,16 +239,19 @@ fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
 
 /// A helper before this one had put the files in place, and may have died with the host's power. The checkpoint was on
 /// disk by then, and what is in place is made from it again: `false` where it is not whole.
-fn put_in_place_again(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
-    let failed = || format!("{} cannot be made ready again", arrive.name);
+pub fn put_in_place_again(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
+    let failed = || format!("{} cannot be made ready again", arrive.name());
     context.docker.wait_until_up(DOCKER_PATIENCE, || false).or_fail(failed)?;
-    let container = container_of(arrive)?;
-    // The start that the other helper was at ends by itself: nobody answers it at the gate.
-    context.docker.wait_until_stopped(container.as_str()).or_fail(failed)?;
-    context.claims.give_back(&container).or_fail(failed)?;
-    if let Err(failure) = prepare::verify(context, &arrive.id, &|_, _| {}) {
-        tracing::error!(migration = %arrive.id, %failure, "what came from the peer is not whole any more");
-        return Ok(false);
+    for container in arrive.containers().iter().rev() {
+        // The start that the other helper was at ends by itself: nobody answers it at the gate.
+        at_the_gate::end(context, container)?;
+        context.claims.give_back(container).or_fail(failed)?;
+    }
+    for member in &arrive.members {
+        if let Err(failure) = prepare::verify(context, &member.checkpoint, &|_, _| {}) {
+            tracing::error!(migration = %arrive.id, %failure, "what came from the peer is not whole any more");
+            return Ok(false);
+        }
     }
     put_in_place(arrive, context)?;
     Ok(true)
@@ -303,145 +280,50 @@ fn empty(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn container_of(arrive: &Arrive) -> Result<ContainerId, Failure> {
-    arrive.container.clone().ok_or_else(|| Failure::new(format!("there is no container {} yet", arrive.name)))
-}
-
-/// Its next create restores the checkpoint.
+/// The next create of each restores its checkpoint; that they run is decided by the first one's claim alone.
 pub fn claim() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let failed = || format!("{} cannot be claimed", arrive.name);
-        let claim = operations::claim(context, &container_of(arrive)?, &arrive.id).or_fail(failed)?;
-        context.claims.place(&claim).or_fail(failed)
+        let [first, ..] = arrive.members.as_slice() else { return Ok(()) };
+        let decider = Decider { container: first.id()?.clone(), checkpoint: first.checkpoint.clone() };
+        for member in &arrive.members {
+            let failed = || format!("{} cannot be claimed", member.name);
+            let claim = operations::claim(context, member.id()?, &member.checkpoint).or_fail(failed)?;
+            let claim = if *member.id()? == decider.container { claim } else { claim.decided_by(decider.clone()) };
+            context.claims.place(&claim).or_fail(failed)?;
+        }
+        Ok(())
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let Some(container) = &arrive.container else { return Ok(()) };
-        context.claims.withdraw(container).or_fail(|| "the claim cannot be withdrawn".into())
+        let containers = arrive.containers();
+        let withdrawn = containers.iter().try_for_each(|container| context.claims.withdraw(container));
+        withdrawn.or_fail(|| format!("the claims on {} cannot be withdrawn", arrive.name()))
     }
     Step::new("claim", run, undo)
 }
 
-/// `docker start`, which restores it and comes back when it runs. Done when it stands ready at the gate.
+/// `docker start`, which restores them and comes back when they run. Done when they stand ready at the gate.
 pub fn start() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        match bring_to_the_gate(arrive, context)? {
+        match at_the_gate::bring(arrive, context)? {
             Some(_) => Ok(()),
-            None => Err(Failure::new(format!("the checkpoint of {} is damaged", arrive.name))),
+            None => Err(Failure::new(format!("the checkpoint of {} is damaged", arrive.name()))),
         }
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let Some(container) = &arrive.container else { return Ok(()) };
-        let failed = || format!("the restored copy of {} cannot be ended", arrive.name);
-        // It was never let go, so nobody has heard of it: its dying sockets must not be heard either.
-        if let Some(waiting) = context.waiting.take(container) {
-            mend::silence(waiting.pid).or_fail(failed)?;
-        }
-        turn_away(context, container, END_OF_START)?;
-        settle::lift_hold(context, container);
-        if arrive.is_taken_back() {
-            // It was given to this host, and may have been let go.
-            let pid = match context.docker.container(container.as_str()) {
-                // An undo before this one may have come further.
-                Err(error) if error.is_not_found() => None,
-                found => found.or_fail(failed)?.pid(),
-            };
-            if let Some(pid) = pid {
-                mend::end_silently(&context.docker, container.as_str(), pid).or_fail(failed)?;
+        at_the_gate::end_all(arrive, context)?;
+        let failed = || format!("the claims on {} cannot be given back", arrive.name());
+        arrive.containers().iter().try_for_each(|container| {
+            if arrive.is_taken_back() {
+                // It was given to this host, and may have been let go.
+                context.claims.finish(container).or_fail(failed)?;
             }
-            context.claims.finish(container).or_fail(failed)?;
-        }
-        context.docker.wait_until_stopped(container.as_str()).or_fail(failed)?;
-        context.claims.give_back(container).or_fail(failed)
+            context.claims.give_back(container).or_fail(failed)
+        })
     }
     Step::new("start", run, undo)
 }
 
-/// It is not let run, whenever it comes to the gate. The landing is what says so there, so it is taken out only when Docker has
-/// come to an end of starting it; an error where it has not within `limit`.
-pub fn turn_away(world: &World, container: &ContainerId, limit: Duration) -> Result<(), Failure> {
-    let Some(landing) = world.landings.get(container) else { return Ok(()) };
-    landing.refuse();
-    let ended = landing.wait_for_end(limit);
-    if !landing.has_ended() {
-        return Err(Failure::new(format!("Docker is still at starting container {container:.12}")).remedy(
-            "when it is not, or after a restart of dockerd: transship resume OPERATION (see transship status)",
-        ));
-    }
-    tracing::info!(%container, ?ended, "its start has come to its end");
-    world.landings.take(container);
-    Ok(())
-}
-
-/// Its sockets speak as soon as they are restored, before its processes do, and its connections are not tracked by then
-/// (I6). Lifted when it is let go.
-fn hold(context: &Context, container: &ContainerId, inspect: &Value) -> Result<(), Failure> {
-    if context.holds.has(container) {
-        // Taken over from a helper that has died.
-        return Ok(());
-    }
-    let failed = || format!("packets of container {container:.12} cannot be held");
-    let spec = published::from_inspect(inspect).or_fail(failed)?;
-    let hold = Hold::place_all(spec, holds::bounds(context)).or_fail(failed)?;
-    context.holds.keep(container.clone(), hold);
-    Ok(())
-}
-
-/// The landing of a container that stands ready at the gate; brings it there where it is not. None where its checkpoint
-/// is not whole any more.
-fn bring_to_the_gate(arrive: &mut Arrive, context: &Context) -> Result<Option<Arc<Landing>>, Failure> {
-    let container = container_of(arrive)?;
-    if let Some(landing) = context.landings.get(&container) {
-        if landing.wait_until_stopped(Duration::ZERO) == Some(true) {
-            return Ok(Some(landing));
-        }
-        // Its start came to nothing, or was given up: nothing of it may be in the way of another one.
-        turn_away(context, &container, END_OF_START)?;
-        arrive.is_placed = false;
-    }
-    if !arrive.is_placed && !put_in_place_again(arrive, context)? {
-        return Ok(None);
-    }
-    let _expedited = context.rcu.expedite();
-    let inspect = inspect_to_be(arrive);
-    hold(context, &container, &inspect)?;
-    let landing = Arc::new(Landing::of(inspect.clone(), arrive.offer.link));
-    context.landings.keep(container.clone(), Arc::clone(&landing));
-    let (world, at_the_gate, name) = (Arc::clone(&context.world), Arc::clone(&landing), arrive.name.clone());
-    let starting = move || start_in_docker(&world, &container, &Container::new(inspect), &at_the_gate, &name);
-    let thread = std::thread::Builder::new().name("landing".into()).spawn(starting).inspect_err(|error| {
-        landing.ended(Err(error.to_string()));
-    });
-    let thread = thread.or_fail(|| "no thread to start it".into())?;
-    match landing.wait_until_stopped(LANDING) {
-        Some(true) => Ok(Some(landing)),
-        None => {
-            landing.refuse();
-            Err(Failure::new(format!("Docker has not restored {} within {} s", arrive.name, LANDING.as_secs())))
-        }
-        Some(false) => match thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-            Err(failure) => Err(failure),
-            Ok(()) => Err(Failure::new(format!("{} was started and not restored", arrive.name)).needs_person()),
-        },
-    }
-}
-
-fn start_in_docker(
-    world: &Arc<World>,
-    container: &ContainerId,
-    before: &Container,
-    landing: &Landing,
-    name: &str,
-) -> Result<(), Failure> {
-    let started = addresses::start(world, container, before);
-    if let Err(failure) = &started {
-        tracing::warn!(container = name, %failure, "could not be started");
-    }
-    // Where it did not come to the gate, nobody waits for it there.
-    landing.ended(started.as_ref().map(drop).map_err(ToString::to_string));
-    started
-}
-
-/// The source is told that it is restored, and decides.
+/// The source is told that they are restored, and decides.
 pub fn wait_for_word() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         let visit = arrive.visit(context);
@@ -450,9 +332,9 @@ pub fn wait_for_word() -> ArriveStep {
             visit.hear();
         } else {
             // A helper before this one had told so. What it had restored is gone with it, and never ran.
-            if bring_to_the_gate(arrive, context)?.is_none() {
+            if at_the_gate::bring(arrive, context)?.is_none() {
                 arrive.stands(context, arrive.arrival.on(arrival::Event::Gone).next)?;
-                return Err(Failure::new(format!("what came of {} is not whole any more", arrive.name)));
+                return Err(Failure::new(format!("what came of {} is not whole any more", arrive.name())));
             }
         }
         while arrive.arrival == Arrival::Restored {
@@ -470,7 +352,7 @@ pub fn wait_for_word() -> ArriveStep {
 
 /// The source may have decided and not have been able to say so.
 fn ask_source(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-    match migrate::decided(&arrive.peer, &arrive.id) {
+    match crate::operations::migrate::decided(&arrive.peer, &arrive.id) {
         Ok(Some(request)) => heard(arrive, context, arrival::Event::Request(request)),
         Ok(None) => Ok(()),
         Err(error) => {
@@ -480,19 +362,21 @@ fn ask_source(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// From here on it runs here.
+/// From here on they run here.
 pub fn release() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let container = container_of(arrive)?;
-        let name = arrive.name.clone();
+        let name = arrive.name();
         if !matches!(arrive.arrival, Arrival::Released | Arrival::Running) {
             return Err(Failure::new(format!("{name} is not to run here: its source was told {:?}", arrive.arrival)));
         }
         let failed = || format!("{name} was given to this host and does not run");
-        let is_claimed = context.claims.find(&container).or_fail(failed)?.is_some();
-        // One that was let go may have run, and is not restored once more.
-        let may_still_start = is_claimed && !context.claims.is_committed(&container);
-        let event = match may_still_start && let_run(arrive, context)? || runs(context, &container)? {
+        let [first, ..] = arrive.members.as_slice() else { return Err(Failure::new(failed())) };
+        let is_claimed = context.claims.find(first.id()?).or_fail(failed)?.is_some();
+        // What was let go may have run, and is not restored once more.
+        let may_still_start = is_claimed && !context.claims.is_committed(first.id()?);
+        let let_run = if may_still_start { at_the_gate::let_run(arrive, context)? } else { None };
+        let some_run = let_run.as_ref().is_some_and(|failed| failed.len() < arrive.members.len());
+        let event = match some_run || at_the_gate::any_runs(arrive, context)? {
             true => arrival::Event::Runs,
             false => arrival::Event::Gone,
         };
@@ -505,10 +389,15 @@ pub fn release() -> ArriveStep {
             )));
         }
         let next = arrive.arrival.on(event).next;
+        if event == arrival::Event::Gone
+            && let Err(failure) = at_the_gate::end_all(arrive, context)
+        {
+            tracing::error!(migration = %arrive.id, %failure, "what was not let run is ended later");
+        }
         arrive.stands(context, next)?;
         arrive.visit(context).hear();
         match next {
-            Arrival::Running => Ok(()),
+            Arrival::Running => whole(&let_run.unwrap_or_default()),
             _ => Err(Failure::new(failed()).remedy(format!(
                 "{} still has it, frozen: decide there; then, here, transship resume OPERATION removes what is left of it \
                  (see transship status)",
@@ -519,34 +408,27 @@ pub fn release() -> ArriveStep {
     Step::new("release", run, nothing)
 }
 
-/// Whether it does.
-fn let_run(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
-    let Some(landing) = bring_to_the_gate(arrive, context)? else { return Ok(false) };
-    let published = published::from_inspect(&arrive.offer.inspect).or_fail(|| "its ports cannot be read".into())?;
-    forward::keep_here(context, &published.published)?;
-    landing.release();
-    match landing.wait_for_end(END_OF_START) {
-        Ok(()) => Ok(true),
-        Err(reason) => {
-            tracing::error!(container = arrive.name, reason, "was given to this host and could not be let run");
-            Ok(false)
+/// Whether all that were let go run; those that do not were given to this host all the same (I8).
+fn whole(failed: &[String]) -> Result<(), Failure> {
+    match failed {
+        [] => Ok(()),
+        failed => {
+            Err(Failure::new(format!("{} was let go and does not run; what came with it does", failed.join(", ")))
+                .remedy("its checkpoint is kept until: transship resume OPERATION (see transship status)"))
         }
     }
 }
 
-fn runs(context: &Context, container: &ContainerId) -> Result<bool, Failure> {
-    let found = context.docker.container(container.as_str());
-    found.map(|found| found.is_running()).or_fail(|| format!("container {container:.12} cannot be looked at"))
-}
-
-/// The checkpoint that brought it is of no use any more.
+/// The checkpoints that brought them are of no use any more.
 pub fn settle() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let container = container_of(arrive)?;
-        context.settling.wait_until_taken(&container);
-        context.landings.take(&container);
-        context.packing.stop(&arrive.id);
-        context.catalog.remove_if_there(&arrive.id).or_fail(|| "its checkpoint cannot be removed".into())
+        arrive.members.iter().try_for_each(|member| {
+            context.settling.wait_until_taken(member.id()?);
+            context.landings.take(member.id()?);
+            context.packing.stop(&member.checkpoint);
+            let removed = context.catalog.remove_if_there(&member.checkpoint);
+            removed.or_fail(|| format!("the checkpoint of {} cannot be removed", member.name))
+        })
     }
     Step::new("settle", run, nothing)
 }

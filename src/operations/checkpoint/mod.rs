@@ -90,14 +90,31 @@ impl Checkpoint {
         Self { members, leave_running: false, nftables: false, name: None, expedited: None, place: None }
     }
 
-    /// Who owns the network namespace; there is always one.
+    /// Whose claim decides for all; it owns a network namespace. There is always one.
     pub fn leader(&self) -> &Member {
         &self.members[0]
     }
 
+    /// All of them, the leader first.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
     /// The same, to be changed.
-    pub fn leader_mut(&mut self) -> &mut Member {
-        &mut self.members[0]
+    pub fn members_mut(&mut self) -> &mut [Member] {
+        &mut self.members
+    }
+
+    /// Does something with those alone that are chosen.
+    pub fn only<T>(&mut self, chosen: impl Fn(&Member) -> bool, act: impl FnOnce(&mut Self) -> T) -> T {
+        let all = std::mem::take(&mut self.members);
+        let order: Vec<ContainerId> = all.iter().map(|member| member.id.clone()).collect();
+        let (members, others) = all.into_iter().partition(chosen);
+        self.members = members;
+        let done = act(self);
+        self.members.extend(others);
+        self.members.sort_by_key(|member| order.iter().position(|id| *id == member.id));
+        done
     }
 
     /// Whether nothing is left to decide: the containers that it froze were restored, or given up.

@@ -1,12 +1,13 @@
-//! A checkpoint's files on their way to the peer.
+//! The checkpoints' files on their way to the peer.
 
 use super::{Migrate, talk, words};
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
 use crate::transport::client::Peer;
 use crate::world::Context;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,22 +17,55 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Small files are many, and each costs a journey there and back.
 const AT_ONCE: u64 = 4;
 
-/// Sends every file below `dir` that `sent` does not have, as `PUT files/PATH`; returns how many bytes they had.
-pub fn send(context: &Context, migrate: &Migrate, dir: &Path, sent: &mut BTreeSet<String>) -> Result<u64, Failure> {
+/// What the peer has of a checkpoint.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its files.
+    paths: BTreeSet<String>,
+    /// How many bytes they had.
+    pub bytes: u64,
+}
+
+/// What the peer has of each of the checkpoints.
+pub type AllSent = BTreeMap<CheckpointId, Sent>;
+
+/// A file on its way.
+struct Outgoing {
+    checkpoint: CheckpointId,
+    directory: PathBuf,
+    path: String,
+    length: u64,
+}
+
+/// Sends every file of the checkpoints in these directories that `sent` does not have, as `PUT files/CHECKPOINT/PATH`.
+pub fn send(
+    context: &Context,
+    migrate: &Migrate,
+    directories: &[(CheckpointId, PathBuf)],
+    sent: &mut AllSent,
+) -> Result<(), Failure> {
     let failed = || format!("the checkpoint of {} cannot be sent", migrate.name());
-    let all = list(dir, Path::new("")).or_fail(failed)?;
-    let mut wanted: Vec<(String, u64)> = all.into_iter().filter(|(path, _)| !sent.contains(path)).collect();
+    let mut wanted = Vec::new();
+    for (checkpoint, directory) in directories {
+        let sent = sent.entry(checkpoint.clone()).or_default();
+        for (path, length) in list(directory, Path::new("")).or_fail(failed)? {
+            if sent.paths.insert(path.clone()) {
+                sent.bytes += length;
+                let (checkpoint, directory) = (checkpoint.clone(), directory.clone());
+                wanted.push(Outgoing { checkpoint, directory, path, length });
+            }
+        }
+    }
     // The largest first: what is begun last should not be what takes longest.
-    wanted.sort_by_key(|(_, length)| *length);
-    let total: u64 = wanted.iter().map(|(_, length)| length).sum();
-    sent.extend(wanted.iter().map(|(path, _)| path.clone()));
+    wanted.sort_by_key(|file| file.length);
+    let total: u64 = wanted.iter().map(|file| file.length).sum();
     let (queue, done) = (Mutex::new(wanted), Arc::new(AtomicU64::new(0)));
     let (peer, id, told) = (talk::sending(migrate, talk::STALL, AT_ONCE), migrate.id(), &context.told);
     let worker = || {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some((path, length)) = next else { return Ok(()) };
-            send_one(&peer, id, (dir, &path, length), &done)?;
+            let Some(file) = next else { return Ok(()) };
+            send_one(&peer, id, &file, &done)?;
             told.bytes("sent", done.load(Ordering::Relaxed), total);
         }
     };
@@ -40,21 +74,16 @@ pub fn send(context: &Context, migrate: &Migrate, dir: &Path, sent: &mut BTreeSe
         let ended =
             workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         ended.collect::<Vec<_>>().into_iter().collect::<Result<(), Failure>>()
-    })?;
-    Ok(total)
+    })
 }
 
-fn send_one(
-    peer: &Peer,
-    id: &CheckpointId,
-    (dir, path, length): (&Path, &str, u64),
-    done: &Arc<AtomicU64>,
-) -> Result<(), Failure> {
+fn send_one(peer: &Peer, id: &CheckpointId, outgoing: &Outgoing, done: &Arc<AtomicU64>) -> Result<(), Failure> {
+    let Outgoing { checkpoint, directory, path, length } = outgoing;
     let failed = || format!("{path} cannot be sent to {}", peer.name());
-    let file = File::open(dir.join(path)).or_fail(failed)?;
+    let file = File::open(directory.join(path)).or_fail(failed)?;
     let counted = Counted { file, done: Arc::clone(done) };
-    let request = words::path(id, &format!("files/{path}?length={length}"));
-    let kept = peer.put::<Value>(&request, counted, Some(length));
+    let request = words::path(id, &format!("files/{checkpoint}/{path}?length={length}"));
+    let kept = peer.put::<Value>(&request, counted, Some(*length));
     kept.map(drop).map_err(|error| talk::failed(&error, failed()))
 }
 

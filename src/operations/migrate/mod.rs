@@ -1,4 +1,4 @@
-//! `migrate`: a running container goes to a peer, and its clients keep their connections.
+//! `migrate`: running containers go to a peer, and their clients keep their connections.
 //!
 //! ```text
 //!  source:       expect  set-aside  pre-copy  hold  freeze  dump  copy  seal  ship  restore  commit*  forward  release  stop  remove
@@ -9,9 +9,13 @@
 //! Who owns the container is decided by [`crate::handover`]. On the source the claim is the journal of the commit: it is
 //! what CRIU's action script and a helper that starts again look at, and it names the peer, so that nothing restores
 //! what has gone. Until then every failure thaws the container where it stood; afterwards it never thaws by itself (I3).
+//!
+//! Containers that belong together ([`group`]) are one migration with one commit: the claim on the first of them, placed last.
 
 mod files;
+mod group;
 mod link;
+mod networks;
 mod steps;
 mod talk;
 pub mod volumes;
@@ -19,11 +23,12 @@ pub mod words;
 
 pub use talk::RESTORE;
 
+use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
 use crate::handover::{Arrival, Departure, Request};
 use crate::network::forward::Link;
-use crate::operations::checkpoint::{self, Checkpoint};
+use crate::operations::checkpoint::{self, Checkpoint, Member};
 use crate::operations::decide;
 use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
 use crate::store::handovers::About;
@@ -33,36 +38,33 @@ use crate::world::Context;
 use crate::world::decisions::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 use volumes::Volume;
 
-/// Moving one container.
+/// Moving containers that belong together.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Migrate {
-    /// The container, and how it is frozen.
+    /// The containers, and how they are frozen.
     freeze: Checkpoint,
-    /// Where it goes.
+    /// Where they go.
     peer: String,
     /// How the two hosts reach each other.
     link: Link,
     /// Where the source stands.
     departure: Departure,
-    /// Its named volumes.
+    /// Their named volumes.
     volumes: Vec<Volume>,
-    /// The container there.
-    container_there: Option<ContainerId>,
-    /// Whether the container here stays, stopped.
+    /// The containers there, in the same order.
+    containers_there: Vec<ContainerId>,
+    /// Whether the containers here stay, stopped.
     keep_source: bool,
-    /// The peer's boot that has the container: after another, what came may not have reached its disk.
+    /// The peer's boot that has the containers: after another, what came may not have reached its disk.
     boot_there: Option<String>,
-    /// The checkpoint's files that the peer has.
-    sent: BTreeSet<String>,
-    /// Bytes that were sent.
-    sent_bytes: u64,
-    /// From the freeze until the peer said that it runs, in microseconds.
-    downtime_us: Option<u64>,
+    /// What the peer has of the checkpoints.
+    sent: files::AllSent,
+    /// When the peer said that they run.
+    ran_at: Option<jiff::Timestamp>,
     /// What a person has decided by force.
     decided: Option<Decision>,
     /// How hard what is sent is compressed.
@@ -106,29 +108,41 @@ impl Operation for Migrate {
     }
 
     fn answer(&self) -> Value {
-        json!({
-            "container": self.freeze.subject(),
-            "peer": self.peer,
-            "id": self.container_there,
-            "checkpoint": self.id(),
-            "downtime_us": self.downtime_us,
-            "sent_bytes": self.sent_bytes,
-        })
+        let one = |(number, member): (usize, &Member)| {
+            json!({
+                "container": member.name,
+                "peer": self.peer,
+                "id": self.containers_there.get(number),
+                "checkpoint": member.checkpoint,
+                "migration": self.id(),
+                "downtime_us": self.downtime_us(member),
+                "sent_bytes": self.sent.get(&member.checkpoint).map_or(0, |sent| sent.bytes),
+            })
+        };
+        json!({ "containers": self.freeze.members().iter().enumerate().map(one).collect::<Vec<_>>() })
     }
 }
 
 impl Migrate {
-    /// The migration's id is its checkpoint's: never used again.
+    /// The migration's id is its first checkpoint's: never used again.
     fn id(&self) -> &CheckpointId {
         &self.freeze.leader().checkpoint
     }
 
+    /// The container whose claim decides.
     fn container(&self) -> &ContainerId {
         &self.freeze.leader().id
     }
 
-    fn name(&self) -> &str {
-        &self.freeze.leader().name
+    /// The names of all.
+    fn name(&self) -> String {
+        self.freeze.subject()
+    }
+
+    /// From the freeze until the peer said that it runs, in microseconds.
+    fn downtime_us(&self, member: &Member) -> Option<u64> {
+        let away = self.ran_at?.duration_since(member.frozen_at?).unsigned_abs();
+        u64::try_from(away.as_micros()).ok()
     }
 }
 
@@ -150,7 +164,7 @@ pub struct How {
 /// In what may go nowhere for a while a piece of a body still has to go.
 const LEAST_RATE: u64 = 64 << 10;
 
-/// Moves containers to a peer, one after the other.
+/// Moves containers to a peer, group by group.
 pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) -> Result<Value, Failure> {
     let How { ref peer, keep_source, dry_run, compress, rate } = *how;
     if let Some(rate) = rate.filter(|rate| rate.get() < LEAST_RATE) {
@@ -159,21 +173,14 @@ pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) 
     }
     let link = link::to(context, peer)?;
     talk::peer(peer).hello().map_err(|error| talk::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
-    let mut groups = checkpoint::groups(context, references, false)?;
-    if let Some(group) = groups.iter().find(|group| group.len() > 1) {
-        let names: Vec<&str> = group.iter().map(|member| member.name.as_str()).collect();
-        return Err(Failure::refused(format!(
-            "{} share a network namespace; such groups cannot be moved",
-            names.join(", ")
-        ))
-        .remedy("move their network to one of their own, or use export and import"));
-    }
+    let mut groups = group::of(context, references)?;
     let names = groups.iter().flatten().map(|member| member.name.clone()).collect();
     let _turn = super::turn(context, names)?;
     let mut moved = Vec::new();
     for members in &mut groups {
         checkpoint::admit(context, members, false)?;
-        let volumes = volumes::of(context, &members[0].container())?;
+        let containers: Vec<Container> = members.iter().map(Member::container).collect();
+        let volumes = volumes::of(context, &containers)?;
         let freeze = Checkpoint::of(std::mem::take(members));
         let operation = Migrate {
             freeze,
@@ -181,24 +188,27 @@ pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) 
             link,
             departure: Departure::default(),
             volumes,
-            container_there: None,
+            containers_there: Vec::new(),
             keep_source,
             boot_there: None,
-            sent: BTreeSet::new(),
-            sent_bytes: 0,
-            downtime_us: None,
+            sent: files::AllSent::new(),
+            ran_at: None,
             decided: None,
             compress,
             rate,
         };
-        if dry_run {
-            talk::look(context, &operation)?;
-            moved.push(operation.answer());
-            continue;
-        }
-        let world = &context.world;
-        let asked = Asked::by(asked_by);
-        moved.push(saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)?);
+        let answer = match dry_run {
+            true => {
+                talk::look(context, &operation)?;
+                operation.answer()
+            }
+            false => {
+                let world = &context.world;
+                let asked = Asked::by(asked_by);
+                saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)?
+            }
+        };
+        moved.extend(answer["containers"].as_array().cloned().unwrap_or_default());
     }
     Ok(json!({ "containers": moved, "dry_run": dry_run }))
 }
@@ -313,16 +323,19 @@ fn carry_out(context: &Context, operation: i64, decision: Decision) -> Result<()
 
 /// Restores what was taken back after its processes had ended: it goes on from what was frozen.
 fn bring_back(context: &Context, operation: &Migrate, asked_by: &str) -> Result<(), Failure> {
-    let (container, name) = (operation.container(), operation.name());
-    let claim = context.claims.find(container).or_fail(|| "the claims cannot be read".into())?;
-    match claim.filter(|claim| claim.checkpoint == *operation.id() && claim.departed_to.is_none()) {
-        Some(claim) => {
+    let mut ended = Vec::new();
+    for member in operation.freeze.members() {
+        let claim = context.claims.find(&member.id).or_fail(|| "the claims cannot be read".into())?;
+        if claim.is_some_and(|claim| claim.checkpoint == member.checkpoint && claim.departed_to.is_none()) {
             // It is refused as one that runs until Docker has heard of their end.
-            let stopped = context.docker.wait_until_stopped(container.as_str());
-            stopped.or_fail(|| format!("{name} has ended, and Docker does not say so"))?;
-            super::restore::part(context, &claim.checkpoint, Asked::by(asked_by)).map(drop)
+            let stopped = context.docker.wait_until_stopped(member.id.as_str());
+            stopped.or_fail(|| format!("{} has ended, and Docker does not say so", member.name))?;
+            ended.push(member.checkpoint.clone());
         }
-        None => Ok(()),
+    }
+    match ended.is_empty() {
+        true => Ok(()),
+        false => super::restore::members(context, &ended, Asked::by(asked_by)).map(drop),
     }
 }
 
@@ -365,8 +378,7 @@ pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
 
 /// At the helper's start: brings a migration to its end that one before it had begun.
 pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    let name = record.state["freeze"]["members"][0]["name"].as_str().unwrap_or_default().to_owned();
-    let _turn = super::turn(context, vec![name])?;
+    let _turn = super::turn_of(context, record)?;
     go_on(context, &super::open_record(context, record.id)?)
 }
 

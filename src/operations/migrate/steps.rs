@@ -1,14 +1,14 @@
 //! The steps of `migrate`, each beside its undo.
 
 use super::talk::{self, Heard};
-use super::{Migrate, files, keep};
+use super::{Migrate, files, keep, networks};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
 use crate::handover::{Arrival, Departure, Request, departure};
 use crate::network::forward::{self, Forward, Leads};
 use crate::network::published;
-use crate::operations::checkpoint::steps as freeze_steps;
+use crate::operations::checkpoint::{Checkpoint, Member, steps as freeze_steps};
 use crate::operations::{self, forward::Led};
 use crate::restore::{prepare, settle};
 use crate::saga::{Operation, Step};
@@ -31,17 +31,27 @@ fn nothing(_: &mut Migrate, _: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether it is taken back and has no processes any more: its checkpoint is all that there is of it, and stays, with what
+/// Whether one that is taken back has no processes any more: its checkpoint is all that there is of it, and stays, with what
 /// keeps Docker and its visitors from it until it is restored.
-fn stays_frozen(migrate: &Migrate, context: &Context) -> bool {
-    let claim = context.claims.find(migrate.container());
-    migrate.is_taken_back() && claim.map_or(true, |claim| claim.is_some_and(|claim| claim.checkpoint == *migrate.id()))
+fn stays_frozen(member: &Member, context: &Context) -> bool {
+    let claim = context.claims.find(&member.id);
+    claim.map_or(true, |claim| claim.is_some_and(|claim| claim.checkpoint == member.checkpoint))
+}
+
+/// Undoes a step of `checkpoint` on those that go on here.
+fn undo_here(
+    migrate: &mut Migrate,
+    context: &Context,
+    undo: fn(&mut Checkpoint, &Context) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let is_taken_back = migrate.is_taken_back();
+    let goes_on = |member: &Member| !is_taken_back || !stays_frozen(member, context);
+    migrate.freeze.only(goes_on, |freeze| undo(freeze, context))
 }
 
 /// Whether it has processes here that can go on. Where nobody has its dump in hand, CRIU goes by the claim and may be ending
 /// them just now, or have done so: they are there for a while yet.
-fn has_processes(migrate: &Migrate) -> bool {
-    let member = migrate.freeze.leader();
+fn has_processes(member: &Member) -> bool {
     if member.still.is_some() {
         return member.init.is_alive();
     }
@@ -49,7 +59,7 @@ fn has_processes(migrate: &Migrate) -> bool {
     member.init.outlives(ENDING)
 }
 
-/// A step of `checkpoint` on the container that moves.
+/// A step of `checkpoint` on the containers that move.
 macro_rules! of_checkpoint {
     ($name:ident, $label:literal, $doc:literal) => {
         #[doc = $doc]
@@ -57,35 +67,35 @@ macro_rules! of_checkpoint {
             Step::new(
                 $label,
                 |migrate, context| (freeze_steps::$name().run)(&mut migrate.freeze, context),
-                |migrate, context| match stays_frozen(migrate, context) {
-                    true => Ok(()),
-                    false => (freeze_steps::$name().undo)(&mut migrate.freeze, context),
-                },
+                |migrate, context| undo_here(migrate, context, freeze_steps::$name().undo),
             )
         }
     };
 }
 
-of_checkpoint!(set_aside, "set-aside", "Its restart policy must not start it afresh.");
-of_checkpoint!(hold, "hold", "Packets to it are parked.");
-of_checkpoint!(freeze, "freeze", "It stands still from here on.");
-of_checkpoint!(dump, "dump", "Its memory and processes; then it waits for the verdict.");
-of_checkpoint!(seal, "seal", "What it is frozen as becomes a checkpoint of this host, until the destination runs it.");
+of_checkpoint!(set_aside, "set-aside", "Their restart policies must not start them afresh.");
+of_checkpoint!(hold, "hold", "Packets to them are parked.");
+of_checkpoint!(freeze, "freeze", "They stand still from here on.");
+of_checkpoint!(dump, "dump", "Their memory and processes; then they wait for the verdict.");
+of_checkpoint!(
+    seal,
+    "seal",
+    "What they are frozen as becomes checkpoints of this host, until the destination runs them."
+);
 
-/// The destination says whether it can come, gets its image, and makes the container.
+/// The destination says whether they can come, gets their images, and makes the containers.
 pub fn expect() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         let welcome = talk::look(context, migrate)?;
-        if welcome.lacks_image {
-            context.told.note(&format!("sending the image {}", migrate.freeze.leader().container().image()));
-            talk::send_image(context, migrate)?;
+        for image in &welcome.lacks_images {
+            talk::send_image(context, migrate, image)?;
         }
         talk::prepare(context, migrate)
     }
     Step::new("expect", run, give_up)
 }
 
-/// By now the container runs here again. The destination need not be asked: without a commit nothing runs there. It is
+/// By now the containers run here again. The destination need not be asked: without a commit nothing runs there. It is
 /// told, so that it keeps nothing; where it cannot be, it will ask.
 fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
     if migrate.departure == Departure::Contested {
@@ -131,6 +141,7 @@ pub fn pre_copy() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         (freeze_steps::pre_copy().run)(&mut migrate.freeze, context)?;
         let Migrate { volumes, freeze, .. } = migrate;
+        // The first one's checkpoint brings them all: two may use the same.
         let staging = freeze_steps::staging(freeze.leader())?;
         for (number, volume) in volumes.iter_mut().enumerate() {
             volume.copy(number, staging)?;
@@ -147,24 +158,27 @@ pub fn pre_copy() -> MigrateStep {
 }
 
 fn send_files(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-    let dir = match context.catalog.get(migrate.id()) {
-        Ok(checkpoint) => checkpoint.dir(),
-        Err(_) => freeze_steps::staging(migrate.freeze.leader())?.dir().to_owned(),
+    let directory = |member: &Member| {
+        let directory = match context.catalog.get(&member.checkpoint) {
+            Ok(checkpoint) => checkpoint.dir(),
+            Err(_) => freeze_steps::staging(member)?.dir().to_owned(),
+        };
+        Ok((member.checkpoint.clone(), directory))
     };
+    let directories: Vec<_> = migrate.freeze.members().iter().map(directory).collect::<Result<_, Failure>>()?;
     let mut sent = std::mem::take(&mut migrate.sent);
-    let bytes = files::send(context, migrate, &dir, &mut sent);
+    let done = files::send(context, migrate, &directories, &mut sent);
     migrate.sent = sent;
-    migrate.sent_bytes += bytes?;
-    Ok(())
+    done
 }
 
 /// Files, volumes, connections and addresses as they are now.
 pub fn copy() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         (freeze_steps::copy().run)(&mut migrate.freeze, context)?;
-        let member = migrate.freeze.leader();
-        let always = mapped::writable_shared_files(member.init.pid);
-        let staging = freeze_steps::staging(member)?;
+        let members = migrate.freeze.members().iter();
+        let always = members.flat_map(|member| mapped::writable_shared_files(member.init.pid)).collect();
+        let staging = freeze_steps::staging(migrate.freeze.leader())?;
         migrate.volumes.iter().enumerate().try_for_each(|(number, volume)| volume.copy_rest(number, staging, &always))
     }
     Step::new("copy", run, nothing)
@@ -175,16 +189,19 @@ pub fn ship() -> MigrateStep {
     Step::new("ship", send_files, nothing)
 }
 
-/// The destination restores it, and it stands still there as well.
+/// The destination restores them, and they stand still there as well.
 pub fn restore() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         migrate.departure = migrate.departure.on(departure::Event::Frozen).next;
         write_down(migrate, context)?;
-        let failed = || format!("the checkpoint of {} cannot be read", migrate.name());
-        let checkpoint = context.catalog.get(migrate.id()).or_fail(failed)?;
-        let manifest = std::fs::read_to_string(checkpoint.manifest_path()).or_fail(failed)?;
-        let standing = talk::restore(migrate, manifest)?;
-        migrate.container_there = standing.container;
+        let manifest = |member: &Member| {
+            let failed = || format!("the checkpoint of {} cannot be read", member.name);
+            let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
+            std::fs::read_to_string(checkpoint.manifest_path()).or_fail(failed)
+        };
+        let manifests = migrate.freeze.members().iter().map(manifest).collect::<Result<_, Failure>>()?;
+        let standing = talk::restore(migrate, manifests)?;
+        migrate.containers_there = standing.containers;
         migrate.boot_there = Some(standing.boot);
         migrate.departure = migrate.departure.on(departure::Event::Answer(standing.arrival)).next;
         match migrate.departure {
@@ -195,23 +212,32 @@ pub fn restore() -> MigrateStep {
     Step::new("restore", run, nothing)
 }
 
-/// The point of no return. The claim is what is on disk first: CRIU's action script and every later helper look at it.
+/// The point of no return. The first one's claim is it, for all of them, and is placed last: CRIU's action scripts and every
+/// later helper look at that one.
 pub fn commit() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        let member = migrate.freeze.leader();
-        let failed = || format!("{} cannot be claimed", member.name);
-        let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(failed)?;
-        context.claims.place(&claim.departed_to(&migrate.peer)).or_fail(failed)?;
+        for member in migrate.freeze.members().iter().rev() {
+            let failed = || format!("{} cannot be claimed", member.name);
+            let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(failed)?;
+            context.claims.place(&claim.departed_to(&migrate.peer)).or_fail(failed)?;
+        }
         migrate.departure = migrate.departure.on(departure::Event::Commit).next;
         write_down(migrate, context)
     }
+    /// The first one's claim is changed first: while it is as it was, the others follow it.
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        let container = migrate.container();
-        let undone = match migrate.is_taken_back() && !has_processes(migrate) {
-            true => context.claims.stays_here(container),
-            false => context.claims.withdraw(container),
-        };
-        undone.or_fail(|| format!("the claim on {} cannot be changed", migrate.name()))
+        let is_taken_back = migrate.is_taken_back();
+        // CRIU goes by the claim, so it has to be done with all of them before that changes.
+        let stays_frozen = |member: &Member| is_taken_back && !has_processes(member);
+        let stay_frozen: Vec<bool> = migrate.freeze.members().iter().map(stays_frozen).collect();
+        for (member, stays_frozen) in migrate.freeze.members().iter().zip(stay_frozen) {
+            let undone = match stays_frozen {
+                true => context.claims.stays_here(&member.id),
+                false => context.claims.withdraw(&member.id),
+            };
+            undone.or_fail(|| format!("the claim on {} cannot be changed", member.name))?;
+        }
+        Ok(())
     }
     Step::new("commit", run, undo)
 }
@@ -236,11 +262,8 @@ pub fn release() -> MigrateStep {
         write_down(migrate, context)?;
         match standing.arrival {
             Arrival::Running => {
-                let frozen_at = migrate.freeze.leader().frozen_at;
-                let away = frozen_at.map(|frozen_at| jiff::Timestamp::now().duration_since(frozen_at).unsigned_abs());
-                migrate.downtime_us = away.and_then(|away| u64::try_from(away.as_micros()).ok());
-                let passed = context.holds.with(migrate.container(), |hold| hold.let_pass());
-                passed.transpose().or_fail(|| format!("packets to {} are still parked", migrate.name())).map(drop)
+                migrate.ran_at = Some(jiff::Timestamp::now());
+                let_pass(migrate, context)
             }
             other => {
                 let (name, peer) = (migrate.name(), &migrate.peer);
@@ -272,53 +295,65 @@ fn by_force(migrate: &mut Migrate, context: &Context, decision: Decision) -> Res
         return Err(Failure::new(format!("{} stays here, as was decided", migrate.name())));
     }
     migrate.keep_source = true;
-    let passed = context.holds.with(migrate.container(), |hold| hold.let_pass());
-    passed.transpose().or_fail(|| format!("packets to {} are still parked", migrate.name())).map(drop)
+    let_pass(migrate, context)
 }
 
-/// Visitors of its published ports, those with open connections too, are led after it. They are parked until it runs;
-/// but what it says first there comes by here, and would be answered with a reset.
+fn let_pass(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+    migrate.freeze.members().iter().try_for_each(|member| {
+        let passed = context.holds.with(&member.id, |hold| hold.let_pass());
+        passed.transpose().or_fail(|| format!("packets to {} are still parked", member.name)).map(drop)
+    })
+}
+
+/// Visitors of their published ports, those with open connections too, are led after them. They are parked until those run;
+/// but what those say first there comes by here, and would be answered with a reset.
 pub fn forward() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        let failed = || format!("visitors of {} cannot be led to {}", migrate.name(), migrate.peer);
-        let member = migrate.freeze.leader();
-        let published = published::from_inspect(&member.inspect).or_fail(failed)?.published;
-        if !published.is_empty() {
-            let key = migrate.id().as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-            let forward = Forward { key, link: migrate.link, published };
-            let (container, peer) = (member.name.clone(), migrate.peer.clone());
-            operations::forward::begin(
-                context,
-                migrate.id(),
-                &Led { container, peer, forward, leads: Leads::Everybody },
-            )?;
-            if let Err(failure) = lead_open_ones(migrate, context) {
-                // It has been given away and stands still: it is not kept from running for the sake of them.
-                context.told.note(&format!("its open connections are lost: {failure}"));
-                tracing::error!(migration = %migrate.id(), %failure, "open connections are not led after it");
-            }
-        }
-        Ok(())
+        migrate.freeze.members().iter().try_for_each(|member| lead(migrate, member, context))
     }
     /// Whoever was led to the destination finds the container here again.
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        operations::forward::end_of(context, migrate.id())?;
-        if has_processes(migrate)
-            && let Ok(checkpoint) = context.catalog.get(migrate.id())
-        {
-            let network = prepare::network(&checkpoint)?;
-            let put_back = crate::network::tracking::put_back(&network.tracked);
-            put_back.or_fail(|| "its open connections cannot be led here again".into())?;
+        for member in migrate.freeze.members() {
+            operations::forward::end_of(context, &member.checkpoint)?;
+            if has_processes(member)
+                && let Ok(checkpoint) = context.catalog.get(&member.checkpoint)
+            {
+                let network = prepare::network(&checkpoint)?;
+                let put_back = crate::network::tracking::put_back(&network.tracked);
+                put_back.or_fail(|| format!("the open connections of {} cannot be led here again", member.name))?;
+            }
         }
         Ok(())
     }
     Step::new("forward", run, undo)
 }
 
+fn lead(migrate: &Migrate, member: &Member, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("visitors of {} cannot be led to {}", member.name, migrate.peer);
+    let published = published::from_inspect(&member.inspect).or_fail(failed)?.published;
+    if published.is_empty() {
+        return Ok(());
+    }
+    let key = member.checkpoint.as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+    let forward = Forward { key, link: migrate.link, published };
+    let (container, peer) = (member.name.clone(), migrate.peer.clone());
+    operations::forward::begin(
+        context,
+        &member.checkpoint,
+        &Led { container, peer, forward, leads: Leads::Everybody },
+    )?;
+    if let Err(failure) = lead_open_ones(migrate, member, context) {
+        // It has been given away and stands still: it is not kept from running for the sake of them.
+        context.told.note(&format!("the open connections of {} are lost: {failure}", member.name));
+        tracing::error!(migration = %migrate.id(), %failure, "open connections are not led after it");
+    }
+    Ok(())
+}
+
 /// What was tracked is in the checkpoint, which may be damaged where this host has lost its power meanwhile.
-fn lead_open_ones(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+fn lead_open_ones(migrate: &Migrate, member: &Member, context: &Context) -> Result<(), Failure> {
     let failed = || "the open connections cannot be read".to_owned();
-    let checkpoint = context.catalog.get(migrate.id()).or_fail(failed)?;
+    let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
     let network = prepare::network(&checkpoint)?;
     let open = forward::departed(&network.tracked, network.addresses(), migrate.link);
     let put_back = crate::network::tracking::put_back(&open).or_fail(failed)?;
@@ -326,20 +361,21 @@ fn lead_open_ones(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The frozen copy ends without a word to anybody.
+/// The frozen copies end without a word to anybody; those that joined a network go before its owner.
 pub fn stop() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        let member = migrate.freeze.leader_mut();
-        let still = member.still.take();
-        freeze_steps::end_processes(context, member, still)?;
-        freeze_steps::remove_work_directory(&member.id);
-        settle::lift_hold(context, &member.id);
-        operations::forward::give_way(context, migrate.id())
+        migrate.freeze.members_mut().iter_mut().rev().try_for_each(|member| {
+            let still = member.still.take();
+            freeze_steps::end_processes(context, member, still)?;
+            freeze_steps::remove_work_directory(&member.id);
+            settle::lift_hold(context, &member.id);
+            operations::forward::give_way(context, &member.checkpoint)
+        })
     }
     Step::new("stop", run, nothing)
 }
 
-/// What is left of it here. A container that stays keeps its claim, so that nothing starts it beside the one that runs.
+/// What is left of them here. A container that stays keeps its claim, so that nothing starts it beside the one that runs.
 pub fn remove() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         operations::forward::sweep(context)?;
@@ -350,12 +386,20 @@ pub fn remove() -> MigrateStep {
         }
         talk::sync(migrate)?;
         let failed = || format!("what is left of {} here cannot be removed", migrate.name());
-        context.docker.remove(migrate.container().as_str()).or_fail(failed)?;
+        let members = || migrate.freeze.members().iter().rev();
+        for member in members() {
+            context.docker.remove(member.id.as_str()).or_fail(failed)?;
+        }
         for volume in &migrate.volumes {
             context.docker.remove_volume(&volume.name).or_fail(failed)?;
         }
-        context.claims.withdraw(migrate.container()).or_fail(failed)?;
-        context.catalog.remove_if_there(migrate.id()).or_fail(failed)
+        if let Err(failure) = networks::remove_left(context, migrate.freeze.members()) {
+            context.told.note(&failure.to_string());
+        }
+        members().try_for_each(|member| {
+            context.claims.withdraw(&member.id).or_fail(failed)?;
+            context.catalog.remove_if_there(&member.checkpoint).or_fail(failed)
+        })
     }
     Step::new("remove", run, nothing)
 }

@@ -1,11 +1,11 @@
 //! What the source says to the destination.
 
-use super::Migrate;
-use super::words::{self, Offer, Standing, Synced, Welcome};
+use super::words::{self, Coming, Offer, Standing, Synced, Welcome};
+use super::{Migrate, networks};
 use crate::checkpoint::describe;
-use crate::docker::Client;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
+use crate::operations::checkpoint::Member;
 use crate::store::CheckpointId;
 use crate::transport::client::{self, Carriage, Peer, PeerError};
 use crate::world::Context;
@@ -70,46 +70,47 @@ pub fn look(context: &Context, migrate: &Migrate) -> Result<Welcome, Failure> {
 }
 
 fn offer(context: &Context, migrate: &Migrate) -> Result<Offer, Failure> {
-    let member = migrate.freeze.leader();
+    let members = migrate.freeze.members();
     let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
     let origin = describe::origin(&engine);
     let origin = origin.map_err(|error| Failure::new("this host cannot be described").because(error.as_ref()))?;
     Ok(Offer {
-        inspect: member.inspect.clone(),
-        networks: networks(&context.docker, &member.inspect)?,
+        members: members.iter().map(coming).collect(),
+        networks: networks::of(&context.docker, members)?,
         volumes: migrate.volumes.iter().map(|volume| volume.told.clone()).collect(),
         origin,
         link: migrate.link,
     })
 }
 
-/// The networks of a container that are not Docker's own.
-fn networks(docker: &Client, inspect: &Value) -> Result<Vec<Value>, Failure> {
-    let names = inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object).into_iter().flatten();
-    let own = names.map(|(name, _)| name).filter(|name| !matches!(name.as_str(), "bridge" | "host" | "none"));
-    own.map(|name| docker.network(name).or_fail(|| format!("the network {name} cannot be looked at"))).collect()
+fn coming(member: &Member) -> Coming {
+    Coming { checkpoint: member.checkpoint.clone(), inspect: member.inspect.clone() }
 }
 
-/// Sends the image, layer by layer as Docker saves it.
-pub fn send_image(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
-    let container = migrate.freeze.leader().container();
-    let failed_to = || format!("the image {} cannot be sent to {}", container.image(), migrate.peer);
-    let tar = context.docker.save_image(container.image_id()).or_fail(failed_to)?;
+/// Sends an image, layer by layer as Docker saves it.
+pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(), Failure> {
+    let containers = migrate.freeze.members().iter().map(Member::container);
+    let name = containers.into_iter().find(|container| container.image_id() == image).map(|it| it.image().to_owned());
+    // Nothing is sent but what the containers are made from.
+    let name = name.ok_or_else(|| Failure::new(format!("{} asks for another image: {image}", migrate.peer)))?;
+    context.told.note(&format!("sending the image {name}"));
+    let failed_to = || format!("the image {name} cannot be sent to {}", migrate.peer);
+    let tar = context.docker.save_image(image).or_fail(failed_to)?;
     let sent = sending(migrate, PACKING, 1).put::<Value>(&words::path(migrate.id(), "image"), tar, None);
     sent.map(drop).map_err(|error| failed(&error, failed_to()))
 }
 
-/// Has networks, volumes and the container made there.
+/// Has networks, volumes and the containers made there.
 pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     let offer = offer(context, migrate)?;
     let made = peer(&migrate.peer).post::<Value>(&words::path(migrate.id(), "prepare"), &offer, Some(PREPARE));
     made.map(drop).map_err(|error| failed(&error, format!("{} cannot be made on {}", migrate.name(), migrate.peer)))
 }
 
-/// Has it restored there, stopped. No answer means that it was not heard: nothing runs there without a commit.
-pub fn restore(migrate: &Migrate, manifest: String) -> Result<Standing, Failure> {
+/// Has all of them restored there, stopped. No answer means that it was not heard: nothing runs there without a commit.
+pub fn restore(migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Failure> {
     let path = words::path(migrate.id(), "restore");
-    let answer = peer(&migrate.peer).post::<Standing>(&path, &words::Sealed { manifest }, Some(RESTORE));
+    let answer = peer(&migrate.peer).post::<Standing>(&path, &words::Sealed { manifests }, Some(RESTORE));
     let standing =
         answer.map_err(|error| failed(&error, format!("{} was not restored on {}", migrate.name(), migrate.peer)))?;
     match (&standing.arrival, &standing.problem) {

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 
-/// A named volume of a container that moves.
+/// A named volume of containers that move.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Volume {
     /// Its name.
@@ -26,15 +26,16 @@ pub struct Volume {
     snapshot: Option<Snapshot>,
 }
 
-/// The container's volumes; refuses what can neither be sent nor be taken for the same on both hosts.
-pub fn of(context: &Context, container: &Container) -> Result<Vec<Volume>, Failure> {
-    let name = container.name();
-    let mut volumes = Vec::new();
-    for mount in container.mounts() {
+/// The containers' volumes, each once; refuses what can neither be sent nor be taken for the same on both hosts.
+pub fn of(context: &Context, containers: &[Container]) -> Result<Vec<Volume>, Failure> {
+    let mut volumes: Vec<Volume> = Vec::new();
+    for (container, mount) in containers.iter().flat_map(|one| one.mounts().map(move |mount| (one, mount))) {
+        let name = container.name();
         let text = |field: &str| mount[field].as_str().unwrap_or_default();
         match text("Type") {
+            "volume" if volumes.iter().any(|known| known.name == text("Name")) => {}
             "volume" if text("Driver") == "local" => {
-                alone(context, container, text("Name"))?;
+                alone(context, containers, container, text("Name"))?;
                 volumes.push(volume(context, text("Name"))?);
             }
             "volume" => {
@@ -59,11 +60,11 @@ pub fn of(context: &Context, container: &Container) -> Result<Vec<Volume>, Failu
     Ok(volumes)
 }
 
-/// Another container that has it too would stay behind with a copy.
-fn alone(context: &Context, container: &Container, volume: &str) -> Result<(), Failure> {
+/// Another container that has it too and does not go along would stay behind with a copy.
+fn alone(context: &Context, going: &[Container], container: &Container, volume: &str) -> Result<(), Failure> {
     let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
     let has_it = |other: &&Container| other.mounts().any(|mount| mount["Type"] == "volume" && mount["Name"] == volume);
-    match all.iter().filter(|other| other.id() != container.id()).find(has_it) {
+    match all.iter().filter(|other| going.iter().all(|one| one.id() != other.id())).find(has_it) {
         None => Ok(()),
         Some(other) => {
             Err(Failure::refused(format!("{} and {} both use the volume {volume}", container.name(), other.name()))

@@ -1,17 +1,18 @@
-//! What two helpers say to each other about a container that moves; the bodies of requests below `/v1/arrivals/ID`.
+//! What two helpers say to each other about containers that move together; the bodies of requests below `/v1/arrivals/ID`.
 //!
 //! | request | what the destination does |
 //! | --- | --- |
-//! | `POST expect` [`Offer`] | looks whether it can take it, and says whether it lacks the image: [`Welcome`] |
-//! | `PUT image` | loads the image from the body |
-//! | `POST prepare` | makes networks, volumes and the container, stopped |
-//! | `PUT files/PATH?length=BYTES` | keeps a file of the checkpoint |
+//! | `POST expect` [`Offer`] | looks whether it can take them, and says which images it lacks: [`Welcome`] |
+//! | `PUT image` | loads an image from the body |
+//! | `POST prepare` | makes networks, volumes and the containers, stopped |
+//! | `PUT files/CHECKPOINT/PATH?length=BYTES` | keeps a file of one of the checkpoints |
 //! | `POST restore` [`Sealed`] | verifies, restores, leaves it stopped: [`Standing`] |
 //! | `POST sync` | has everything that came on disk: the source deletes what it has |
 //! | `POST commit`, `POST drop`, `GET standing` | as the handover has it: [`Standing`] |
 //!
 //! The destination asks the source `GET /v1/departures/ID/standing` when it has heard nothing for long.
 
+use crate::docker::Container;
 use crate::handover::Arrival;
 use crate::network::forward::Link;
 use crate::store::manifest::Origin;
@@ -20,35 +21,56 @@ use crate::transport::protocol::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A container that would like to come.
+/// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
+pub const LABEL: &str = "transship.migration";
+
+/// Containers that would like to come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offer {
-    /// What `docker inspect` says of it.
-    pub inspect: Value,
-    /// The networks that it is in, as Docker tells them, besides Docker's own.
+    /// The containers. Whoever uses another's network comes after it. The first one's checkpoint is the migration's id, and
+    /// brings the volumes' files.
+    pub members: Vec<Coming>,
+    /// The networks that they are in, as Docker tells them, besides Docker's own.
     pub networks: Vec<Value>,
-    /// Its named volumes, as Docker tells them.
+    /// Their named volumes, as Docker tells them.
     pub volumes: Vec<Value>,
-    /// The host that it comes from.
+    /// The host that they come from.
     pub origin: Origin,
     /// How the two hosts reach each other.
     pub link: Link,
 }
 
-/// It may come.
+/// One of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Welcome {
-    /// Whether its image has to be sent.
-    pub lacks_image: bool,
+#[serde(deny_unknown_fields)]
+pub struct Coming {
+    /// The checkpoint that brings it.
+    pub checkpoint: CheckpointId,
+    /// What `docker inspect` says of it.
+    pub inspect: Value,
 }
 
-/// All of the checkpoint is there.
+impl Coming {
+    /// The container as it is where it comes from.
+    pub fn container(&self) -> Container {
+        Container::new(self.inspect.clone())
+    }
+}
+
+/// They may come.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The images that have to be sent, by their content's ids.
+    pub lacks_images: Vec<String>,
+}
+
+/// All of the checkpoints is there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sealed {
-    /// The manifest, byte for byte.
-    pub manifest: String,
+    /// The manifests, byte for byte, in the order of the offer.
+    pub manifests: Vec<String>,
 }
 
 /// Where the destination stands.
@@ -56,11 +78,11 @@ pub struct Sealed {
 pub struct Standing {
     /// As the handover has it.
     pub arrival: Arrival,
-    /// The container there, once there is one.
-    pub container: Option<ContainerId>,
+    /// The containers there, once there are some, in the order of the offer.
+    pub containers: Vec<ContainerId>,
     /// The host's boot, as `/proc/sys/kernel/random/boot_id` has it.
     pub boot: String,
-    /// Why it could not be restored.
+    /// Why they could not be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }

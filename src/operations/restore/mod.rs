@@ -120,6 +120,12 @@ pub fn part(
     Ok(away.collect())
 }
 
+/// Brings back just these of the containers that were frozen together, in place; the others run.
+pub fn members(context: &Context, checkpoints: &[CheckpointId], asked: Asked<'_>) -> Result<(), Failure> {
+    let targets = targets::of(context, checkpoints)?;
+    carry_out(context, Restore { targets, cold_start_on_failure: false, verified_ahead: false }, asked).map(drop)
+}
+
 fn carry_out(context: &Context, operation: Restore, asked: Asked<'_>) -> Result<Value, Failure> {
     targets::admit(context, &operation.targets)?;
     let world = &context.world;

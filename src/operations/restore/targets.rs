@@ -3,7 +3,7 @@
 use super::Target;
 use crate::failure::{Failure, OrFail};
 use crate::services::{Interposition, effective_runc};
-use crate::store::Checkpoint;
+use crate::store::{Checkpoint, CheckpointId};
 use crate::world::Context;
 
 /// The containers that `reference` means: the whole group of a checkpoint in place, or one new container.
@@ -12,19 +12,20 @@ pub fn find(context: &Context, reference: &str, name: Option<&str>) -> Result<Ve
     if let Some(name) = name {
         return Ok(vec![target(&checkpoint, Some(name))]);
     }
-    let group = &checkpoint.manifest().group;
-    let mut targets = Vec::new();
-    for member in group {
-        let member = context
-            .catalog
-            .get(member)
-            .or_fail(|| format!("checkpoint {member}, which was frozen together with {}, is gone", checkpoint.id()))?;
-        targets.push(target(&member, None));
+    match checkpoint.manifest().group.as_slice() {
+        [] => Ok(vec![target(&checkpoint, None)]),
+        group => of(context, group),
     }
-    if targets.is_empty() {
-        targets.push(target(&checkpoint, None));
-    }
-    Ok(targets)
+}
+
+/// The containers in place of checkpoints that were made together.
+pub fn of(context: &Context, checkpoints: &[CheckpointId]) -> Result<Vec<Target>, Failure> {
+    let in_place = |id: &CheckpointId| {
+        let checkpoint = context.catalog.get(id);
+        let checkpoint = checkpoint.or_fail(|| format!("checkpoint {id}, of one that belongs to it, is gone"))?;
+        Ok(target(&checkpoint, None))
+    };
+    checkpoints.iter().map(in_place).collect()
 }
 
 fn target(checkpoint: &Checkpoint, new_name: Option<&str>) -> Target {

@@ -22,7 +22,7 @@ mod engine;
 mod fleet;
 mod hooks;
 mod live;
-mod order;
+pub mod order;
 mod plan;
 mod steps;
 mod strategy;

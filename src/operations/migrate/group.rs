@@ -1,0 +1,107 @@
+//! Which containers move as one: those that share a network, IPC or pid namespace, and those of a Compose project.
+
+use crate::docker::Container;
+use crate::failure::{Failure, OrFail};
+use crate::operations::checkpoint::{self, Member};
+use crate::operations::upgrade::order;
+use crate::world::Context;
+use std::collections::BTreeSet;
+
+/// Docker Compose's own label.
+const PROJECT: &str = "com.docker.compose.project";
+
+/// The named containers and all that belong to them and have processes, as groups that move as one; in each, whoever owns a
+/// network comes before those that use it, and what others depend on comes before them.
+pub fn of(context: &Context, references: &[String]) -> Result<Vec<Vec<Member>>, Failure> {
+    let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let (present, absent): (Vec<_>, Vec<_>) = all.into_iter().partition(has_processes);
+    let mut wanted = BTreeSet::new();
+    for reference in references {
+        let found = context.docker.container(reference).or_fail(|| format!("there is no container {reference}"));
+        let found = found.map_err(|failure| failure.as_refusal().remedy("see: docker ps"))?;
+        let place = present.iter().position(|container| container.id() == found.id());
+        wanted.insert(place.ok_or_else(|| {
+            Failure::refused(format!("{} does not run: it is {}", found.name(), found.status()))
+                .remedy(format!("start it first: docker start {}", found.name()))
+        })?);
+    }
+    let mut groups = Vec::new();
+    for group in together(&present) {
+        if group.is_disjoint(&wanted) {
+            continue;
+        }
+        let containers: Vec<&Container> = group.iter().map(|index| &present[*index]).collect();
+        for left in absent.iter().filter(|left| containers.iter().any(|container| same_project(container, left))) {
+            context.told.note(&format!("{} does not run, and stays here", left.name()));
+        }
+        groups.push(members(context, &containers)?);
+    }
+    Ok(groups)
+}
+
+fn members(context: &Context, containers: &[&Container]) -> Result<Vec<Member>, Failure> {
+    let names: Vec<String> = containers.iter().map(|container| container.name().to_owned()).collect();
+    let mut members: Vec<Member> = checkpoint::groups(context, &names, false)?.into_iter().flatten().collect();
+    let looked_at: Vec<Container> = members.iter().map(Member::container).collect();
+    let places = order::places(&looked_at);
+    let waves: Vec<_> = members.iter().zip(&places).map(|(member, place)| (member.id.clone(), place.wave)).collect();
+    let wave = |member: &Member| waves.iter().find(|(id, _)| *id == member.id).map(|(_, wave)| *wave);
+    members.sort_by_key(|member| (member.joins_network(), wave(member)));
+    Ok(members)
+}
+
+fn has_processes(container: &Container) -> bool {
+    matches!(container.status(), "running" | "paused" | "restarting")
+}
+
+fn same_project(one: &Container, other: &Container) -> bool {
+    one.label(PROJECT).is_some_and(|project| other.label(PROJECT) == Some(project))
+}
+
+/// Whether one cannot go without the other.
+fn are_tied(one: &Container, other: &Container) -> bool {
+    let shares = |of: Option<&str>, with: &Container| of == Some(with.id());
+    let uses = |one: &Container, other: &Container| {
+        shares(one.shares_network_of(), other) || one.shares_namespaces_of().any(|of| of == other.id())
+    };
+    uses(one, other) || uses(other, one) || same_project(one, other)
+}
+
+/// The containers, by their indices, in groups of those that are tied to each other, directly or through others.
+fn together(containers: &[Container]) -> Vec<BTreeSet<usize>> {
+    let mut groups: Vec<BTreeSet<usize>> = Vec::new();
+    for (index, container) in containers.iter().enumerate() {
+        let is_tied = |group: &BTreeSet<usize>| group.iter().any(|other| are_tied(container, &containers[*other]));
+        let (tied, apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(is_tied);
+        groups = apart;
+        groups.push(tied.into_iter().flatten().chain([index]).collect());
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn container(id: &str, network: &str, ipc: &str, project: Option<&str>) -> Container {
+        let labels = project.map(|project| json!({ PROJECT: project })).unwrap_or_default();
+        Container::new(json!({ "Id": id, "Config": { "Labels": labels },
+            "HostConfig": { "NetworkMode": network, "IpcMode": ipc, "PidMode": "" } }))
+    }
+
+    #[test]
+    fn what_is_tied_through_others_moves_as_one_and_nothing_else() {
+        let containers = [
+            container("a", "front", "private", Some("shop")),
+            container("b", "front", "private", None),
+            container("c", "container:d", "private", None),
+            container("d", "front", "private", Some("shop")),
+            container("e", "front", "container:b", None),
+            container("f", "bridge", "private", Some("other")),
+        ];
+        let mut groups = together(&containers);
+        groups.sort();
+        assert_eq!(groups, [BTreeSet::from([0, 2, 3]), BTreeSet::from([1, 4]), BTreeSet::from([5])]);
+    }
+}
