@@ -49,6 +49,8 @@ pub struct Settings {
     pub expedite_rcu: bool,
     /// The TCP port on which peers call this host.
     pub port: u16,
+    /// The TCP port of 127.0.0.1 on which monitors ask for figures; 0 is none.
+    pub metrics_port: u16,
     /// How long after an upgrade containers have to go on well before it counts, in seconds.
     pub grace_seconds: u32,
     /// How long a hook may take, in seconds; then it is ended, and has failed.
@@ -70,6 +72,7 @@ impl Default for Settings {
             accept_patience_ms: 500,
             expedite_rcu: true,
             port: 7423,
+            metrics_port: 0,
             grace_seconds: 10,
             hook_seconds: 600,
             address_turn_seconds: 600,

@@ -3,6 +3,7 @@
 use crate::checkpoint::dump::Dumps;
 use crate::docker::{Client, Container, DockerError};
 use crate::failure::{Failure, OrFail};
+use crate::metrics::Metrics;
 use crate::network::hold::{Hold, HoldReport};
 use crate::network::inside::NewConnections;
 use crate::network::neighbours::StandIn;
@@ -47,6 +48,8 @@ pub struct World {
     pub peers: Peers,
     /// What was begun and how far it came.
     pub journal: Journal,
+    /// What a monitor is told.
+    pub metrics: Arc<Metrics>,
     /// Where tests make the helper fail.
     pub failpoints: Failpoints,
     /// Packets kept from frozen containers, by the container that owns the network namespace.
@@ -139,6 +142,7 @@ impl World {
             peers: Peers::of(layout.root()),
             catalog: Catalog::open(layout),
             journal,
+            metrics: Arc::default(),
             failpoints: Failpoints::from_environment(),
             holds: Table::default(),
             expecting: Table::default(),

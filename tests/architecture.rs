@@ -59,7 +59,18 @@ const DOORS: &[(&str, &[&str])] = &[
     ("handover", &[]),
     (
         "world",
-        &["checkpoint::dump", "docker", "failure", "handover", "network", "saga", "settings", "store", "transport"],
+        &[
+            "checkpoint::dump",
+            "docker",
+            "failure",
+            "handover",
+            "metrics",
+            "network",
+            "saga",
+            "settings",
+            "store",
+            "transport",
+        ],
     ),
     (
         "operations",
@@ -70,6 +81,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "docker",
             "failure",
             "handover",
+            "metrics",
             "network",
             "packages",
             "process",
@@ -88,6 +100,7 @@ const DOORS: &[(&str, &[&str])] = &[
         &[
             "criu::canary",
             "failure",
+            "metrics",
             "operations",
             "restore::addresses",
             "restore::carry_out",
@@ -100,6 +113,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ),
     ("cli", &["failure", "helper::protocol", "report"]),
     // Plain data in, text out.
+    ("metrics", &[]),
     ("report", &[]),
     // Programs.
     ("bin/transship", &["cli"]),

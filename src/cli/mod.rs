@@ -14,6 +14,7 @@ mod import;
 mod inspect;
 mod install;
 mod ls;
+mod metrics;
 mod migrate;
 mod peer;
 mod render;
@@ -66,6 +67,7 @@ enum Verb {
     Peer(peer::Arguments),
     Status(status::Arguments),
     History(history::Arguments),
+    Metrics(metrics::Arguments),
     Resume(resume::Arguments),
     Install(install::Arguments),
     Uninstall(install::UninstallArguments),
@@ -158,6 +160,7 @@ impl Verb {
             Self::Peer(verb) => verb,
             Self::Status(verb) => verb,
             Self::History(verb) => verb,
+            Self::Metrics(verb) => verb,
             Self::Resume(verb) => verb,
             Self::Install(verb) => verb,
             Self::Uninstall(verb) => verb,

@@ -28,6 +28,11 @@ impl Dispatcher {
         Self { world, under_way: Arc::default() }
     }
 
+    /// The world that operations are begun in.
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world)
+    }
+
     /// Begins what is asked for on a thread of its own; the receiver gets every message.
     ///
     /// The operation goes on when the asker hangs up: an operator's lost terminal is no reason to stop half way.
@@ -111,6 +116,7 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Report { operation } => operations::report::run(context, operation),
         Request::Status => operations::status::run(context),
         Request::History { limit } => operations::status::history(context, limit),
+        Request::Metrics => operations::metrics::run(context),
         Request::PeerInvite { addresses, name, valid_minutes } => {
             operations::peers::invite(context, &addresses, name.as_deref(), valid_minutes)
         }

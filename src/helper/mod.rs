@@ -7,6 +7,7 @@
 
 mod dispatch;
 mod inward;
+mod metrics;
 mod port;
 pub mod protocol;
 mod recovery;
@@ -108,6 +109,8 @@ fn serve(settings: &Path) -> Result<(), Failure> {
     let _lock = lock().or_fail(|| "another transshipd runs on this host".into())?;
     let world = World { on_settled: crate::operations::settled::containers, ..World::open(settings)? };
     let world = Arc::new(world);
+    let metrics = Arc::clone(&world.metrics);
+    world.journal.tell_ends_to(move |record, entries| crate::operations::metrics::count(&metrics, record, entries));
     gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;
     recovery::run(&world)?;
     if let Err(failure) = port::keep(&world) {
@@ -134,6 +137,10 @@ async fn serve_socket(world: Arc<World>) -> Result<(), Failure> {
     let listener = server::listen(socket).or_fail(|| format!("cannot listen on {}", socket.display()))?;
     let (has_to_stop, stops) = watch::channel(());
     let inward = answer_peers(&world, stops);
+    if let Err(error) = metrics::listen(&world).await {
+        // Containers are worth more than figures.
+        tracing::error!(%error, port = world.settings.metrics_port, "no monitor can ask at its port");
+    }
     let dispatcher = Arc::new(dispatch::Dispatcher::new(world));
     let mut terminate = signal(SignalKind::terminate()).or_fail(|| "cannot wait for signals".into())?;
     let mut interrupt = signal(SignalKind::interrupt()).or_fail(|| "cannot wait for signals".into())?;

@@ -2,7 +2,7 @@
 //!
 //! `POST /v1/operations` with a [`Request`] as body. The answer is a stream of [`Message`]s, one a line, of which
 //! the last is [`Message::Done`] or [`Message::Failed`]. A stream that ends without either means that the
-//! helper died; the journal knows how far it came.
+//! helper died; the journal knows how far it came. `GET /v1/metrics` answers with what a monitor is told, as text.
 
 use crate::failure::Failure;
 pub use crate::transport::client::Compress;
@@ -66,6 +66,8 @@ pub enum Request {
     Status,
     /// What was done?
     History { limit: usize },
+    /// What is a monitor told?
+    Metrics,
     /// Open an invitation to another host.
     PeerInvite { addresses: Vec<String>, name: Option<String>, valid_minutes: u32 },
     /// Answer an invitation of another host's.

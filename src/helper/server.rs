@@ -1,6 +1,7 @@
 //! The local socket: who may connect, what they asked, one answer stream each.
 
 use super::dispatch::Dispatcher;
+use super::metrics;
 use super::protocol::{Message, Request};
 use axum::Router;
 use axum::body::Body;
@@ -8,7 +9,7 @@ use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use std::convert::Infallible;
 use std::path::Path;
@@ -73,9 +74,14 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/v1/operations", post(ask))
+        .route("/v1/metrics", get(figures))
         .with_state(dispatcher)
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_REQUEST));
     axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).with_graceful_shutdown(stop).await
+}
+
+async fn figures(State(dispatcher): State<Arc<Dispatcher>>) -> Response {
+    metrics::answer(dispatcher.world()).await
 }
 
 async fn ask(

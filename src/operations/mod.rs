@@ -12,6 +12,7 @@ pub mod import;
 pub mod inspect;
 pub mod install;
 pub mod list;
+pub mod metrics;
 pub mod migrate;
 pub mod pack;
 pub mod peers;

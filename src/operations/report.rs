@@ -104,7 +104,7 @@ fn cause(failure: &Value) -> Option<Cause> {
 
 /// Each step's span from the entries of its begin and its end. An undo has no entry of its own for its end: it ends where
 /// the next entry begins.
-fn spans(entries: &[Entry], ended: Option<Timestamp>) -> Vec<Span> {
+pub(super) fn spans(entries: &[Entry], ended: Option<Timestamp>) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for entry in entries {
         if let Some(open) = spans.last_mut().filter(|span| span.ended.is_none()) {

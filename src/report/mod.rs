@@ -179,7 +179,7 @@ impl Report {
 
 impl Span {
     /// From begin to end; none if the end is not known, or the clock was set back in between.
-    fn took_us(&self) -> Option<u64> {
+    pub fn took_us(&self) -> Option<u64> {
         u64::try_from(self.ended?.as_microsecond() - self.began.as_microsecond()).ok()
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS operations (
@@ -179,6 +179,18 @@ pub struct Entry {
 pub struct Journal {
     connection: Mutex<Connection>,
     reserve: PathBuf,
+    on_end: OnceLock<OnEnd>,
+}
+
+/// Who is told of every operation that has ended, with its course.
+struct OnEnd(Box<ToldOfEnd>);
+
+type ToldOfEnd = dyn Fn(&OperationRecord, &[Entry]) + Send + Sync;
+
+impl fmt::Debug for OnEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnEnd")
+    }
 }
 
 /// On a full disk there are still entries to be made: those of a way back.
@@ -194,7 +206,11 @@ impl Journal {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(db("opened"))?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("opened"))?;
         migrate(&connection)?;
-        let journal = Self { connection: Mutex::new(connection), reserve: path.with_extension("reserve") };
+        let journal = Self {
+            connection: Mutex::new(connection),
+            reserve: path.with_extension("reserve"),
+            on_end: OnceLock::new(),
+        };
         journal.keep_reserve();
         Ok(journal)
     }
@@ -265,7 +281,25 @@ impl Journal {
                     params![operation, phase.as_text(), result.to_string(), now()],
                 )
                 .map(drop)
-        })
+        })?;
+        self.tell_end(operation);
+        Ok(())
+    }
+
+    /// Has `told` hear of every operation that ends from now on, with its course; whoever asks for it first does.
+    pub fn tell_ends_to(&self, told: impl Fn(&OperationRecord, &[Entry]) + Send + Sync + 'static) {
+        let _ = self.on_end.set(OnEnd(Box::new(told)));
+    }
+
+    fn tell_end(&self, operation: i64) {
+        let Some(OnEnd(told)) = self.on_end.get() else { return };
+        let record = self.operation(operation).and_then(|record| Ok((record, self.entries(operation)?)));
+        match record {
+            Ok((Some(record), entries)) => told(&record, &entries),
+            Ok((None, _)) => {}
+            // It has ended all the same.
+            Err(error) => tracing::warn!(operation, %error, "nobody is told of its end"),
+        }
     }
 
     /// Operations that have not ended, newest first: a part comes before the whole that it belongs to.
@@ -404,6 +438,24 @@ fn db(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_told_with_the_course_that_led_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&directory.path().join("journal")).unwrap();
+        let (send, told) = std::sync::mpsc::channel();
+        let send = Mutex::new(send);
+        journal.tell_ends_to(move |record, entries| {
+            let steps: Vec<_> = entries.iter().map(|entry| format!("{} {}", entry.step, entry.event)).collect();
+            send.lock().unwrap().send((record.phase, record.ended.is_some(), steps)).unwrap();
+        });
+        let id = journal.begin("trip", "somebody", Asked::by("a test"), &Value::Null).unwrap();
+        let stand = Stand { index: 0, step: "pack", event: "begins", phase: Phase::Running, on_disk: false };
+        journal.record(id, &stand, &Value::Null).unwrap();
+        assert!(told.try_recv().is_err());
+        journal.end(id, Phase::Undone, &Value::Null).unwrap();
+        assert_eq!(told.try_recv().unwrap(), (Phase::Undone, true, vec!["pack begins".to_owned()]));
+    }
 
     #[test]
     fn an_entry_that_asks_for_it_is_on_disk_when_it_returns() {
