@@ -13,9 +13,9 @@
 //! Bodies are passed on as they come, in both directions, and never collected.
 
 mod active;
-mod body;
+pub mod body;
 mod call;
-mod compress;
+pub mod compress;
 pub mod config;
 mod errand;
 mod inbound;
