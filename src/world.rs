@@ -12,6 +12,7 @@ use crate::settings::Settings;
 use crate::store::claims::Claims;
 use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, layout};
 use crate::transport::peers::Peers;
+use cancels::Cancels;
 use decisions::Decisions;
 use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
@@ -25,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use visits::Visit;
 
+pub mod cancels;
 pub mod decisions;
 pub mod handing_out;
 pub mod landing;
@@ -81,6 +83,8 @@ pub struct World {
     pub brought_images: Table<CheckpointId, HashSet<String>>,
     /// What a person has decided about migrations.
     pub decisions: Decisions,
+    /// Operations that can be cancelled.
+    pub cancels: Cancels,
     /// Containers that come from a peer, and run on its word only.
     pub landings: Table<ContainerId, Arc<Landing>>,
     /// Containers that run again and whose restart policy and hold are still being put back.
@@ -158,6 +162,7 @@ impl World {
             visits: Table::default(),
             brought_images: Table::default(),
             decisions: Decisions::default(),
+            cancels: Cancels::default(),
             landings: Table::default(),
             settling: Table::default(),
             busy: Busy::default(),

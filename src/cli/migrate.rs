@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 ///
 /// The container stands still on both hosts until this one has handed it over: one copy can run at any time. Whatever
 /// fails before that leaves it running here. Visitors of its published ports here are led to the peer.
+/// Ctrl-C cancels it, as `transship cancel` does: it runs on here.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Containers by name or id.
@@ -66,6 +67,10 @@ impl Ask for Arguments {
             },
             rate: self.rate,
         })
+    }
+
+    fn is_cancelled_by_interrupt(&self) -> bool {
+        true
     }
 
     fn tell(&self, answer: &Value) -> String {

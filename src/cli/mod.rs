@@ -2,6 +2,7 @@
 //!
 //! The command asks the local helper and shows what it answers. It changes nothing itself.
 
+mod cancel;
 mod check;
 mod checkpoint;
 mod client;
@@ -13,6 +14,7 @@ mod history;
 mod import;
 mod inspect;
 mod install;
+mod interrupt;
 mod ls;
 mod metrics;
 mod migrate;
@@ -28,6 +30,7 @@ mod upgrade;
 use crate::failure::Failure;
 use crate::helper::protocol::Request;
 use clap::{Parser, Subcommand};
+use interrupt::UnderWay;
 use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -61,6 +64,7 @@ enum Verb {
     Migrate(migrate::Arguments),
     Forward(forward::Arguments),
     Decide(decide::Arguments),
+    Cancel(cancel::Arguments),
     Upgrade(upgrade::Arguments),
     Rollback(upgrade::RollbackArguments),
     Report(report::Arguments),
@@ -89,6 +93,11 @@ trait Ask {
     /// What is printed of it for a person.
     fn show(&self, answer: &Value) -> Result<String, Failure> {
         Ok(self.tell(answer))
+    }
+
+    /// Whether Ctrl-C cancels it, rather than leaving it to the helper.
+    fn is_cancelled_by_interrupt(&self) -> bool {
+        false
     }
 
     /// After how long it is asked again, for verbs that watch.
@@ -127,8 +136,15 @@ fn run(verb: &dyn Ask, json: bool) -> Result<u8, Failure> {
 
 fn run_once(verb: &dyn Ask, json: bool) -> Result<u8, Failure> {
     let request = verb.request()?;
+    let under_way = match verb.is_cancelled_by_interrupt() {
+        true => UnderWay::heed_interrupts(),
+        false => UnderWay::default(),
+    };
     let progress = render::Progress::new(json);
-    let answer = client::ask(&request, |message| progress.show(message));
+    let answer = client::ask(&request, |message| {
+        under_way.follow(message);
+        progress.show(message);
+    });
     progress.end();
     let answer = answer?;
     verb.put_elsewhere(&answer)?;
@@ -154,6 +170,7 @@ impl Verb {
             Self::Migrate(verb) => verb,
             Self::Forward(verb) => verb,
             Self::Decide(verb) => verb,
+            Self::Cancel(verb) => verb,
             Self::Upgrade(verb) => verb,
             Self::Rollback(verb) => verb,
             Self::Report(verb) => verb,

@@ -103,6 +103,7 @@ impl Pace {
 fn describe(message: &Message, left: Option<Duration>) -> Option<String> {
     let left = left.map(|left| format!(", {} s left", left.as_secs_f64().ceil())).unwrap_or_default();
     Some(match message {
+        Message::Begun { operation } => format!("operation {operation}"),
         Message::Step { name, number, of } => format!("[{number}/{of}] {name}"),
         Message::StepEnded { name, microseconds } => format!("  {name}: {}", duration(*microseconds)),
         Message::Bytes { what, done, total } => {

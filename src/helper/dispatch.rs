@@ -130,6 +130,7 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Decide { operation, decision, force } => {
             operations::decide::run(context, operation, decision, force, peer)
         }
+        Request::Cancel { operation } => operations::cancel::run(context, operation, peer),
         Request::Resume { operation } => super::recovery::resume(context, operation),
     }
 }
@@ -156,6 +157,10 @@ impl Stream {
 const AMOUNT_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Progress for Stream {
+    fn begun(&self, operation: i64) {
+        let _ = self.messages.send(Message::Begun { operation });
+    }
+
     fn step(&self, name: &str, number: usize, of: usize) {
         let _ = self.messages.send(Message::Step { name: name.into(), number, of });
     }

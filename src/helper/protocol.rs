@@ -82,6 +82,8 @@ pub enum Request {
     PeerRotate,
     /// Which copy of a container that migrates is it to be?
     Decide { operation: i64, decision: Decision, force: bool },
+    /// End an operation that has not committed, and undo it.
+    Cancel { operation: i64 },
     /// Bring an operation that needs a person, or an interrupted one, to an end.
     Resume { operation: i64 },
 }
@@ -101,6 +103,8 @@ impl fmt::Debug for Hidden {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Message {
+    /// An operation begins: its number in the journal.
+    Begun { operation: i64 },
     /// A step begins.
     Step { name: String, number: usize, of: usize },
     /// A step ended after this many microseconds.

@@ -1,6 +1,7 @@
 //! What an operator asks for, each a readable list of steps.
 
 pub mod arrive;
+pub mod cancel;
 pub mod check;
 pub mod checkpoint;
 pub mod collect;

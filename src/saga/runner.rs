@@ -82,6 +82,12 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
         false
     }
 
+    /// Asked before each step until the commit: an error where a person has cancelled it. Before the step that commits it is
+    /// asked for the last time, and cannot be cancelled any more.
+    fn go_ahead(&self, _commits: bool) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Whether a killed helper's operation is carried on rather than undone, short of its commit.
     fn goes_on_after_a_crash(&self) -> bool {
         false
@@ -90,6 +96,8 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
 
 /// Who is told how an operation comes along.
 pub trait Progress: Sync {
+    /// An operation has begun, of this number in the journal.
+    fn begun(&self, _operation: i64) {}
     /// A step begins: its name, its number from 1, how many there are.
     fn step(&self, name: &str, number: usize, of: usize);
     /// A step ended after this long.
@@ -111,6 +119,7 @@ pub fn run<O: Operation>(
         .begin(O::KIND, &operation.subject(), asked, &state_of(&operation))
         .or_fail(|| format!("cannot begin {} of {}", O::KIND, operation.subject()))?;
     operation.is_numbered(id);
+    progress.begun(id);
     let course = Course { id, journal, failpoints, progress };
     course.forward(&mut operation, world, 0)
 }
@@ -185,6 +194,9 @@ impl Course<'_> {
         committed: bool,
     ) -> Result<(), Failure> {
         let (index, count) = place;
+        if !committed {
+            operation.go_ahead(step.commits)?;
+        }
         let phase = if committed { Phase::Committed } else { Phase::Running };
         self.record(operation, &Stand { index, step: step.name, event: "begins", phase, on_disk: step.on_disk })?;
         self.progress.step(step.name, index + 1, count);

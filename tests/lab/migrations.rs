@@ -173,13 +173,13 @@ fn i1_i4_a_destination_that_loses_its_power_makes_the_copy_ready_again() {
 }
 
 /// The number of the migration that waits on a host.
-fn migration_on(host: Host) -> i64 {
+pub fn migration_on(host: Host) -> i64 {
     let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");
     status["operations"][0]["id"].as_i64().unwrap_or_else(|| panic!("{status:#}"))
 }
 
 /// Begins to migrate a container from SID, and returns when the source stands before a step.
-fn migrate_up_to(step: &str, name: &str) -> std::process::Child {
+pub fn migrate_up_to(step: &str, name: &str) -> std::process::Child {
     SID.heed_failpoints();
     SID.sh(&format!(
         "rm -f /root/there /root/go; \

@@ -21,6 +21,7 @@ pub use member::Member;
 use crate::failure::Failure;
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, CheckpointName, ContainerId};
+use crate::world::cancels::Cancellable;
 use crate::world::rcu::Expedited;
 use crate::world::{Context, World};
 use line::Place;
@@ -44,6 +45,9 @@ pub struct Checkpoint {
     /// Its place among others that are frozen at the same time.
     #[serde(skip)]
     place: Option<Place>,
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Cancellable,
 }
 
 impl Operation for Checkpoint {
@@ -63,6 +67,14 @@ impl Operation for Checkpoint {
         let Some(leader) = self.members.first() else { return false };
         let claim = context.claims.find(&leader.id).ok().flatten();
         claim.is_some_and(|claim| claim.checkpoint == leader.checkpoint)
+    }
+
+    fn is_numbered(&mut self, number: i64) {
+        self.cancel.is_numbered(number);
+    }
+
+    fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
+        self.cancel.go_ahead(commits)
     }
 
     fn subject(&self) -> String {
@@ -87,7 +99,8 @@ impl Operation for Checkpoint {
 impl Checkpoint {
     /// Freezing containers that belong together.
     pub fn of(members: Vec<Member>) -> Self {
-        Self { members, leave_running: false, nftables: false, name: None, expedited: None, place: None }
+        let cancel = Cancellable::default();
+        Self { members, leave_running: false, nftables: false, name: None, expedited: None, place: None, cancel }
     }
 
     /// Whose claim decides for all; it owns a network namespace. There is always one.
@@ -144,7 +157,8 @@ pub fn run(
     }
     let mut checkpoints = Vec::new();
     for members in groups {
-        let operation = Checkpoint { leave_running, name: name.clone(), ..Checkpoint::of(members) };
+        let cancel = context.cancels.admit();
+        let operation = Checkpoint { leave_running, name: name.clone(), cancel, ..Checkpoint::of(members) };
         let answer = carry_out(context, operation, Asked::by(peer))?;
         checkpoints.extend(answer["checkpoints"].as_array().cloned().unwrap_or_default());
     }

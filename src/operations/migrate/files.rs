@@ -1,10 +1,12 @@
 //! The checkpoints' files on their way to the peer.
 
+use super::talk::Watched;
 use super::{Migrate, talk, words};
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
 use crate::transport::client::Peer;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,11 +63,12 @@ pub fn send(
     let total: u64 = wanted.iter().map(|file| file.length).sum();
     let (queue, done) = (Mutex::new(wanted), Arc::new(AtomicU64::new(0)));
     let (peer, id, told) = (talk::sending(migrate, talk::STALL, AT_ONCE), migrate.id(), &context.told);
+    let cancel = &migrate.cancel;
     let worker = || {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(file) = next else { return Ok(()) };
-            send_one(&peer, id, &file, &done)?;
+            send_one(&peer, (id, cancel), &file, &done)?;
             told.bytes("sent", done.load(Ordering::Relaxed), total);
         }
     };
@@ -77,13 +80,19 @@ pub fn send(
     })
 }
 
-fn send_one(peer: &Peer, id: &CheckpointId, outgoing: &Outgoing, done: &Arc<AtomicU64>) -> Result<(), Failure> {
+fn send_one(
+    peer: &Peer,
+    (id, cancel): (&CheckpointId, &Cancellable),
+    outgoing: &Outgoing,
+    done: &Arc<AtomicU64>,
+) -> Result<(), Failure> {
     let Outgoing { checkpoint, directory, path, length } = outgoing;
     let failed = || format!("{path} cannot be sent to {}", peer.name());
     let file = File::open(directory.join(path)).or_fail(failed)?;
-    let counted = Counted { file, done: Arc::clone(done) };
+    let counted = Watched { bytes: Counted { file, done: Arc::clone(done) }, watch: cancel.watch() };
     let request = words::path(id, &format!("files/{checkpoint}/{path}?length={length}"));
-    let kept = peer.put::<Value>(&request, counted, Some(*length));
+    let (to, length) = (peer.clone(), *length);
+    let kept = cancel.unless_cancelled(move || to.put::<Value>(&request, counted, Some(length)))?;
     kept.map(drop).map_err(|error| talk::failed(&error, failed()))
 }
 

@@ -35,6 +35,7 @@ use crate::store::handovers::About;
 use crate::store::{CheckpointId, ContainerId};
 use crate::transport::client::{Compress, PeerError};
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use crate::world::decisions::Decision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -71,6 +72,9 @@ pub struct Migrate {
     compress: Compress,
     /// How many bytes a second are sent.
     rate: Option<NonZeroU64>,
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Cancellable,
 }
 
 impl Operation for Migrate {
@@ -97,6 +101,14 @@ impl Operation for Migrate {
     /// The destination hears of the claim as soon as it is there, if it asks.
     fn is_out_of_hand(&self, context: &Context) -> bool {
         self.has_committed(context)
+    }
+
+    fn is_numbered(&mut self, number: i64) {
+        self.cancel.is_numbered(number);
+    }
+
+    fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
+        self.cancel.go_ahead(commits)
     }
 
     fn is_taken_back(&self) -> bool {
@@ -196,6 +208,7 @@ pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) 
             decided: None,
             compress,
             rate,
+            cancel: context.cancels.admit(),
         };
         let answer = match dry_run {
             true => {

@@ -9,8 +9,10 @@ use crate::operations::checkpoint::Member;
 use crate::store::CheckpointId;
 use crate::transport::client::{self, Carriage, Peer, PeerError};
 use crate::world::Context;
+use crate::world::cancels::Watch;
 use crate::world::decisions::Decision;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -51,6 +53,21 @@ pub fn sending(migrate: &Migrate, patience: Duration, at_once: u64) -> Peer {
     let rate = migrate.rate.map(|rate| NonZeroU64::new(rate.get() / at_once).unwrap_or(NonZeroU64::MIN));
     let carriage = Carriage { compress: migrate.compress, rate, patience: Some(patience) };
     peer(&migrate.peer).carried(carriage)
+}
+
+/// Bytes on their way to the peer, until the migration is cancelled.
+pub struct Watched<R> {
+    /// The bytes.
+    pub bytes: R,
+    /// Whether it is.
+    pub watch: Watch,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.watch.go_on()?;
+        self.bytes.read(buffer)
+    }
 }
 
 /// A failure in the peer's own words.
@@ -96,21 +113,26 @@ pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(
     context.told.note(&format!("sending the image {name}"));
     let failed_to = || format!("the image {name} cannot be sent to {}", migrate.peer);
     let tar = context.docker.save_image(image).or_fail(failed_to)?;
-    let sent = sending(migrate, PACKING, 1).put::<Value>(&words::path(migrate.id(), "image"), tar, None);
+    let (peer, path) = (sending(migrate, PACKING, 1), words::path(migrate.id(), "image"));
+    let tar = Watched { bytes: tar, watch: migrate.cancel.watch() };
+    let sent = migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))?;
     sent.map(drop).map_err(|error| failed(&error, failed_to()))
 }
 
 /// Has networks, volumes and the containers made there.
 pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     let offer = offer(context, migrate)?;
-    let made = peer(&migrate.peer).post::<Value>(&words::path(migrate.id(), "prepare"), &offer, Some(PREPARE));
+    let (peer, path) = (peer(&migrate.peer), words::path(migrate.id(), "prepare"));
+    let made = migrate.cancel.unless_cancelled(move || peer.post::<Value>(&path, &offer, Some(PREPARE)))?;
     made.map(drop).map_err(|error| failed(&error, format!("{} cannot be made on {}", migrate.name(), migrate.peer)))
 }
 
 /// Has all of them restored there, stopped. No answer means that it was not heard: nothing runs there without a commit.
 pub fn restore(migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Failure> {
     let path = words::path(migrate.id(), "restore");
-    let answer = peer(&migrate.peer).post::<Standing>(&path, &words::Sealed { manifests }, Some(RESTORE));
+    let peer = peer(&migrate.peer);
+    let restored = move || peer.post::<Standing>(&path, &words::Sealed { manifests }, Some(RESTORE));
+    let answer = migrate.cancel.unless_cancelled(restored)?;
     let standing =
         answer.map_err(|error| failed(&error, format!("{} was not restored on {}", migrate.name(), migrate.peer)))?;
     match (&standing.arrival, &standing.problem) {

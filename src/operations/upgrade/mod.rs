@@ -37,6 +37,7 @@ use crate::packages::{self, Fetched, Plan};
 use crate::report::{PackageChange, Report};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use course::Course;
 use plan::WayBack;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,9 @@ pub struct Upgrade {
     node: Option<Node>,
     /// What the operator should know.
     warnings: Vec<String>,
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Cancellable,
 }
 
 impl Operation for Upgrade {
@@ -109,6 +113,11 @@ impl Operation for Upgrade {
 
     fn is_numbered(&mut self, number: i64) {
         self.number = Some(number);
+        self.cancel.is_numbered(number);
+    }
+
+    fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
+        self.cancel.go_ahead(commits)
     }
 
     /// Half an upgrade is worth completing: the packages are on disk, and containers wait.
@@ -215,11 +224,12 @@ fn refuse_beside_another(context: &Context) -> Result<(), Failure> {
 fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, peer: &str) -> Result<Value, Failure> {
     let turn = super::turn_on_everything(context)?;
     refuse_beside_another(context)?;
-    let planned = plan::make(context, wish, peer)?;
+    let mut planned = plan::make(context, wish, peer)?;
     let plan = planned.answer();
     if dry_run {
         return Ok(json!({ "plan": plan }));
     }
+    planned.upgrade.cancel = context.cancels.admit();
     let world = &context.world;
     let answer =
         saga::run(planned.upgrade, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(peer));

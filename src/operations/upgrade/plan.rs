@@ -16,6 +16,7 @@ use crate::restore::addresses;
 use crate::services::{Interposition, effective_runc};
 use crate::store::ContainerId;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -93,6 +94,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
         engine_touched: false,
         node,
         warnings,
+        cancel: Cancellable::default(),
     };
     Ok(Planned { upgrade, canary, free })
 }
