@@ -1,5 +1,6 @@
 //! What operations work on: the host's Docker, the store, the holds, and the claims that wait at the gate.
 
+use crate::archive::blocks::Pool;
 use crate::checkpoint::dump::Dumps;
 use crate::docker::{Client, Container, DockerError};
 use crate::failure::{Failure, OrFail};
@@ -32,6 +33,7 @@ pub mod handing_out;
 pub mod landing;
 pub mod log;
 pub mod rcu;
+pub mod told;
 pub mod visits;
 
 /// Everything that outlives a single operation.
@@ -83,6 +85,8 @@ pub struct World {
     pub brought_images: Table<CheckpointId, HashSet<String>>,
     /// What a person has decided about migrations.
     pub decisions: Decisions,
+    /// Blocks of memory that have come of migrations before their containers.
+    pub pools: Table<CheckpointId, Arc<Mutex<Pool>>>,
     /// Operations that can be cancelled.
     pub cancels: Cancels,
     /// Containers that come from a peer, and run on its word only.
@@ -162,6 +166,7 @@ impl World {
             visits: Table::default(),
             brought_images: Table::default(),
             decisions: Decisions::default(),
+            pools: Table::default(),
             cancels: Cancels::default(),
             landings: Table::default(),
             settling: Table::default(),
@@ -406,6 +411,8 @@ pub trait Told: Progress + Send + Sync {
     fn bytes(&self, what: &str, done: u64, total: u64);
     /// So much of a hundred is done, of something that is not measured in bytes.
     fn percent(&self, what: &str, percent: u8);
+    /// A round of memory has gone to a peer.
+    fn round(&self, _round: &told::Round) {}
     /// Something the operator should know.
     fn note(&self, text: &str);
     /// What a part of the operation, named by the container that it is about, has come to.

@@ -60,6 +60,7 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "world",
         &[
+            "archive::blocks",
             "checkpoint::dump",
             "docker",
             "failure",

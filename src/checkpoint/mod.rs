@@ -4,6 +4,7 @@
 pub mod describe;
 pub mod dump;
 pub mod freezer;
+pub mod live_memory;
 pub mod mapped;
 pub mod mend;
 pub mod preflight;

@@ -3,9 +3,10 @@
 use super::render::{bytes, duration};
 use super::{Ask, list, text};
 use crate::failure::Failure;
-use crate::helper::protocol::{Compress, Request};
+use crate::helper::protocol::{Compress, Goal, IfMissed, Mode, Request};
 use serde_json::Value;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 /// Move running containers to a peer, with their connections open
 ///
@@ -23,8 +24,18 @@ pub struct Arguments {
     /// Keep the container here as well, stopped, and its checkpoint.
     #[arg(long)]
     keep_source: bool,
-    /// Compress what is sent, where the network is slower than a core compresses: fast is zstd's level 1, best level 9.
-    #[arg(long, value_enum, default_value_t = Word::Off)]
+    /// When memory travels: all of it while the container stands still, or most of it before, in rounds. auto goes by how
+    /// much there is and by what the network carries, and says why.
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    mode: When,
+    /// How long the container may be away, such as 300ms or 2s: rounds go on until what is left fits.
+    #[arg(long, value_parser = time)]
+    downtime: Option<Duration>,
+    /// What to do where that cannot be met: give up, and it runs on here; or go on all the same.
+    #[arg(long, value_enum, default_value_t = Missed::GiveUp, requires = "downtime")]
+    if_missed: Missed,
+    /// How hard to compress what is sent: fast is zstd's level 1, best level 9; auto goes by what the network carries.
+    #[arg(long, value_enum, default_value_t = Word::Auto)]
     compress: Word,
     /// Send no more than so many bytes a second, 65536 at least: 500k, 20M, 1G (thousands).
     #[arg(long, value_parser = rate)]
@@ -36,9 +47,35 @@ pub struct Arguments {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Word {
+    Auto,
     Off,
     Fast,
     Best,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum When {
+    Auto,
+    StopAndCopy,
+    PreCopy,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Missed {
+    GiveUp,
+    GoOn,
+}
+
+/// Milliseconds or seconds.
+fn time(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(digits), _) => (digits, 1),
+        (None, Some(digits)) => (digits, 1000),
+        (None, None) => (text, 0),
+    };
+    let milliseconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let time = milliseconds.filter(|milliseconds| *milliseconds > 0).map(Duration::from_millis);
+    time.ok_or_else(|| "a time such as 300ms or 2s".into())
 }
 
 /// Bytes a second, in thousands (k), millions (M) or milliards (G) where a letter says so.
@@ -61,11 +98,24 @@ impl Ask for Arguments {
             keep_source: self.keep_source,
             dry_run: self.dry_run,
             compress: match self.compress {
-                Word::Off => Compress::Off,
-                Word::Fast => Compress::Fast,
-                Word::Best => Compress::Best,
+                Word::Auto => None,
+                Word::Off => Some(Compress::Off),
+                Word::Fast => Some(Compress::Fast),
+                Word::Best => Some(Compress::Best),
             },
             rate: self.rate,
+            mode: match self.mode {
+                When::Auto => Mode::Auto,
+                When::StopAndCopy => Mode::StopAndCopy,
+                When::PreCopy => Mode::PreCopy,
+            },
+            goal: self.downtime.map(|downtime| Goal {
+                downtime_ms: u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX),
+                if_missed: match self.if_missed {
+                    Missed::GiveUp => IfMissed::GiveUp,
+                    Missed::GoOn => IfMissed::GoOn,
+                },
+            }),
         })
     }
 
@@ -85,12 +135,26 @@ impl Ask for Arguments {
 fn tell_one(one: &Value) -> String {
     let away = one["downtime_us"].as_u64().map_or_else(String::new, |away| format!(", away for {}", duration(away)));
     let (container, peer) = (text(one, "container"), text(one, "peer"));
-    format!("{container}: runs on {peer} ({} sent{away})\n", bytes(&one["sent_bytes"]))
+    let ahead = match one["ahead_bytes"].as_u64() {
+        Some(1..) => format!(" after {} of memory ahead", bytes(&one["ahead_bytes"])),
+        _ => String::new(),
+    };
+    format!("{container}: runs on {peer} ({} sent{ahead}{away})\n", bytes(&one["sent_bytes"]))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::rate;
+    use super::{rate, time};
+    use std::time::Duration;
+
+    #[test]
+    fn a_time_has_its_unit() {
+        assert_eq!(time("300ms"), Ok(Duration::from_millis(300)));
+        assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
+        ["300", "ms", "0s", "-1s", "1.5s", "1m", "99999999999999999s"]
+            .iter()
+            .for_each(|text| assert!(time(text).is_err(), "{text}"));
+    }
 
     #[test]
     fn a_rate_is_a_number_with_a_letter_or_without() {

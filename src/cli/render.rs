@@ -1,7 +1,7 @@
 //! What the operator sees: bars on a terminal, plain lines in a pipe, JSON when asked.
 
 use crate::failure::Failure;
-use crate::helper::protocol::Message;
+use crate::helper::protocol::{Message, Round};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -112,10 +112,18 @@ fn describe(message: &Message, left: Option<Duration>) -> Option<String> {
         }
         Message::Percent { what, percent } => format!("  {what}: {percent} %{left}"),
         Message::Part { container, doing, number, of } => format!("  {container}: {doing} ({number}/{of})"),
+        Message::Round(round) => tell_round(round),
         Message::Note { text } => format!("  note: {text}"),
         Message::Undoing { because } => format!("  undoing: {because}"),
         Message::Done { .. } | Message::Failed { .. } => return None,
     })
+}
+
+fn tell_round(round: &Round) -> String {
+    let (sent, memory) = (HumanBytes(round.sent_bytes), HumanBytes(round.memory_bytes));
+    let rate = round.dirty_bytes_per_s.map_or_else(String::new, |rate| format!("; {}/s change", HumanBytes(rate)));
+    let away = round.expected_downtime_us.map_or_else(String::new, |us| format!("; away for about {}", duration(us)));
+    format!("  round {}: {sent} of {memory} sent{rate}{away}", round.number)
 }
 
 /// Microseconds as a person reads them.

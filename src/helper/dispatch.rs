@@ -4,6 +4,7 @@ use super::protocol::{Message, Request};
 use crate::failure::Failure;
 use crate::operations;
 use crate::saga::Progress;
+use crate::world::told::Round;
 use crate::world::{Context, Told, World};
 use serde_json::Value;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -103,8 +104,8 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Import { file } => operations::import::run(context, file.as_ref()),
         Request::Install { dry_run } => operations::install::install(context, dry_run),
         Request::Uninstall { dry_run } => operations::install::uninstall(context, dry_run),
-        Request::Migrate { containers, to, keep_source, dry_run, compress, rate } => {
-            let how = operations::migrate::How { peer: to, keep_source, dry_run, compress, rate };
+        Request::Migrate { containers, to, keep_source, dry_run, compress, rate, mode, goal } => {
+            let how = operations::migrate::How { peer: to, keep_source, dry_run, compress, rate, mode, goal };
             operations::migrate::run(context, &containers, &how, peer)
         }
         Request::Forwards => operations::forward::list(context),
@@ -182,6 +183,10 @@ impl Told for Stream {
 
     fn percent(&self, what: &str, percent: u8) {
         self.amount(Message::Percent { what: what.into(), percent });
+    }
+
+    fn round(&self, round: &Round) {
+        let _ = self.messages.send(Message::Round(*round));
     }
 
     fn note(&self, text: &str) {

@@ -5,8 +5,10 @@
 //! helper died; the journal knows how far it came. `GET /v1/metrics` answers with what a monitor is told, as text.
 
 use crate::failure::Failure;
+pub use crate::operations::migrate::memory::{Goal, IfMissed, Mode};
 pub use crate::transport::client::Compress;
 pub use crate::world::decisions::Decision;
+pub use crate::world::told::Round;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -47,10 +49,15 @@ pub enum Request {
         to: String,
         keep_source: bool,
         dry_run: bool,
+        /// Chosen by what link and cores give where there is none.
         #[serde(default)]
-        compress: Compress,
+        compress: Option<Compress>,
         #[serde(default)]
         rate: Option<NonZeroU64>,
+        #[serde(default)]
+        mode: Mode,
+        #[serde(default)]
+        goal: Option<Goal>,
     },
     /// Whose visitors are led to a peer?
     Forwards,
@@ -113,6 +120,8 @@ pub enum Message {
     Bytes { what: String, done: u64, total: u64 },
     /// How much of a hundred is done, within a step.
     Percent { what: String, percent: u8 },
+    /// A round of memory has gone to a peer.
+    Round(Round),
     /// Something the operator should know.
     Note { text: String },
     /// What a part of the operation, named by its container, has come to.

@@ -23,7 +23,7 @@ fn i2_a_migration_that_is_cancelled_before_its_commit_leaves_the_container_where
     let container = SID.start("kept", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
     let born = container.born(7000);
     let watch = Watch::start(&format!("{}:7000", SID.address()));
-    for step in ["expect", "pre-copy", "dump", "ship"] {
+    for step in ["expect", "rounds", "dump", "ship"] {
         assert_eq!(cancel_before(step, &container), Some(0), "{step}");
         assert_eq!(container.born(7000), born, "{step}");
         assert_eq!(whereabouts("kept"), SID, "{step}");

@@ -15,6 +15,7 @@ mod kinds;
 mod lab;
 mod migrations;
 mod restarts;
+mod rounds;
 mod stores;
 mod upgrades;
 

@@ -9,10 +9,11 @@ use crate::world::visits::Visit;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// So much is left on the store's file system, whatever comes.
-const LEFT_FREE: u64 = 64 << 20;
+pub const LEFT_FREE: u64 = 64 << 20;
 
 /// Takes an image in, as `docker save` writes it.
 pub fn take_image(
@@ -41,15 +42,63 @@ pub fn sync(context: &Context) -> Result<(), Failure> {
 }
 
 /// Bytes that come, each time a sign of life of whoever sends them.
-struct Watched<'a> {
-    bytes: &'a mut dyn Read,
-    visit: &'a Visit,
+pub struct Watched<'a> {
+    /// The bytes.
+    pub bytes: &'a mut dyn Read,
+    /// What they come for.
+    pub visit: &'a Visit,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.visit.sign_of_life();
         self.bytes.read(buffer)
+    }
+}
+
+/// A file of a checkpoint that comes.
+pub struct Incoming<'a> {
+    /// What it comes for.
+    pub visit: Arc<Visit>,
+    checkpoint: &'a CheckpointId,
+    path: &'a str,
+    target: PathBuf,
+}
+
+impl<'a> Incoming<'a> {
+    /// A file that a peer sends; refused where it belongs to nothing that comes from there, or has no room for `more` bytes.
+    pub fn admit(
+        context: &Context,
+        (peer, id): (&str, &CheckpointId),
+        (checkpoint, path): (&'a CheckpointId, &'a str),
+        more: u64,
+    ) -> Result<Self, Failure> {
+        let failed = || format!("{path} of checkpoint {checkpoint} cannot be kept");
+        let visit = super::visit_of(context, peer, id)?;
+        if !visit.brings(checkpoint) {
+            return Err(Failure::refused(format!("checkpoint {checkpoint} is none of migration {id}")));
+        }
+        let staging = context.catalog.staging(checkpoint).ok_or_else(|| Failure::new(failed()))?;
+        let target = RelPath::new(path).or_fail(failed)?.below(staging.dir());
+        let free = context.catalog.free_bytes().or_fail(failed)?;
+        if more.saturating_add(LEFT_FREE) > free {
+            return Err(Failure::new(format!(
+                "{path} has {more} bytes, and {free} are free on the store's disk there"
+            ))
+            .remedy("make room on the destination: transship gc"));
+        }
+        Ok(Self { visit, checkpoint, path, target })
+    }
+
+    /// Puts it in its place, now that all of it lies at `coming`.
+    pub fn put(&self, coming: &Path) -> Result<(), Failure> {
+        let failed = || format!("{} of checkpoint {} cannot be kept", self.path, self.checkpoint);
+        self.visit.take_in(&format!("{}/{}", self.checkpoint, self.path), || {
+            if let Some(parent) = self.target.parent() {
+                std::fs::create_dir_all(parent).or_fail(failed)?;
+            }
+            std::fs::rename(coming, &self.target).or_fail(failed)
+        })
     }
 }
 
@@ -61,31 +110,12 @@ pub fn keep_file(
     length: u64,
     bytes: &mut dyn Read,
 ) -> Result<(), Failure> {
-    let failed = || format!("{path} of checkpoint {checkpoint} cannot be kept");
-    let visit = super::visit_of(context, peer, id)?;
-    if !visit.brings(checkpoint) {
-        return Err(Failure::refused(format!("checkpoint {checkpoint} is none of migration {id}")));
-    }
-    let staging = context.catalog.staging(checkpoint).ok_or_else(|| Failure::new(failed()))?;
-    let relative = RelPath::new(path).or_fail(failed)?;
-    let free = context.catalog.free_bytes().or_fail(failed)?;
-    if length.saturating_add(LEFT_FREE) > free {
-        return Err(Failure::new(format!("{path} has {length} bytes, and {free} are free on the store's disk there"))
-            .remedy("make room on the destination: transship gc"));
-    }
-    let target = relative.below(staging.dir());
-    let number = CheckpointId::random().or_fail(failed)?;
+    let incoming = Incoming::admit(context, (peer, id), (checkpoint, path), length)?;
+    let number = CheckpointId::random().or_fail(|| format!("{path} cannot be kept"))?;
     // A name of its own: the same path may be under way twice.
     let coming = context.catalog.layout().tmp().join(format!("{id}-{number}"));
-    let keep = || {
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent).or_fail(failed)?;
-        }
-        std::fs::rename(&coming, &target).or_fail(failed)
-    };
-    let mut bytes = Watched { bytes, visit: &visit };
-    let kept =
-        write(&coming, &mut bytes, (path, length)).and_then(|()| visit.take_in(&format!("{checkpoint}/{path}"), keep));
+    let mut bytes = Watched { bytes, visit: &incoming.visit };
+    let kept = write(&coming, &mut bytes, (path, length)).and_then(|()| incoming.put(&coming));
     if kept.is_err() {
         // Swept by the next helper where it cannot be removed.
         let _ = std::fs::remove_file(&coming);

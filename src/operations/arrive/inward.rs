@@ -1,6 +1,7 @@
 //! What a source asks of its destination, and a destination of its source.
 
-use super::intake;
+use super::memory::Part;
+use super::{intake, memory};
 use crate::failure::{Failure, Outcome};
 use crate::handover::{Departure, Request};
 use crate::operations::migrate::words::{Offer, Sealed, Standing, Synced, Welcome};
@@ -40,6 +41,8 @@ pub fn routes() -> Router<Arc<World>> {
         .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
         // Streams, which are written where they belong as they come.
         .route("/v1/arrivals/{id}/image", put(image))
+        .route("/v1/arrivals/{id}/memory", put(pages))
+        .route("/v1/arrivals/{id}/pages/{checkpoint}/{*path}", put(part))
         .route("/v1/arrivals/{id}/files/{checkpoint}/{*path}", put(file))
 }
 
@@ -94,13 +97,40 @@ async fn file(
     // Not by `Content-Length`: a body that is compressed on the way has none.
     let length = uri.query().and_then(|query| query.strip_prefix("length=")?.parse::<u64>().ok());
     let length = length.ok_or_else(|| refusal(Failure::usage("a file without its length")))?;
-    let checkpoint = checkpoint.parse::<CheckpointId>();
-    let checkpoint = checkpoint.map_err(|_| refusal(Failure::usage("the path names no checkpoint")))?;
+    let checkpoint = named(&checkpoint)?;
     let mut bytes = reader(body);
     let keep = move |context: &Context, peer: &str, id: &CheckpointId| {
         intake::keep_file(context, (peer, id), (&checkpoint, &path), length, &mut bytes).map(|()| json!({}))
     };
     at.answer(keep).await
+}
+
+async fn pages(at: At, body: Body) -> Answer<Value> {
+    let mut bytes = reader(body);
+    let keep = move |context: &Context, peer: &str, id: &CheckpointId| {
+        memory::keep_pages(context, (peer, id), &mut bytes).map(|()| json!({}))
+    };
+    at.answer(keep).await
+}
+
+async fn part(
+    at: At,
+    Path((_, checkpoint, path)): Path<(String, String, String)>,
+    uri: Uri,
+    body: Body,
+) -> Answer<Value> {
+    let part = Part::read(uri.query().unwrap_or_default());
+    let part = part.ok_or_else(|| refusal(Failure::usage("an image of which it is not said which part comes")))?;
+    let checkpoint = named(&checkpoint)?;
+    let mut bytes = reader(body);
+    let keep = move |context: &Context, peer: &str, id: &CheckpointId| {
+        memory::keep_part(context, (peer, id), (&checkpoint, &path), part, &mut bytes).map(|()| json!({}))
+    };
+    at.answer(keep).await
+}
+
+fn named(checkpoint: &str) -> Result<CheckpointId, Refusal> {
+    checkpoint.parse().map_err(|_| refusal(Failure::usage("the path names no checkpoint")))
 }
 
 /// The body, for a thread that may wait.

@@ -15,6 +15,7 @@ mod at_the_gate;
 mod intake;
 pub mod inward;
 mod member;
+mod memory;
 mod steps;
 
 use crate::failure::{Failure, OrFail};

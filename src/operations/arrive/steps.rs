@@ -1,7 +1,7 @@
 //! The steps of `arrive`, each beside its undo.
 
 use super::member::{self, Member};
-use super::{Arrive, admit, at_the_gate, intake, remove_image};
+use super::{Arrive, admit, at_the_gate, intake, memory, remove_image};
 use crate::archive::rootfs;
 use crate::docker::{DockerError, network_request};
 use crate::failure::{Failure, OrFail};
@@ -72,6 +72,8 @@ pub fn make() -> ArriveStep {
         Ok(())
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        arrive.visit(context).close_intake();
+        memory::forget(context, &arrive.id)?;
         for member in arrive.members.iter().rev() {
             if let Some(staging) = context.catalog.staging(&member.checkpoint) {
                 staging.discard().or_fail(|| format!("what came of {} cannot be removed", member.name))?;
@@ -155,7 +157,7 @@ pub fn receive() -> ArriveStep {
             // What lies there was hashed just now.
             prepare::adopted(&context.world, &member.checkpoint)?;
         }
-        Ok(())
+        memory::forget(context, &arrive.id)
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         arrive.members.iter().try_for_each(|member| {

@@ -330,9 +330,17 @@ pub fn dump() -> CheckpointStep {
 fn dump_one(dump: &Dump<'_>, context: &Context) -> Result<Still, DumpError> {
     match dump.run(&context.dumps) {
         // The application does not accept it: the connection is dropped, and its client connects anew.
-        Err(error) if error.is_in_flight() => Dump { skip_in_flight: true, ..dump.clone() }.run(&context.dumps),
+        Err(error) if error.is_in_flight() => {
+            // Whoever follows what is written takes the next files for others.
+            empty(dump.images).map_err(|source| DumpError::Prepare { path: dump.images.to_owned(), source })?;
+            Dump { skip_in_flight: true, ..dump.clone() }.run(&context.dumps)
+        }
         other => other,
     }
+}
+
+fn empty(images: &Path) -> std::io::Result<()> {
+    std::fs::read_dir(images)?.try_for_each(|image| std::fs::remove_file(image?.path()))
 }
 
 fn dump_failed(member: &Member, error: &DumpError) -> Failure {

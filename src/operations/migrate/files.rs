@@ -1,6 +1,6 @@
 //! The checkpoints' files on their way to the peer.
 
-use super::talk::Watched;
+use super::talk::{Counted, Watched};
 use super::{Migrate, talk, words};
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +25,14 @@ pub struct Sent {
     paths: BTreeSet<String>,
     /// How many bytes they had.
     pub bytes: u64,
+}
+
+impl Sent {
+    /// Notes a file that has gone another way.
+    pub fn note(&mut self, path: String, bytes: u64) {
+        self.paths.insert(path);
+        self.bytes += bytes;
+    }
 }
 
 /// What the peer has of each of the checkpoints.
@@ -89,7 +96,7 @@ fn send_one(
     let Outgoing { checkpoint, directory, path, length } = outgoing;
     let failed = || format!("{path} cannot be sent to {}", peer.name());
     let file = File::open(directory.join(path)).or_fail(failed)?;
-    let counted = Watched { bytes: Counted { file, done: Arc::clone(done) }, watch: cancel.watch() };
+    let counted = Watched { bytes: Counted { bytes: file, done: Arc::clone(done) }, watch: cancel.watch() };
     let request = words::path(id, &format!("files/{checkpoint}/{path}?length={length}"));
     let (to, length) = (peer.clone(), *length);
     let kept = cancel.unless_cancelled(move || to.put::<Value>(&request, counted, Some(length)))?;
@@ -110,18 +117,4 @@ fn list(dir: &Path, below: &Path) -> std::io::Result<Vec<(String, u64)>> {
         }
     }
     Ok(found)
-}
-
-/// Counts what is read.
-struct Counted {
-    file: File,
-    done: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.done.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
 }

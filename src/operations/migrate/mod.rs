@@ -1,9 +1,9 @@
 //! `migrate`: running containers go to a peer, and their clients keep their connections.
 //!
 //! ```text
-//!  source:       expect  set-aside  pre-copy  hold  freeze  dump  copy  seal  ship  restore  commit*  forward  release  stop  remove
-//!                  │                   │        └────────────────── the container stands still ──────────────────┘
-//!  destination:  make                files ◄────── files ◄────────────────────┘      └► stopped               └► runs
+//!  source:       expect  set-aside  pre-copy  rounds  hold  freeze  dump  copy  seal  ship  restore  commit*  forward  release  stop  remove
+//!                  │                   │        │     └────────────────── the container stands still ──────────────────┘
+//!  destination:  make                files    memory              files ◄──────────────┘      └► stopped           └► runs
 //! ```
 //!
 //! Who owns the container is decided by [`crate::handover`]. On the source the claim is the journal of the commit: it is
@@ -12,9 +12,11 @@
 //!
 //! Containers that belong together ([`group`]) are one migration with one commit: the claim on the first of them, placed last.
 
+mod compress;
 mod files;
 mod group;
 mod link;
+pub mod memory;
 mod networks;
 mod steps;
 mod talk;
@@ -23,6 +25,7 @@ pub mod words;
 
 pub use talk::RESTORE;
 
+use crate::archive::blocks::KnownBlocks;
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
@@ -37,9 +40,11 @@ use crate::transport::client::{Compress, PeerError};
 use crate::world::Context;
 use crate::world::cancels::Cancellable;
 use crate::world::decisions::Decision;
+use memory::{Goal, Mode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 use volumes::Volume;
 
@@ -68,10 +73,21 @@ pub struct Migrate {
     ran_at: Option<jiff::Timestamp>,
     /// What a person has decided by force.
     decided: Option<Decision>,
-    /// How hard what is sent is compressed.
-    compress: Compress,
+    /// How hard what is sent is compressed; chosen by what is measured where there is none.
+    compress: Option<Compress>,
     /// How many bytes a second are sent.
     rate: Option<NonZeroU64>,
+    /// When memory travels.
+    mode: Mode,
+    /// How long they may be away.
+    goal: Option<Goal>,
+    /// Bytes a second that went to the peer, as it was measured last.
+    measured_link: Option<u64>,
+    /// Bytes of memory that were sent while they ran.
+    memory_sent: u64,
+    /// Blocks of memory that the peer has.
+    #[serde(skip)]
+    known: Option<Arc<KnownBlocks>>,
     /// By what a person cancels it.
     #[serde(skip)]
     cancel: Cancellable,
@@ -85,9 +101,14 @@ impl Operation for Migrate {
     fn steps(&self) -> Vec<Step<Self, Context>> {
         use steps::{commit, copy, dump, expect, forward, freeze, hold, pre_copy, release, remove, restore};
         use steps::{seal, set_aside, ship, stop};
-        let before = [expect(), set_aside(), pre_copy(), hold(), freeze(), dump(), copy(), seal(), ship(), restore()];
+        let running = [expect(), set_aside(), pre_copy(), memory::rounds()];
+        let frozen = [hold(), freeze(), dump(), copy(), seal(), ship(), restore()];
         // From the claim on a later helper goes forward: it has to find all that led there.
-        before.into_iter().chain([commit().on_disk().commits(), forward(), release(), stop(), remove()]).collect()
+        running
+            .into_iter()
+            .chain(frozen)
+            .chain([commit().on_disk().commits(), forward(), release(), stop(), remove()])
+            .collect()
     }
 
     /// Where that cannot be read it may have: the destination may have been told so, and runs.
@@ -129,6 +150,7 @@ impl Operation for Migrate {
                 "migration": self.id(),
                 "downtime_us": self.downtime_us(member),
                 "sent_bytes": self.sent.get(&member.checkpoint).map_or(0, |sent| sent.bytes),
+                "ahead_bytes": self.memory_sent,
             })
         };
         json!({ "containers": self.freeze.members().iter().enumerate().map(one).collect::<Vec<_>>() })
@@ -168,9 +190,13 @@ pub struct How {
     /// Whether it is only asked for.
     pub dry_run: bool,
     /// How hard what is sent is compressed.
-    pub compress: Compress,
+    pub compress: Option<Compress>,
     /// How many bytes a second are sent.
     pub rate: Option<NonZeroU64>,
+    /// When memory travels.
+    pub mode: Mode,
+    /// How long they may be away.
+    pub goal: Option<Goal>,
 }
 
 /// In what may go nowhere for a while a piece of a body still has to go.
@@ -178,7 +204,7 @@ const LEAST_RATE: u64 = 64 << 10;
 
 /// Moves containers to a peer, group by group.
 pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) -> Result<Value, Failure> {
-    let How { ref peer, keep_source, dry_run, compress, rate } = *how;
+    let How { ref peer, keep_source, dry_run, compress, rate, mode, goal } = *how;
     if let Some(rate) = rate.filter(|rate| rate.get() < LEAST_RATE) {
         return Err(Failure::usage(format!("{rate} bytes a second are too few"))
             .remedy(format!("at least {LEAST_RATE}: less is not told from a network that is stuck")));
@@ -208,6 +234,11 @@ pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) 
             decided: None,
             compress,
             rate,
+            mode,
+            goal,
+            measured_link: None,
+            memory_sent: 0,
+            known: None,
             cancel: context.cancels.admit(),
         };
         let answer = match dry_run {

@@ -1,5 +1,6 @@
 //! The steps of `migrate`, each beside its undo.
 
+use super::memory::{Dumped, Follow};
 use super::talk::{self, Heard};
 use super::{Migrate, files, keep, networks};
 use crate::checkpoint::{mapped, mend};
@@ -14,7 +15,7 @@ use crate::restore::{prepare, settle};
 use crate::saga::{Operation, Step};
 use crate::world::Context;
 use crate::world::decisions::Decision;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type MigrateStep = Step<Migrate, Context>;
 
@@ -26,6 +27,9 @@ const GIVING_UP: Duration = Duration::from_secs(3);
 
 /// How long processes may take to end that CRIU has ended: much memory takes its time. What ends later than that is lost.
 const ENDING: Duration = Duration::from_secs(120);
+
+/// From so many bytes on, how long they took tells what the network carries.
+const TELLS: u64 = 16 << 20;
 
 fn nothing(_: &mut Migrate, _: &Context) -> Result<(), Failure> {
     Ok(())
@@ -76,12 +80,43 @@ macro_rules! of_checkpoint {
 of_checkpoint!(set_aside, "set-aside", "Their restart policies must not start them afresh.");
 of_checkpoint!(hold, "hold", "Packets to them are parked.");
 of_checkpoint!(freeze, "freeze", "They stand still from here on.");
-of_checkpoint!(dump, "dump", "Their memory and processes; then they wait for the verdict.");
 of_checkpoint!(
     seal,
     "seal",
     "What they are frozen as becomes checkpoints of this host, until the destination runs them."
 );
+
+/// Their memory and processes; then they wait for the verdict. Where the peer has most of their memory already, what CRIU
+/// writes goes there as it is written.
+pub fn dump() -> MigrateStep {
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let Some(known) = migrate.known.clone() else {
+            return (freeze_steps::dump().run)(&mut migrate.freeze, context);
+        };
+        let members = migrate.freeze.members().iter();
+        let images = members
+            .map(|member| Ok((member.checkpoint.clone(), freeze_steps::staging(member)?.images())))
+            .collect::<Result<_, Failure>>()?;
+        let (peer, id) = (talk::sending(migrate, talk::STALL, 1), migrate.id().clone());
+        let Migrate { freeze, cancel, sent, .. } = migrate;
+        let (follow, dumped) = (Follow { peer, id, images, known, cancel }, Dumped::default());
+        let (written, followed) = std::thread::scope(|threads| {
+            let following = threads.spawn(|| follow.run(&dumped));
+            let written = (freeze_steps::dump().run)(freeze, context);
+            dumped.tell(written.is_ok());
+            (written, following.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        written?;
+        for pages in followed? {
+            sent.entry(pages.checkpoint).or_default().note(pages.path, pages.sent_bytes);
+        }
+        Ok(())
+    }
+    fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        undo_here(migrate, context, freeze_steps::dump().undo)
+    }
+    Step::new("dump", run, undo)
+}
 
 /// The destination says whether they can come, gets their images, and makes the containers.
 pub fn expect() -> MigrateStep {
@@ -158,6 +193,8 @@ pub fn pre_copy() -> MigrateStep {
 }
 
 fn send_files(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let before: u64 = migrate.sent.values().map(|sent| sent.bytes).sum();
     let directory = |member: &Member| {
         let directory = match context.catalog.get(&member.checkpoint) {
             Ok(checkpoint) => checkpoint.dir(),
@@ -169,6 +206,10 @@ fn send_files(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
     let mut sent = std::mem::take(&mut migrate.sent);
     let done = files::send(context, migrate, &directories, &mut sent);
     migrate.sent = sent;
+    let bytes = migrate.sent.values().map(|sent| sent.bytes).sum::<u64>() - before;
+    if bytes >= TELLS {
+        migrate.measured_link = Some((bytes as f64 / begun.elapsed().as_secs_f64()) as u64);
+    }
     done
 }
 

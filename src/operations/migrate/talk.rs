@@ -1,7 +1,8 @@
 //! What the source says to the destination.
 
 use super::words::{self, Coming, Offer, Standing, Synced, Welcome};
-use super::{Migrate, networks};
+use super::{Migrate, compress, networks};
+use crate::archive::hash::all_cores;
 use crate::checkpoint::describe;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
@@ -15,6 +16,8 @@ use serde_json::{Value, json};
 use std::io::Read;
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Between two tries to reach a peer that has to be told something.
@@ -51,7 +54,8 @@ pub fn peer(name: &str) -> Peer {
 /// given up.
 pub fn sending(migrate: &Migrate, patience: Duration, at_once: u64) -> Peer {
     let rate = migrate.rate.map(|rate| NonZeroU64::new(rate.get() / at_once).unwrap_or(NonZeroU64::MIN));
-    let carriage = Carriage { compress: migrate.compress, rate, patience: Some(patience) };
+    let chosen = || compress::chosen(migrate.measured_link, all_cores());
+    let carriage = Carriage { compress: migrate.compress.unwrap_or_else(chosen), rate, patience: Some(patience) };
     peer(&migrate.peer).carried(carriage)
 }
 
@@ -67,6 +71,22 @@ impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.watch.go_on()?;
         self.bytes.read(buffer)
+    }
+}
+
+/// Counts what is read.
+pub struct Counted<R> {
+    /// The bytes.
+    pub bytes: R,
+    /// How many there were.
+    pub done: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        self.done.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
     }
 }
 
