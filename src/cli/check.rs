@@ -1,8 +1,8 @@
 //! `transship check`
 
-use super::{Ask, list, text};
+use super::{Ask, list, migrate, text};
 use crate::failure::Failure;
-use crate::helper::protocol::Request;
+use crate::helper::protocol::{Bind, Request};
 use serde_json::Value;
 
 /// Say whether containers can be frozen and restored here, and what to do where not
@@ -13,6 +13,12 @@ use serde_json::Value;
 pub struct Arguments {
     /// Containers by name or id; all running ones where none is named.
     containers: Vec<String>,
+    /// Say whether they can go to this peer, too, and which of their connections would live on there.
+    #[arg(long, value_name = "PEER")]
+    to: Option<String>,
+    /// With --to: what becomes of what they have mounted of this host; see `migrate --help`.
+    #[arg(long = "bind", value_name = "copy|shared[=PATH]", value_parser = migrate::bind)]
+    binds: Vec<Bind>,
     /// Only look; do not dump and restore the canary.
     #[arg(long)]
     no_canary: bool,
@@ -20,7 +26,12 @@ pub struct Arguments {
 
 impl Ask for Arguments {
     fn request(&self) -> Result<Request, Failure> {
-        Ok(Request::Check { containers: self.containers.clone(), canary: !self.no_canary })
+        Ok(Request::Check {
+            containers: self.containers.clone(),
+            canary: !self.no_canary,
+            to: self.to.clone(),
+            binds: self.binds.clone(),
+        })
     }
 
     fn tell(&self, answer: &Value) -> String {
@@ -41,16 +52,35 @@ impl Ask for Arguments {
         }
         findings(host, &mut out);
         for container in list(answer, "containers") {
-            out.push_str(&format!("{}: {}\n", text(container, "name"), verdict(container)));
-            findings(container, &mut out);
+            out.push_str(&container_line(container));
         }
         out
     }
 
     fn exit_code(&self, answer: &Value) -> u8 {
-        let subjects = list(answer, "containers").chain([&answer["host"]]);
-        if subjects.into_iter().any(|subject| subject["able"] == false) { 3 } else { 0 }
+        exit_code(list(answer, "containers").chain([&answer["host"]]))
     }
+}
+
+/// 3 where the answer is no for any of them.
+pub fn exit_code<'a>(mut subjects: impl Iterator<Item = &'a Value>) -> u8 {
+    if subjects.any(|subject| subject["able"] == false) { 3 } else { 0 }
+}
+
+/// What is said of one container.
+pub fn container_line(container: &Value) -> String {
+    let mut out = format!("{}: {}\n", text(container, "name"), verdict(container));
+    findings(container, &mut out);
+    for kind in list(container, "connections") {
+        let mark = if kind["lives"] == true { "live on" } else { "will be LOST" };
+        let peers: Vec<&str> = list(kind, "peers").filter_map(Value::as_str).collect();
+        let (count, reason) = (&kind["count"], text(kind, "reason"));
+        out.push_str(&format!("  connections that {mark}: {count} ({}): {reason}\n", peers.join(", ")));
+        if let Some(remedy) = kind["remedy"].as_str() {
+            out.push_str(&format!("      what to do: {remedy}\n"));
+        }
+    }
+    out
 }
 
 fn verdict(subject: &Value) -> &'static str {

@@ -1,9 +1,9 @@
 //! `transship migrate`
 
 use super::render::{bytes, duration};
-use super::{Ask, list, text};
+use super::{Ask, check, list, text};
 use crate::failure::Failure;
-use crate::helper::protocol::{Compress, Goal, IfMissed, Mode, Request};
+use crate::helper::protocol::{Bind, Compress, Course, Goal, IfMissed, Lost, Mode, Request};
 use serde_json::Value;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -40,7 +40,16 @@ pub struct Arguments {
     /// Send no more than so many bytes a second, 65536 at least: 500k, 20M, 1G (thousands).
     #[arg(long, value_parser = rate)]
     rate: Option<NonZeroU64>,
-    /// Only say whether the peer would take them.
+    /// What becomes of connections that cannot live on there: keep leaves each end to find out by itself, close tells both at
+    /// once. `--dry-run` says which they are.
+    #[arg(long, value_enum, default_value_t = Tcp::Keep)]
+    tcp: Tcp,
+    /// What becomes of what they have mounted of this host, of all or of one PATH; may be repeated. copy: the directory's files
+    /// come along, and must not be there yet; they stay here as well. shared: the peer has the same at the same path.
+    #[arg(long = "bind", value_name = "copy|shared[=PATH]", value_parser = bind)]
+    binds: Vec<Bind>,
+    /// Only say whether the peer would take them, and which of their connections would live on there. Exit code 3 where the
+    /// answer is no for any.
     #[arg(long)]
     dry_run: bool,
 }
@@ -78,6 +87,12 @@ fn time(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "a time such as 300ms or 2s".into())
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Tcp {
+    Keep,
+    Close,
+}
+
 /// Bytes a second, in thousands (k), millions (M) or milliards (G) where a letter says so.
 fn rate(text: &str) -> Result<NonZeroU64, String> {
     let (digits, times) = match text.chars().last() {
@@ -88,6 +103,20 @@ fn rate(text: &str) -> Result<NonZeroU64, String> {
     };
     let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(times));
     number.and_then(NonZeroU64::new).ok_or_else(|| "a number, with k, M or G behind it or nothing".into())
+}
+
+/// `copy` or `shared`, and the path that is meant.
+pub fn bind(text: &str) -> Result<Bind, String> {
+    let (course, path) = text.split_once('=').map_or((text, None), |(course, path)| (course, Some(path)));
+    let course = match course {
+        "copy" => Course::Copy,
+        "shared" => Course::Shared,
+        _ => return Err("copy or shared, and =PATH behind it or nothing".into()),
+    };
+    match path {
+        Some(path) if !path.starts_with('/') => Err(format!("{path:?} is no absolute path")),
+        path => Ok(Bind { course, path: path.map(Into::into) }),
+    }
 }
 
 impl Ask for Arguments {
@@ -116,6 +145,11 @@ impl Ask for Arguments {
                     Missed::GoOn => IfMissed::GoOn,
                 },
             }),
+            binds: self.binds.clone(),
+            tcp: match self.tcp {
+                Tcp::Keep => Lost::Keep,
+                Tcp::Close => Lost::Close,
+            },
         })
     }
 
@@ -126,9 +160,13 @@ impl Ask for Arguments {
     fn tell(&self, answer: &Value) -> String {
         let moved = list(answer, "containers");
         match answer["dry_run"] == true {
-            true => moved.map(|one| format!("{} can go to {}\n", text(one, "container"), text(one, "peer"))).collect(),
+            true => moved.map(check::container_line).collect(),
             false => moved.map(tell_one).collect(),
         }
+    }
+
+    fn exit_code(&self, answer: &Value) -> u8 {
+        check::exit_code(list(answer, "containers"))
     }
 }
 

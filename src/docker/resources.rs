@@ -17,6 +17,11 @@ impl Client {
         self.post_json("/networks/create", request)
     }
 
+    /// All networks, without who is in them.
+    pub fn networks(&self) -> Result<Vec<Value>, DockerError> {
+        Ok(self.get("/networks")?.as_array().cloned().unwrap_or_default())
+    }
+
     /// Removes a network that no container uses; nothing happens where there is none.
     pub fn remove_network(&self, name: &str) -> Result<(), DockerError> {
         self.delete(&format!("/networks/{}", super::client::escape(name)))
@@ -40,6 +45,13 @@ impl Client {
     /// An image with its layers, as a tar that [`Client::load_image`] reads.
     pub fn save_image(&self, reference: &str) -> Result<impl Read + Send + use<>, DockerError> {
         self.stream(&format!("/images/{}/get", super::client::escape(reference)))
+    }
+
+    /// The layers of an image from the lowest up, by their content's digests.
+    pub fn image_layers(&self, reference: &str) -> Result<Vec<String>, DockerError> {
+        let told = self.get(&format!("/images/{}/json", super::client::escape(reference)))?;
+        let layers = told.pointer("/RootFS/Layers").and_then(Value::as_array).into_iter().flatten();
+        Ok(layers.filter_map(|layer| layer.as_str().map(str::to_owned)).collect())
     }
 
     /// The ids of all images, those without a name too.

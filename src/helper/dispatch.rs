@@ -1,6 +1,6 @@
 //! From a request to the operation that answers it.
 
-use super::protocol::{Message, Request};
+use super::protocol::{Lost, Message, Request};
 use crate::failure::Failure;
 use crate::operations;
 use crate::saga::Progress;
@@ -89,7 +89,9 @@ fn broken() -> Failure {
 
 fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Failure> {
     match request {
-        Request::Check { containers, canary } => operations::check::run(context, &containers, canary),
+        Request::Check { containers, canary, to, binds } => {
+            operations::check::run(context, &containers, canary, to, binds)
+        }
         Request::Checkpoint { containers, leave_running, name } => {
             operations::checkpoint::run(context, &containers, leave_running, name, peer)
         }
@@ -104,8 +106,18 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Import { file } => operations::import::run(context, file.as_ref()),
         Request::Install { dry_run } => operations::install::install(context, dry_run),
         Request::Uninstall { dry_run } => operations::install::uninstall(context, dry_run),
-        Request::Migrate { containers, to, keep_source, dry_run, compress, rate, mode, goal } => {
-            let how = operations::migrate::How { peer: to, keep_source, dry_run, compress, rate, mode, goal };
+        Request::Migrate { containers, to, keep_source, dry_run, compress, rate, mode, goal, tcp, binds } => {
+            let how = operations::migrate::How {
+                peer: to,
+                keep_source,
+                dry_run,
+                compress,
+                rate,
+                mode,
+                goal,
+                closes_lost: tcp == Lost::Close,
+                binds,
+            };
             operations::migrate::run(context, &containers, &how, peer)
         }
         Request::Forwards => operations::forward::list(context),

@@ -5,6 +5,7 @@
 //! helper died; the journal knows how far it came. `GET /v1/metrics` answers with what a monitor is told, as text.
 
 use crate::failure::Failure;
+pub use crate::operations::migrate::binds::{Course, Rule as Bind};
 pub use crate::operations::migrate::memory::{Goal, IfMissed, Mode};
 pub use crate::transport::client::Compress;
 pub use crate::world::decisions::Decision;
@@ -21,8 +22,15 @@ pub const SOCKET: &str = "/run/transship/transshipd.sock";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Can these containers (or all) be frozen and restored here?
-    Check { containers: Vec<String>, canary: bool },
+    /// Can these containers (or all) be frozen and restored here, or go to a peer?
+    Check {
+        containers: Vec<String>,
+        canary: bool,
+        #[serde(default)]
+        to: Option<String>,
+        #[serde(default)]
+        binds: Vec<Bind>,
+    },
     /// Freeze containers to disk.
     Checkpoint { containers: Vec<String>, leave_running: bool, name: Option<String> },
     /// Bring one back.
@@ -58,6 +66,10 @@ pub enum Request {
         mode: Mode,
         #[serde(default)]
         goal: Option<Goal>,
+        #[serde(default)]
+        tcp: Lost,
+        #[serde(default)]
+        binds: Vec<Bind>,
     },
     /// Whose visitors are led to a peer?
     Forwards,
@@ -93,6 +105,17 @@ pub enum Request {
     Cancel { operation: i64 },
     /// Bring an operation that needs a person, or an interrupted one, to an end.
     Resume { operation: i64 },
+}
+
+/// What becomes of TCP connections that cannot live on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lost {
+    /// Each end finds out by itself.
+    #[default]
+    Keep,
+    /// Both ends are told at once.
+    Close,
 }
 
 /// Text that is in no log line.

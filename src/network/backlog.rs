@@ -21,8 +21,8 @@ use super::netns::NetNs;
 /// `NETLINK_SOCK_DIAG` and `SOCK_DIAG_BY_FAMILY`.
 const SOCK_DIAG: isize = 4;
 const BY_FAMILY: u16 = 20;
-const DONE: u16 = 3;
-const ERROR: u16 = 2;
+pub(super) const DONE: u16 = 3;
+pub(super) const ERROR: u16 = 2;
 /// States of a TCP socket (`net/tcp_states.h`).
 const SYN_RECV: u8 = 3;
 const FIN_WAIT1: u8 = 4;
@@ -129,7 +129,7 @@ fn question(family: u8) -> Vec<u8> {
 }
 
 /// The messages of a datagram: type and body.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<(u16, &[u8])>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -162,7 +162,8 @@ fn add(body: &[u8], counts: &mut Counts) -> io::Result<()> {
     Ok(())
 }
 
-fn answer_error(body: &[u8]) -> io::Error {
+/// The error in the body of struct nlmsgerr.
+pub(super) fn answer_error(body: &[u8]) -> io::Error {
     body.first_chunk().map_or_else(short, |code| io::Error::from_raw_os_error(i32::from_ne_bytes(*code).abs()))
 }
 

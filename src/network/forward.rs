@@ -1,37 +1,20 @@
 //! What comes to a host's published ports for a container that has moved to another host goes there.
 //!
-//! ```text
-//!   client C:P ──► A:8080 ══ A: source A:P, destination B:8080 ══► B:8080 ══ B: source C:P, destination container:80 ══►
-//! ```
-//!
 //! New connections meet the rules of [`Forward::put`]: they are translated to the other host and masqueraded, so that
-//! the answers come back this way. Open ones are known by their tracked entries alone: [`departed`] are the entries on the
-//! host that the container has left, [`arrived`] those where it is now. There its socket still sees the client, to
-//! whom it has been talking all along. A container that moves on leaves a chain of such entries; one that comes back takes
-//! them in.
-//!
-//! Connections that the container itself has opened through its host's address are not moved: what it sends would leave
-//! from another address.
+//! the answers come back this way. Open ones are known by their tracked entries alone ([`super::ways`]); the rules let
+//! them by.
 
 use super::command;
 use super::error::Result;
 use super::rules::{self, PREFIX, push};
-use super::spec::{Family, Protocol, Published};
+use super::spec::{Family, Published};
 use super::tracking::{self, Entry, Tuple};
+use super::ways::Link;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
+use std::net::SocketAddr;
 
-/// Two hosts, by the addresses at which they reach each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// The host that the container leaves.
-    pub source: IpAddr,
-    /// The host that it comes to.
-    pub destination: IpAddr,
-}
-
-/// The published ports of one container that has moved.
+/// What is led of one container that has moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
     /// Tells its rules from others': letters and digits, no more than twelve.
@@ -40,6 +23,9 @@ pub struct Forward {
     pub link: Link,
     /// What was published here, and is there.
     pub published: Vec<Published>,
+    /// What comes back from there by the connections that were open when it moved.
+    #[serde(default)]
+    pub open: Vec<Tuple>,
 }
 
 /// Chains that lead new connections there; in the nat table those before and behind routing, in filter what lets them by.
@@ -103,12 +89,13 @@ impl Forward {
     /// When the kernel does not give its table of connections.
     pub fn is_used(&self) -> Result<bool> {
         let entries = tracking::save(&[self.link.destination])?;
-        let goes_there = |entry: &Entry| {
+        let open: HashSet<&Tuple> = self.open.iter().collect();
+        let is_visitor = |entry: &Entry| {
             entry.original.destination.ip() != self.link.destination
                 && entry.reply.source.ip() == self.link.destination
                 && self.published.iter().any(|port| port.host_port == entry.reply.source.port())
         };
-        Ok(entries.iter().any(goes_there))
+        Ok(entries.iter().any(|entry| open.contains(&entry.reply) || is_visitor(entry)))
     }
 
     fn family(&self) -> Family {
@@ -138,9 +125,20 @@ impl Forward {
             if !(is_for_new && leads == Leads::OpenOnly) {
                 published.iter().for_each(|port| self.rule(text, hook, port));
             }
+            if *hook == "FORWARD" {
+                self.let_open_ones_by(text, hook);
+            }
             let how = if is_for_new && leads != Leads::Everybody { "-A" } else { "-I" };
             push(text, format_args!("{how} {hook} -j {}", self.chain(hook)));
         }
+    }
+
+    /// Those that are known by their entries alone: translated to the other host, and open by the word of whoever let them
+    /// in.
+    fn let_open_ones_by(&self, text: &mut String, hook: &str) {
+        let (chain, there) = (self.chain(hook), self.link.destination);
+        let translated = format!("-m conntrack --ctstate DNAT --ctreplsrc {there}");
+        push(text, format_args!("-A {chain} {translated} -m conntrack --ctstate ESTABLISHED -j ACCEPT"));
     }
 
     fn rule(&self, text: &mut String, hook: &str, port: &Published) {
@@ -185,115 +183,18 @@ impl Forward {
     }
 }
 
-/// The entries by which open connections to published ports go on to the other host, on the host that the container
-/// has left. Those that have come from there need none: they do not leave it any more.
-pub fn departed(entries: &[Entry], container: &[IpAddr], link: Link) -> Vec<Entry> {
-    let moved = |entry: &&Entry| through_port(entry, container, link) && entry.original.source.ip() != link.destination;
-    let rewrite = |entry: &Entry| Entry {
-        reply: Tuple {
-            source: SocketAddr::new(link.destination, entry.original.destination.port()),
-            destination: SocketAddr::new(link.source, entry.original.source.port()),
-        },
-        ..entry.clone()
-    };
-    entries.iter().filter(moved).map(rewrite).collect()
-}
-
-/// The entries by which the container's open connections go on where it is now; `here` are those of that host. Those that
-/// reach it by its own address stay as they are.
-pub fn arrived(entries: &[Entry], container: &[IpAddr], link: Link, here: &[Entry]) -> Vec<Entry> {
-    let led_by: HashMap<Tuple, Tuple> = here.iter().map(|entry| (entry.reply, entry.original)).collect();
-    let rewrite = |entry: &Entry| {
-        if !through_port(entry, container, link) {
-            return entry.clone();
-        }
-        // A visitor of this host, who was led away from here when the container was there.
-        let own = led_by.get(&entry.original.inverse()).copied();
-        let led = Tuple {
-            source: SocketAddr::new(link.source, entry.original.source.port()),
-            destination: SocketAddr::new(link.destination, entry.original.destination.port()),
-        };
-        Entry { original: own.unwrap_or(led), ..entry.clone() }
-    };
-    entries.iter().map(rewrite).collect()
-}
-
-/// Whether somebody else's connection came to the container through a published port.
-fn through_port(entry: &Entry, container: &[IpAddr], link: Link) -> bool {
-    entry.protocol == Protocol::Tcp
-        && entry.original.destination.ip() == link.source
-        && entry.destination_nat().is_some_and(|to| container.contains(&to.ip()))
-        && !container.contains(&entry.original.source.ip())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::spec::Protocol;
     use super::*;
-
-    fn socket(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    fn tuple(source: &str, destination: &str) -> Tuple {
-        Tuple { source: socket(source), destination: socket(destination) }
-    }
-
-    fn entry(original: Tuple, reply: Tuple) -> Entry {
-        Entry { protocol: Protocol::Tcp, original, reply, status: 6, timeout: 100, mark: 0, zone: 0, tcp: None }
-    }
 
     fn link() -> Link {
         Link { source: "10.0.0.1".parse().unwrap(), destination: "10.0.0.2".parse().unwrap() }
     }
 
-    #[test]
-    fn an_open_connection_is_led_to_the_other_host_and_there_to_the_socket_that_knows_the_client() {
-        let container = ["172.30.0.9".parse().unwrap()];
-        let open = entry(tuple("10.0.0.100:5555", "10.0.0.1:8080"), tuple("172.30.0.9:80", "10.0.0.100:5555"));
-        let here = &departed(std::slice::from_ref(&open), &container, link())[0];
-        assert_eq!(here.original, open.original);
-        assert_eq!(here.source_nat(), Some(socket("10.0.0.1:5555")));
-        assert_eq!(here.destination_nat(), Some(socket("10.0.0.2:8080")));
-        let there = &arrived(std::slice::from_ref(&open), &container, link(), &[])[0];
-        assert_eq!(there.original, here.reply.inverse());
-        assert_eq!(there.source_nat(), Some(socket("10.0.0.100:5555")));
-        assert_eq!(there.destination_nat(), Some(socket("172.30.0.9:80")));
-    }
-
-    #[test]
-    fn a_container_that_moves_on_still_sees_the_client() {
-        let container = ["172.30.0.9".parse().unwrap()];
-        let open = entry(tuple("10.0.0.100:5555", "10.0.0.1:8080"), tuple("172.30.0.9:80", "10.0.0.100:5555"));
-        let second = arrived(&[open], &container, link(), &[]);
-        let onward = Link { source: link().destination, destination: "10.0.0.3".parse().unwrap() };
-        let third = &arrived(&second, &container, onward, &[])[0];
-        assert_eq!(third.original, tuple("10.0.0.2:5555", "10.0.0.3:8080"));
-        assert_eq!(third.source_nat(), Some(socket("10.0.0.100:5555")));
-    }
-
-    #[test]
-    fn a_container_that_comes_back_is_reached_without_the_way_round() {
-        let container = ["172.30.0.9".parse().unwrap()];
-        let open = entry(tuple("10.0.0.100:5555", "10.0.0.1:8080"), tuple("172.30.0.9:80", "10.0.0.100:5555"));
-        let led = departed(std::slice::from_ref(&open), &container, link());
-        let there = arrived(std::slice::from_ref(&open), &container, link(), &[]);
-        let back = Link { source: link().destination, destination: link().source };
-        assert!(departed(&there, &container, back).is_empty());
-        assert_eq!(arrived(&there, &container, back, &led), [open]);
-    }
-
-    #[test]
-    fn a_connection_to_the_container_itself_stays_as_it_is() {
-        let container = ["172.30.0.9".parse().unwrap()];
-        let direct = tuple("10.0.0.100:5555", "172.30.0.9:80");
-        let open = entry(direct, direct.inverse());
-        assert!(departed(std::slice::from_ref(&open), &container, link()).is_empty());
-        assert_eq!(arrived(std::slice::from_ref(&open), &container, link(), &[]), [open]);
-    }
-
     fn rendered(published: Vec<Published>, leads: Leads) -> String {
         let mut text = String::new();
-        let forward = Forward { key: "ab12".into(), link: link(), published };
+        let forward = Forward { key: "ab12".into(), link: link(), published, open: Vec::new() };
         TABLES.iter().for_each(|(_, hooks)| forward.render(&mut text, hooks, leads));
         text
     }
@@ -319,5 +220,8 @@ mod tests {
         assert!(text.contains(by));
         let text = rendered(published, Leads::OpenOnly);
         assert!(!text.contains("DNAT --to-destination") && text.contains(by), "{text}");
+        let open = "-A TRANSSHIP-fab12-by -m conntrack --ctstate DNAT --ctreplsrc 10.0.0.2 \
+             -m conntrack --ctstate ESTABLISHED -j ACCEPT\n";
+        assert_eq!(text.matches(open).count(), 1, "{text}");
     }
 }

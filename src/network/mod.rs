@@ -20,6 +20,7 @@
 //! packets are touched (I7): rules match addresses, published ports and exact tuples only.
 
 pub mod backlog;
+pub mod closing;
 mod command;
 mod error;
 pub mod forward;
@@ -34,12 +35,16 @@ mod netlink;
 pub mod netns;
 mod packet;
 mod poll;
+pub mod prospects;
 pub mod published;
 mod queue;
 pub mod remembered;
 mod rules;
+pub mod segment;
+pub mod sockets;
 pub mod spec;
 pub mod temporary;
 pub mod tracking;
+pub mod ways;
 
 pub use error::{Error, Result};

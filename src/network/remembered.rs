@@ -29,8 +29,11 @@ impl Remembered {
         &self.spec.addresses
     }
 
-    /// Where replies to the container's own connections arrive.
+    /// Where what belongs to its open connections arrives, other than at its addresses and its published ports.
     pub fn outbound(&self) -> Vec<ReplyTuple> {
-        tracking::outbound_replies(&self.tracked, &self.spec.addresses)
+        let HoldSpec { addresses, published, .. } = &self.spec;
+        let mut tuples = tracking::outbound_replies(&self.tracked, addresses);
+        tuples.extend(tracking::led_arrivals(&self.tracked, addresses, published));
+        tuples
     }
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Result;
 use super::netlink::Channel;
-use super::spec::{Protocol, ReplyTuple};
+use super::spec::{Protocol, Published, ReplyTuple};
 
 /// Status bits of linux/netfilter/nf_conntrack_common.h that an entry can be created with.
 const SEEN_REPLY: u32 = 1 << 1;
@@ -207,6 +207,24 @@ pub fn outbound_replies(entries: &[Entry], container: &[IpAddr]) -> Vec<ReplyTup
         .map(|entry| ReplyTuple { protocol: entry.protocol, remote: entry.reply.source, host: entry.reply.destination })
         .collect();
     tuples.into_iter().collect()
+}
+
+/// Where else what is translated to the container arrives on this host than at its published ports: connections that it
+/// had on another host, and that are led after it.
+pub fn led_arrivals(entries: &[Entry], container: &[IpAddr], published: &[Published]) -> Vec<ReplyTuple> {
+    let is_published = |entry: &Entry| {
+        let (at, protocol) = (entry.original.destination.port(), entry.protocol);
+        published.iter().any(|port| (port.host_port, port.protocol) == (at, protocol))
+    };
+    let led = entries
+        .iter()
+        .filter(|entry| entry.destination_nat().is_some_and(|to| container.contains(&to.ip())) && !is_published(entry));
+    led.map(|entry| ReplyTuple {
+        protocol: entry.protocol,
+        remote: entry.original.source,
+        host: entry.original.destination,
+    })
+    .collect()
 }
 
 /// The entries as they are on a host where some addresses are others: the container's, or the host's own.

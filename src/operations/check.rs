@@ -5,6 +5,7 @@ use crate::checkpoint::preflight::{self, ContainerFacts, Finding, HostFacts, Pur
 use crate::criu::canary::{self, CanaryError, CanaryReport};
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
+use crate::operations::migrate::{self, binds::Rule};
 use crate::services::{Interposition, effective_runc};
 use crate::world::Context;
 use serde_json::{Value, json};
@@ -13,32 +14,56 @@ use std::path::PathBuf;
 /// CRIU's limit for deleted files that are open, as dumps set it, in bytes.
 pub const GHOST_LIMIT: u64 = 1 << 30;
 
-/// Says of the host and of each container (all running ones, where none is named) whether it can be done.
-pub fn run(context: &Context, references: &[String], with_canary: bool) -> Result<Value, Failure> {
-    let host = host_facts();
-    let mut findings = preflight::inspect_host(&host);
+/// Says of the host and of each container (all running ones, where none is named) whether it can be done; with a peer,
+/// whether the container can go there.
+pub fn run(
+    context: &Context,
+    references: &[String],
+    with_canary: bool,
+    to: Option<String>,
+    binds: Vec<Rule>,
+) -> Result<Value, Failure> {
+    let mut findings = preflight::inspect_host(&host_facts());
     let canary = match with_canary {
         true => try_canary(context, &mut findings),
         false => Value::Null,
     };
+    let containers = match to {
+        Some(peer) => migrate::outlook(context, references, peer, binds)?,
+        None => freezable(context, references)?,
+    };
+    Ok(json!({
+        "host": { "able": is_able(&findings), "findings": findings },
+        "canary": canary,
+        "containers": containers,
+    }))
+}
+
+fn freezable(context: &Context, references: &[String]) -> Result<Vec<Value>, Failure> {
     let containers = chosen(context, references)?;
     let group: Vec<String> = containers.iter().map(|container| container.id().to_owned()).collect();
-    let mut answers = Vec::new();
-    for container in &containers {
-        let facts = container_facts(context, container)?;
-        let findings = preflight::inspect_container(&facts, &judged(&host, &group, Purpose::Freeze));
-        answers.push(json!({
+    let one = |container: &Container| {
+        let (findings, _) = findings(context, container, &group, Purpose::Freeze)?;
+        Ok(json!({
             "name": container.name(),
             "id": container.id(),
             "able": is_able(&findings),
             "findings": findings,
-        }));
-    }
-    Ok(json!({
-        "host": { "able": is_able(&findings), "findings": findings },
-        "canary": canary,
-        "containers": answers,
-    }))
+        }))
+    };
+    containers.iter().map(one).collect()
+}
+
+/// What was found of one container of a group, and of what.
+pub fn findings(
+    context: &Context,
+    container: &Container,
+    group: &[String],
+    purpose: Purpose,
+) -> Result<(Vec<Finding>, ContainerFacts), Failure> {
+    let facts = facts(context, container)?;
+    let findings = preflight::inspect_container(&facts, &judged(&host_facts(), group, purpose));
+    Ok((findings, facts))
 }
 
 /// What was found of a container that is to be frozen.
@@ -63,7 +88,7 @@ pub fn judge(
         // A backup is not restored now; whether the interposer is in place matters then.
         findings.retain(|finding| finding.code != "interposer.missing");
     }
-    let facts = container_facts(context, container)?;
+    let facts = facts(context, container)?;
     findings.extend(preflight::inspect_container(&facts, &judged(&host, group, purpose)));
     findings.retain(|finding| finding.severity == Severity::Refuse);
     Ok(Judgement { refusals: findings, watched: preflight::watched_paths(&facts) })
@@ -73,7 +98,8 @@ fn host_facts() -> HostFacts {
     HostFacts::collect(effective_runc() == Interposition::Interposed)
 }
 
-fn chosen(context: &Context, references: &[String]) -> Result<Vec<Container>, Failure> {
+/// The containers that are meant: all running ones, where none is named.
+pub fn chosen(context: &Context, references: &[String]) -> Result<Vec<Container>, Failure> {
     if references.is_empty() {
         let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
         return Ok(all.into_iter().filter(Container::is_running).collect());
@@ -85,7 +111,8 @@ fn chosen(context: &Context, references: &[String]) -> Result<Vec<Container>, Fa
     references.iter().map(find).collect()
 }
 
-fn container_facts(context: &Context, container: &Container) -> Result<ContainerFacts, Failure> {
+/// What is to be seen of a container.
+pub fn facts(context: &Context, container: &Container) -> Result<ContainerFacts, Failure> {
     let pids = container.pid().map(processes_of).unwrap_or_default();
     let pids: Vec<i32> = pids.iter().filter_map(|pid| i32::try_from(*pid).ok()).collect();
     let store = context.catalog.layout().root();
@@ -97,7 +124,8 @@ fn judged<'a>(host: &'a HostFacts, group: &'a [String], purpose: Purpose) -> pre
     preflight::Context { host, purpose, group, ghost_limit: GHOST_LIMIT, irmap_paths: true }
 }
 
-fn is_able(findings: &[Finding]) -> bool {
+/// Whether nothing stands against it.
+pub fn is_able(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.severity != Severity::Refuse)
 }
 

@@ -25,9 +25,10 @@ pub struct Led {
 /// Leads visitors from now on, and after a restart of the helper.
 pub fn begin(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
     put(context, id, led)?;
-    // The same way as one before: what goes by those rules goes by these.
+    // The same way as one before: what goes by those rules goes by these. Rules for open connections alone are each its own.
+    let is_same = |old: &Led| old.forward.link == led.forward.link && old.forward.published == led.forward.published;
     for (other, old) in all(context)? {
-        if other != *id && old.forward.link == led.forward.link && old.forward.published == led.forward.published {
+        if other != *id && !old.forward.published.is_empty() && is_same(&old) {
             end(context, &other, &old)?;
         }
     }
@@ -37,8 +38,10 @@ pub fn begin(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Fail
 /// Docker's own rules for the container that has left are gone: what is published anew comes first.
 pub fn give_way(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
     match get(context, id)? {
-        Some(led) => put(context, id, &Led { leads: Leads::WhoeverFindsNobody, ..led }),
-        None => Ok(()),
+        Some(led) if led.leads == Leads::Everybody => {
+            put(context, id, &Led { leads: Leads::WhoeverFindsNobody, ..led })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,14 +2,19 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::network::remembered::Remembered;
+use crate::network::sockets::Connection;
 use crate::store::checkpoint::Form;
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, CheckpointId, StoreError, layout};
 use crate::world::{Prepared, World};
+use serde::de::DeserializeOwned;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The file beside the images that holds what the network has to be put back to.
 pub const NETWORK_FILE: &str = "network.json";
+
+/// The file beside the images that lists the connections that are to be closed when the container runs.
+pub const LOST_FILE: &str = "lost.json";
 
 /// Told the bytes that are verified, of how many.
 pub type Told<'a> = &'a (dyn Fn(u64, u64) + Sync);
@@ -77,9 +82,19 @@ pub fn forget(world: &World, id: &CheckpointId) {
 
 /// What the network looked like when the container was frozen.
 pub fn network(checkpoint: &Checkpoint) -> Result<Remembered, Failure> {
-    let failed = || format!("{NETWORK_FILE} of checkpoint {} cannot be read", checkpoint.id());
-    let entry = checkpoint.manifest().extra.iter().find(|entry| entry.path.as_str() == NETWORK_FILE);
-    let Some(entry) = entry else { return Ok(Remembered::default()) };
+    beside(checkpoint, NETWORK_FILE)
+}
+
+/// Which of its connections are to be closed.
+pub fn lost(checkpoint: &Checkpoint) -> Result<Vec<Connection>, Failure> {
+    beside(checkpoint, LOST_FILE)
+}
+
+/// What a file beside the images holds; nothing where there is none.
+fn beside<T: DeserializeOwned + Default>(checkpoint: &Checkpoint, name: &str) -> Result<T, Failure> {
+    let failed = || format!("{name} of checkpoint {} cannot be read", checkpoint.id());
+    let entry = checkpoint.manifest().extra.iter().find(|entry| entry.path.as_str() == name);
+    let Some(entry) = entry else { return Ok(T::default()) };
     let bytes = std::fs::read(checkpoint.extra_path(entry)).or_fail(failed)?;
     if crate::archive::Digest::of(&bytes) != entry.blake3 {
         return Err(Failure::new(failed()).because(&std::io::Error::other("its digest is not the manifest's")));

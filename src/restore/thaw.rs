@@ -7,10 +7,12 @@ use crate::interposer::{Answer, resume};
 use crate::network::hold::Hold;
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
-use crate::network::{forward, neighbours, temporary, tracking};
+use crate::network::ways::{Link, Moving};
+use crate::network::{closing, neighbours, segment, temporary, tracking};
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, ContainerId};
 use crate::world::{Waiting, World};
+use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -91,17 +93,38 @@ fn put_in_order(world: &World, group: &[Claim]) -> Result<Vec<OwnNetwork>, Failu
         }
         let (waiting, mut remembered) = (waiting(world, claim)?, prepare::network(&checkpoint)?);
         if let Some(landing) = world.landings.get(&claim.container) {
-            let here =
-                tracking::save(&[landing.link.source]).or_fail(|| "the open connections cannot be listed".into())?;
-            remembered.tracked = forward::arrived(&remembered.tracked, &remembered.spec.addresses, landing.link, &here);
+            remembered = arriving(remembered, &landing.inspect, landing.link)?;
         }
         if keeps_addresses(world, &checkpoint, claim) {
             require_addresses(&waiting, &remembered)?;
+            close_lost(&checkpoint, &waiting);
         }
         networks.push(OwnNetwork { waiting, remembered });
     }
     networks.iter().for_each(|network| put_tracking_back(&network.remembered));
     Ok(networks)
+}
+
+/// The network of a container that comes from a peer as it is on this host; `inspect` is what Docker says of it.
+pub fn arriving(network: Remembered, inspect: &Value, link: Link) -> Result<Remembered, Failure> {
+    let here = tracking::save(&[link.source]).or_fail(|| "the open connections cannot be listed".into())?;
+    let segments = segment::from_inspect(inspect).or_fail(|| "its networks cannot be read".into())?;
+    let moving = Moving { addresses: network.addresses(), segments: &segments, link };
+    let tracked = moving.arrived(&network.tracked, &here);
+    Ok(Remembered { tracked, ..network })
+}
+
+/// Closes the connections that cannot live on here, so that its programs hear of it at once.
+fn close_lost(checkpoint: &Checkpoint, waiting: &Waiting) {
+    let closed = prepare::lost(checkpoint).and_then(|lost| {
+        let netns = NetNs::of_process(waiting.pid.unsigned_abs()).or_fail(|| "its network is gone".into())?;
+        closing::close(&netns, &lost).or_fail(|| "they cannot be closed".into())
+    });
+    match closed {
+        Ok(closed) => tracing::debug!(closed, "connections that are lost are closed"),
+        // They end later, by themselves.
+        Err(failure) => tracing::warn!(%failure, "connections that are lost stay open"),
+    }
 }
 
 /// Neighbours and visitors find them from here on.

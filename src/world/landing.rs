@@ -11,7 +11,7 @@
 
 use crate::docker::Container;
 use crate::handover::Arrival;
-use crate::network::forward::Link;
+use crate::network::ways::Link;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

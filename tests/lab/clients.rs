@@ -12,15 +12,27 @@ fn client() -> Command {
     command
 }
 
+/// Runs a command in the client's place; fails the test where it fails.
+pub fn on_segment(words: &[&str]) {
+    let output = client().args(words).output().expect("the client runs");
+    assert!(output.status.success(), "{words:?}: {output:?}");
+}
+
 /// Long-lived connections, streams and new connections against a program of ours; every byte is verified.
 pub struct Watch(Child);
 
 impl Watch {
     /// Returns when all its connections stand.
     pub fn start(server: &str) -> Self {
+        Self::start_with(server, &[])
+    }
+
+    /// The same, with options of the program's.
+    pub fn start_with(server: &str, options: &[&str]) -> Self {
         use std::io::{BufRead, BufReader};
         let mut command = client();
-        command.arg(super::host::program("watch")).arg(server).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(super::host::program("watch")).arg(server).args(options);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the client runs");
         let mut line = String::new();
         let mut out = BufReader::with_capacity(1, child.stdout.as_mut().expect("piped"));
@@ -45,6 +57,25 @@ pub fn assert_nothing_noticed(report: &str) {
     let report: serde_json::Value = serde_json::from_str(report).expect("JSON");
     for problem in ["wrong", "lost", "refused", "reset", "timed_out"] {
         assert_eq!(report[problem], 0, "{report:#}");
+    }
+}
+
+/// A program of ours that others call, until it is dropped.
+pub struct Server(Child);
+
+impl Server {
+    /// Listens at this port of the client's.
+    pub fn start(port: u16) -> Self {
+        let mut command = client();
+        command.arg(super::host::program("holder")).args([&port.to_string(), "8", "--until-eof"]);
+        Self(command.stdin(Stdio::piped()).spawn().expect("the server runs"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -13,6 +13,7 @@ mod host;
 mod interposer;
 mod kinds;
 mod lab;
+mod links;
 mod migrations;
 mod restarts;
 mod rounds;

@@ -1,6 +1,7 @@
 //! What was seen, as plain data: the rules know nothing else.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::Serialize;
 
@@ -63,6 +64,12 @@ impl ContainerFacts {
     /// The container's first process.
     pub fn init(&self) -> Option<&ProcessFacts> {
         self.processes.iter().find(|process| process.pid == self.engine.init_pid)
+    }
+
+    /// Memory that its processes have of their own, in bytes. What is shared counts with each that has it.
+    pub fn memory(&self) -> u64 {
+        let by_process = self.processes.iter().map(|process| process.anonymous + process.shared + process.swapped);
+        by_process.fold(self.space.tmpfs, u64::saturating_add)
     }
 }
 
@@ -265,6 +272,8 @@ pub struct ProxiedConnections {
     pub container_port: u16,
     /// The clients' addresses.
     pub clients: Vec<String>,
+    /// The proxy's own ends of its connections to the container.
+    pub ends: Vec<SocketAddr>,
 }
 
 /// What a checkpoint needs and what there is, in bytes.

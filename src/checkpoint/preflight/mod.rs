@@ -18,6 +18,7 @@ use serde::Serialize;
 
 pub use facts::{ContainerFacts, HostFacts};
 pub use look::{LookError, watched_paths};
+pub use rules::space_needed;
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -63,6 +64,12 @@ impl Finding {
 }
 
 impl Finding {
+    /// Something that stands against a migration and that only the hosts know that are to carry it out.
+    pub fn of_peer(subject: &str, reason: &str, remedy: Option<String>) -> Self {
+        let remedy = remedy.unwrap_or_else(|| "See the reason; what is meant is on the destination.".to_owned());
+        Self::refuse("migrate.refused", subject, reason, remedy)
+    }
+
     /// The canary did not live through its own dump and restore: nothing else will.
     pub fn dead_canary(reason: String) -> Self {
         Self::refuse(

@@ -38,6 +38,16 @@ fn mappings_follow_from_the_two_tuples() {
 }
 
 #[test]
+fn what_is_led_to_the_container_arrives_elsewhere_than_at_its_published_ports() {
+    let container = ["172.30.0.2".parse().unwrap()];
+    let led = entry(["192.0.2.3:2000", "192.0.2.2:50000"], ["172.30.0.2:50000", "192.0.2.1:9000"]);
+    let published = [Published { protocol: Protocol::Tcp, host_ip: None, host_port: 8080 }];
+    let found = led_arrivals(&[inbound(), outbound(), led.clone()], &container, &published);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].remote, found[0].host), (led.original.source, led.original.destination));
+}
+
+#[test]
 fn only_masqueraded_connections_of_the_container_have_outbound_replies() {
     let container = ["172.30.0.2".parse().unwrap()];
     let to_the_host = entry(["172.30.0.2:50001", "172.30.0.1:53"], ["172.30.0.1:53", "172.30.0.2:50001"]);

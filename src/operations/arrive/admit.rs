@@ -1,6 +1,7 @@
 //! Whether a peer's containers may come here. Each no is one sentence with its remedy.
 
-use crate::docker::{Container, is_same_network};
+use super::{binds, capability, reach};
+use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::network::published;
 use crate::operations::migrate::words::{Coming, Offer};
@@ -14,14 +15,16 @@ pub fn look(context: &Context, peer: &str, offer: &Offer) -> Result<(), Failure>
         return Err(Failure::refused("the interposer is not in front of runc there: nothing could be restored")
             .remedy("run there: transship install"));
     }
-    kernel(offer)?;
+    capability::look(context, offer)?;
+    let networks = context.docker.networks().or_fail(|| "the networks there cannot be listed".into())?;
+    offer.networks.iter().try_for_each(|told| reach::network(&networks, told))?;
     let here = context.containers().or_fail(|| "the containers there cannot be listed".into())?;
     for coming in offer.members.iter().map(Coming::container) {
         name(context, &coming)?;
         ports(&here, &coming)?;
-        addresses(&coming)?;
+        reach::addresses(context, &networks, &coming)?;
     }
-    offer.networks.iter().try_for_each(|told| network(context, told))?;
+    offer.binds.iter().try_for_each(binds::look)?;
     let volumes = offer.volumes.iter().filter_map(|volume| volume["Name"].as_str());
     volumes.into_iter().try_for_each(|name| volume(context, name))
 }
@@ -33,15 +36,6 @@ pub fn may(context: &Context, peer: &str) -> Result<(), Failure> {
         Some(known) if known.permissions.accepts_containers => Ok(()),
         _ => Err(Failure::refused("this host takes no containers from there")
             .remedy("allow it on the destination: transship peer allow NAME --containers yes")),
-    }
-}
-
-fn kernel(offer: &Offer) -> Result<(), Failure> {
-    let here = nix::sys::utsname::uname().or_fail(|| "this host does not say what it is".into())?;
-    let here = here.machine().to_string_lossy();
-    match here == offer.origin.architecture {
-        true => Ok(()),
-        false => Err(Failure::refused(format!("it runs on {}, and this host is {here}", offer.origin.architecture))),
     }
 }
 
@@ -70,27 +64,6 @@ fn ports(here: &[Container], coming: &Container) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Connections are bound to the container's addresses.
-fn addresses(coming: &Container) -> Result<(), Failure> {
-    match coming.inspect().pointer("/HostConfig/NetworkMode").and_then(serde_json::Value::as_str) {
-        Some("host") => Err(Failure::refused(format!("{} uses its host's own network", coming.name()))),
-        _ => Ok(()),
-    }
-}
-
-fn network(context: &Context, told: &serde_json::Value) -> Result<(), Failure> {
-    let name = told["Name"].as_str().unwrap_or_default();
-    match context.docker.network(name) {
-        Ok(here) if is_same_network(&here, told) => Ok(()),
-        Ok(_) => {
-            Err(Failure::refused(format!("the network {name} there is another one: its driver or its subnet differ"))
-                .remedy("give both hosts a network of the same name and subnet"))
-        }
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(Failure::new(format!("the network {name} cannot be looked at")).because(&error)),
-    }
 }
 
 fn volume(context: &Context, name: &str) -> Result<(), Failure> {

@@ -7,10 +7,11 @@ use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::network::hold::Hold;
 use crate::network::published;
+use crate::network::spec::HoldSpec;
 use crate::operations::migrate;
 use crate::operations::upgrade::order;
 use crate::operations::{forward, holds};
-use crate::restore::{addresses, settle, thaw};
+use crate::restore::{addresses, prepare, settle, thaw};
 use crate::store::ContainerId;
 use crate::world::landing::Landing;
 use crate::world::{Context, World};
@@ -60,7 +61,7 @@ fn start_all(arrive: &Arrive, context: &Context) -> Result<Vec<Arc<Landing>>, Fa
     for number in 0..arrive.members.len() {
         let container = arrive.members[number].id()?;
         let inspect = arrive.inspect_to_be(number)?;
-        hold(context, container, &inspect)?;
+        hold(arrive, number, &inspect, context)?;
         let landing = Landing::of(inspect, arrive.offer.link);
         let landing = Arc::new(if arrive.is_joined(number) { landing.ahead_of_others() } else { landing });
         context.landings.keep(container.clone(), Arc::clone(&landing));
@@ -115,14 +116,20 @@ fn start_in_docker(world: &Arc<World>, container: &ContainerId, landing: &Landin
 
 /// Its sockets speak as soon as they are restored, before its processes do, and its connections are not tracked by then
 /// (I6). Lifted when it is let go. One that uses another's network has no hold of its own.
-fn hold(context: &Context, container: &ContainerId, inspect: &Value) -> Result<(), Failure> {
+fn hold(arrive: &Arrive, number: usize, inspect: &Value, context: &Context) -> Result<(), Failure> {
+    let member = &arrive.members[number];
+    let container = member.id()?;
     let joins = Container::new(inspect.clone()).shares_network_of().is_some();
     if joins || context.holds.has(container) {
         // Or taken over from a helper that has died.
         return Ok(());
     }
     let failed = || format!("packets of container {container:.12} cannot be held");
-    let spec = published::from_inspect(inspect).or_fail(failed)?;
+    let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
+    let network = thaw::arriving(prepare::network(&checkpoint)?, inspect, arrive.offer.link)?;
+    // What is led here by tracked entries meets none as long as those are not there, and would be answered with a reset.
+    let outbound = network.outbound();
+    let spec = HoldSpec { outbound, ..published::from_inspect(inspect).or_fail(failed)? };
     let hold = Hold::place_all(spec, holds::bounds(context)).or_fail(failed)?;
     context.holds.keep(container.clone(), hold);
     Ok(())

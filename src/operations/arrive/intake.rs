@@ -3,6 +3,8 @@
 use super::admit;
 use crate::archive::RelPath;
 use crate::failure::{Failure, OrFail};
+use crate::operations::images;
+use crate::operations::migrate::words::LayersThere;
 use crate::store::CheckpointId;
 use crate::world::Context;
 use crate::world::visits::Visit;
@@ -14,16 +16,29 @@ use std::sync::Arc;
 
 /// So much is left on the store's file system, whatever comes.
 pub const LEFT_FREE: u64 = 64 << 20;
+/// How many of an image's layers are here, from the lowest up: what lies on others is another layer.
+pub fn layers_there(context: &Context, peer: &str, layers: &[String]) -> Result<LayersThere, Failure> {
+    admit::may(context, peer)?;
+    let failed = || "the images here cannot be listed".to_owned();
+    let mut there = 0;
+    for image in context.docker.image_ids().or_fail(failed)? {
+        // One that has just been removed has none.
+        let own = context.docker.image_layers(&image).unwrap_or_default();
+        there = there.max(own.iter().zip(layers).take_while(|(own, wanted)| own == wanted).count());
+    }
+    Ok(LayersThere { there })
+}
 
-/// Takes an image in, as `docker save` writes it.
+/// Takes an image in, as `docker save` writes it; that one and no other, and without a name.
 pub fn take_image(
     context: &Context,
-    peer: &str,
-    id: &CheckpointId,
+    (peer, id): (&str, &CheckpointId),
+    image: &str,
     tar: impl Read + Send + 'static,
 ) -> Result<(), Failure> {
     admit::may(context, peer)?;
     let before = context.docker.image_ids().or_fail(|| "the images here cannot be listed".into())?;
+    let tar = images::without_names(tar, image);
     context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())?;
     // The first list is the one that has none of them.
     context.brought_images.keep_new(id.clone(), before);

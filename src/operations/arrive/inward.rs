@@ -4,7 +4,7 @@ use super::memory::Part;
 use super::{intake, memory};
 use crate::failure::{Failure, Outcome};
 use crate::handover::{Departure, Request};
-use crate::operations::migrate::words::{Offer, Sealed, Standing, Synced, Welcome};
+use crate::operations::migrate::words::{Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
 use crate::operations::{arrive, migrate};
 use crate::store::CheckpointId;
 use crate::transport::caller::{Caller, Refusal};
@@ -31,6 +31,7 @@ const LARGEST_QUESTION: usize = 64 << 20;
 pub fn routes() -> Router<Arc<World>> {
     Router::new()
         .route("/v1/arrivals/{id}/expect", post(expect))
+        .route("/v1/arrivals/{id}/layers", post(layers))
         .route("/v1/arrivals/{id}/prepare", post(prepare))
         .route("/v1/arrivals/{id}/restore", post(restore))
         .route("/v1/arrivals/{id}/commit", post(commit))
@@ -83,9 +84,19 @@ async fn departure(at: At) -> Answer<Option<Departure>> {
     at.answer(migrate::standing).await
 }
 
-async fn image(at: At, body: Body) -> Answer<Value> {
+async fn layers(at: At, body: Bytes) -> Answer<LayersThere> {
+    let Layers { layers } = read(&body)?;
+    at.answer(move |context, peer, _| intake::layers_there(context, peer, &layers)).await
+}
+
+async fn image(at: At, uri: Uri, body: Body) -> Answer<Value> {
+    let image = uri.query().and_then(|query| query.strip_prefix("of=")).map(str::to_owned);
+    let image = image.ok_or_else(|| refusal(Failure::usage("an image without its id")))?;
     let bytes = reader(body);
-    at.answer(move |context, peer, id| intake::take_image(context, peer, id, bytes).map(|()| json!({}))).await
+    let take = move |context: &Context, peer: &str, id: &CheckpointId| {
+        intake::take_image(context, (peer, id), &image, bytes).map(|()| json!({}))
+    };
+    at.answer(take).await
 }
 
 async fn file(

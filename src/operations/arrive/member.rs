@@ -142,9 +142,19 @@ mod tests {
 
     fn offer(members: Vec<Coming>) -> Offer {
         let here = [127, 0, 0, 1].into();
-        let link = crate::network::forward::Link { source: here, destination: here };
+        let link = crate::network::ways::Link { source: here, destination: here };
         let origin = crate::store::testing::manifest().origin;
-        Offer { members, networks: Vec::new(), volumes: Vec::new(), origin, link }
+        let needs = crate::operations::migrate::words::Needs::default();
+        Offer {
+            members,
+            networks: Vec::new(),
+            volumes: Vec::new(),
+            binds: Vec::new(),
+            origin,
+            link,
+            needs,
+            processor: None,
+        }
     }
 
     #[test]

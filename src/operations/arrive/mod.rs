@@ -12,10 +12,14 @@
 
 mod admit;
 mod at_the_gate;
+mod binds;
+mod capability;
 mod intake;
 pub mod inward;
+mod logs;
 mod member;
 mod memory;
+mod reach;
 mod steps;
 
 use crate::failure::{Failure, OrFail};

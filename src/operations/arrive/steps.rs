@@ -1,13 +1,13 @@
 //! The steps of `arrive`, each beside its undo.
 
 use super::member::{self, Member};
-use super::{Arrive, admit, at_the_gate, intake, memory, remove_image};
+use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, remove_image};
 use crate::archive::rootfs;
 use crate::docker::{DockerError, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::operations;
-use crate::operations::migrate::volumes;
+use crate::operations::migrate::tree;
 use crate::operations::migrate::words::LABEL;
 use crate::operations::restore::put_files;
 use crate::restore::prepare;
@@ -62,6 +62,7 @@ pub fn make() -> ArriveStep {
                 return Err(Failure::new(format!("the volume {name} was made by somebody else meanwhile")));
             }
         }
+        binds::make(&arrive.offer.binds, &arrive.id)?;
         for number in 0..arrive.members.len() {
             make_one(arrive, context, number)?;
         }
@@ -82,6 +83,7 @@ pub fn make() -> ArriveStep {
                 context.docker.remove(&container).or_fail(|| format!("{} cannot be removed", member.name))?;
             }
         }
+        binds::remove(&arrive.offer.binds, &arrive.id)?;
         for volume in &arrive.volumes {
             let failed = || format!("the volume {volume} cannot be removed");
             if is_there_for(arrive, context.docker.volume(volume)).or_fail(failed)? {
@@ -221,6 +223,7 @@ pub fn place() -> ArriveStep {
 }
 
 fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+    let root = context.docker.engine().or_fail(|| "Docker does not say where its files are".into())?.root;
     for member in &arrive.members {
         let failed = || format!("the files of {} cannot be put in place", member.name);
         let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
@@ -230,10 +233,18 @@ fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
             empty(Path::new(upper)).or_fail(failed)?;
         }
         put_files(&container, &checkpoint)?;
+        let placed = logs::put(Path::new(&root), member.id()?, &checkpoint);
+        placed.or_fail(|| format!("the log of {} cannot be put in place", member.name))?;
     }
     let checkpoint = context.catalog.get(&arrive.id).or_fail(|| "the volumes' files cannot be read".into())?;
     for (number, name) in arrive.volumes.iter().enumerate() {
-        fill(context, &checkpoint, number, name)?;
+        let told = context.docker.volume(name).or_fail(|| format!("the volume {name} cannot be looked at"))?;
+        let mountpoint = PathBuf::from(told["Mountpoint"].as_str().unwrap_or_default());
+        fill(&checkpoint, &tree::files(tree::VOLUMES, number), &mountpoint)?;
+    }
+    for (number, bind) in arrive.offer.binds.iter().enumerate().filter(|(_, bind)| bind.is_brought) {
+        fill(&checkpoint, &tree::files(tree::BINDS, number), &bind.path)?;
+        binds::mark(&bind.path, &arrive.id).or_fail(|| format!("{} cannot be marked", bind.path.display()))?;
     }
     arrive.is_placed = true;
     Ok(())
@@ -259,16 +270,14 @@ pub fn put_in_place_again(arrive: &mut Arrive, context: &Context) -> Result<bool
     Ok(true)
 }
 
-fn fill(context: &Context, checkpoint: &Checkpoint, number: usize, name: &str) -> Result<(), Failure> {
-    let failed = || format!("the files of the volume {name} cannot be put in place");
-    let told = context.docker.volume(name).or_fail(failed)?;
-    let mountpoint = PathBuf::from(told["Mountpoint"].as_str().unwrap_or_default());
-    // Docker has copied in what the image has there.
-    empty(&mountpoint).or_fail(failed)?;
-    let [base, delta] = volumes::files(number).map(|file| checkpoint.dir().join(layout::EXTRA).join(file));
+fn fill(checkpoint: &Checkpoint, files: &[String; 2], directory: &Path) -> Result<(), Failure> {
+    let failed = || format!("the files of {} cannot be put in place", directory.display());
+    // Docker has copied in what the image has there, or an earlier try has left its own.
+    empty(directory).or_fail(failed)?;
+    let [base, delta] = files.each_ref().map(|file| checkpoint.dir().join(layout::EXTRA).join(file));
     let base = File::open(base).or_fail(failed)?;
     let delta = File::open(delta).or_fail(failed)?;
-    rootfs::apply(base, Some(delta), &mountpoint).or_fail(failed)
+    rootfs::apply(base, Some(delta), directory).or_fail(failed)
 }
 
 fn empty(directory: &Path) -> std::io::Result<()> {
@@ -424,6 +433,7 @@ fn whole(failed: &[String]) -> Result<(), Failure> {
 /// The checkpoints that brought them are of no use any more.
 pub fn settle() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        binds::keep(&arrive.offer.binds)?;
         arrive.members.iter().try_for_each(|member| {
             context.settling.wait_until_taken(member.id()?);
             context.landings.take(member.id()?);

@@ -1,12 +1,21 @@
 //! How this host and a peer reach each other.
 
+use super::talk;
 use crate::failure::{Failure, OrFail};
-use crate::network::forward::Link;
+use crate::network::ways::Link;
 use crate::world::Context;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 
+/// The same, once the peer has answered.
+pub fn to_reachable(context: &Context, peer: &str) -> Result<Link, Failure> {
+    let link = to(context, peer)?;
+    let answered = talk::peer(peer).hello();
+    answered.map_err(|error| talk::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
+    Ok(link)
+}
+
 /// The peer's first address as the book has it, and the address that this host has towards it.
-pub fn to(context: &Context, peer: &str) -> Result<Link, Failure> {
+fn to(context: &Context, peer: &str) -> Result<Link, Failure> {
     let known = context.peers.peer(peer).or_fail(|| "the book of peers cannot be read".into())?;
     let known = known.ok_or_else(|| {
         Failure::refused(format!("there is no peer {peer}"))

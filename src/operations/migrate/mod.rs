@@ -12,14 +12,19 @@
 //!
 //! Containers that belong together ([`group`]) are one migration with one commit: the claim on the first of them, placed last.
 
+pub mod binds;
 mod compress;
 mod files;
 mod group;
 mod link;
+pub mod logs;
+mod lost;
 pub mod memory;
 mod networks;
+mod outlook;
 mod steps;
 mod talk;
+pub mod tree;
 pub mod volumes;
 pub mod words;
 
@@ -30,7 +35,7 @@ use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
 use crate::handover::{Arrival, Departure, Request};
-use crate::network::forward::Link;
+use crate::network::ways::Link;
 use crate::operations::checkpoint::{self, Checkpoint, Member};
 use crate::operations::decide;
 use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
@@ -40,6 +45,8 @@ use crate::transport::client::{Compress, PeerError};
 use crate::world::Context;
 use crate::world::cancels::Cancellable;
 use crate::world::decisions::Decision;
+use binds::{Bind, Rule};
+use logs::Log;
 use memory::{Goal, Mode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -61,6 +68,11 @@ pub struct Migrate {
     departure: Departure,
     /// Their named volumes.
     volumes: Vec<Volume>,
+    /// What they have mounted of this host.
+    binds: Vec<Bind>,
+    /// What they have written, where Docker keeps that in files.
+    #[serde(skip)]
+    logs: Vec<Log>,
     /// The containers there, in the same order.
     containers_there: Vec<ContainerId>,
     /// Whether the containers here stay, stopped.
@@ -91,6 +103,8 @@ pub struct Migrate {
     /// By what a person cancels it.
     #[serde(skip)]
     cancel: Cancellable,
+    /// Whether connections that cannot live on are closed at once.
+    closes_lost: bool,
 }
 
 impl Operation for Migrate {
@@ -197,6 +211,10 @@ pub struct How {
     pub mode: Mode,
     /// How long they may be away.
     pub goal: Option<Goal>,
+    /// Whether connections that cannot live on are closed at once, at both ends.
+    pub closes_lost: bool,
+    /// What becomes of what they have mounted of this host.
+    pub binds: Vec<Rule>,
 }
 
 /// In what may go nowhere for a while a piece of a body still has to go.
@@ -204,57 +222,79 @@ const LEAST_RATE: u64 = 64 << 10;
 
 /// Moves containers to a peer, group by group.
 pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) -> Result<Value, Failure> {
-    let How { ref peer, keep_source, dry_run, compress, rate, mode, goal } = *how;
+    let How { ref peer, dry_run, rate, .. } = *how;
     if let Some(rate) = rate.filter(|rate| rate.get() < LEAST_RATE) {
         return Err(Failure::usage(format!("{rate} bytes a second are too few"))
             .remedy(format!("at least {LEAST_RATE}: less is not told from a network that is stuck")));
     }
-    let link = link::to(context, peer)?;
-    talk::peer(peer).hello().map_err(|error| talk::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
-    let mut groups = group::of(context, references)?;
+    if dry_run {
+        return Ok(json!({ "containers": outlook::of(context, references, how)?, "dry_run": true }));
+    }
+    let link = link::to_reachable(context, peer)?;
+    let groups = group::of(context, references)?;
     let names = groups.iter().flatten().map(|member| member.name.clone()).collect();
     let _turn = super::turn(context, names)?;
     let mut moved = Vec::new();
-    for members in &mut groups {
-        checkpoint::admit(context, members, false)?;
-        let containers: Vec<Container> = members.iter().map(Member::container).collect();
-        let volumes = volumes::of(context, &containers)?;
-        let freeze = Checkpoint::of(std::mem::take(members));
-        let operation = Migrate {
-            freeze,
-            peer: peer.to_owned(),
-            link,
-            departure: Departure::default(),
-            volumes,
-            containers_there: Vec::new(),
-            keep_source,
-            boot_there: None,
-            sent: files::AllSent::new(),
-            ran_at: None,
-            decided: None,
-            compress,
-            rate,
-            mode,
-            goal,
-            measured_link: None,
-            memory_sent: 0,
-            known: None,
-            cancel: context.cancels.admit(),
-        };
-        let answer = match dry_run {
-            true => {
-                talk::look(context, &operation)?;
-                operation.answer()
-            }
-            false => {
-                let world = &context.world;
-                let asked = Asked::by(asked_by);
-                saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)?
-            }
-        };
+    for members in groups {
+        let operation = planned(context, members, how, link)?;
+        outlook::warn(context, operation.freeze.members(), link, peer)?;
+        let world = &context.world;
+        let asked = Asked::by(asked_by);
+        let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)?;
         moved.extend(answer["containers"].as_array().cloned().unwrap_or_default());
     }
-    Ok(json!({ "containers": moved, "dry_run": dry_run }))
+    Ok(json!({ "containers": moved, "dry_run": false }))
+}
+
+/// Whether containers can go to a peer, and what becomes of their connections; all running ones, where none is named.
+pub fn outlook(
+    context: &Context,
+    references: &[String],
+    peer: String,
+    binds: Vec<Rule>,
+) -> Result<Vec<Value>, Failure> {
+    let how = How {
+        peer,
+        keep_source: false,
+        dry_run: true,
+        compress: None,
+        rate: None,
+        mode: Mode::default(),
+        goal: None,
+        closes_lost: false,
+        binds,
+    };
+    outlook::of(context, references, &how)
+}
+
+/// The migration of containers that belong together; refused where this host has something against it.
+fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Link) -> Result<Migrate, Failure> {
+    checkpoint::admit(context, &mut members, false)?;
+    let containers: Vec<Container> = members.iter().map(Member::container).collect();
+    Ok(Migrate {
+        volumes: volumes::of(context, &containers)?,
+        binds: binds::of(&containers, &how.binds)?,
+        logs: Vec::new(),
+        freeze: Checkpoint::of(members),
+        peer: how.peer.clone(),
+        link,
+        departure: Departure::default(),
+        containers_there: Vec::new(),
+        keep_source: how.keep_source,
+        boot_there: None,
+        sent: files::AllSent::new(),
+        ran_at: None,
+        decided: None,
+        compress: how.compress,
+        rate: how.rate,
+        mode: how.mode,
+        goal: how.goal,
+        measured_link: None,
+        memory_sent: 0,
+        known: None,
+        cancel: context.cancels.admit(),
+        closes_lost: how.closes_lost,
+    })
 }
 
 /// What the source of a migration has decided, by its own word; nothing where it has not yet.

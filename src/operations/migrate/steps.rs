@@ -2,13 +2,15 @@
 
 use super::memory::{Dumped, Follow};
 use super::talk::{self, Heard};
-use super::{Migrate, files, keep, networks};
+use super::{Migrate, files, keep, logs, lost, networks, tree};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
 use crate::handover::{Arrival, Departure, Request, departure};
-use crate::network::forward::{self, Forward, Leads};
-use crate::network::published;
+use crate::network::forward::{Forward, Leads};
+use crate::network::tracking::{self, Entry};
+use crate::network::ways::Moving;
+use crate::network::{published, segment};
 use crate::operations::checkpoint::{Checkpoint, Member, steps as freeze_steps};
 use crate::operations::{self, forward::Led};
 use crate::restore::{prepare, settle};
@@ -171,19 +173,25 @@ fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
     keep(context, migrate, migrate.departure)
 }
 
-/// Files and volumes go while it runs, so that little is left for when it stands still.
+/// Files, volumes and logs go while it runs, so that little is left for when it stands still.
 pub fn pre_copy() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         (freeze_steps::pre_copy().run)(&mut migrate.freeze, context)?;
-        let Migrate { volumes, freeze, .. } = migrate;
+        let Migrate { volumes, binds, freeze, .. } = migrate;
         // The first one's checkpoint brings them all: two may use the same.
         let staging = freeze_steps::staging(freeze.leader())?;
-        for (number, volume) in volumes.iter_mut().enumerate() {
-            volume.copy(number, staging)?;
+        let volumes = volumes.iter_mut().enumerate();
+        let mut trees: Vec<_> =
+            volumes.map(|(number, one)| (tree::files(tree::VOLUMES, number), &mut one.tree)).collect();
+        let binds = binds.iter_mut().enumerate();
+        trees.extend(binds.filter_map(|(number, one)| Some((tree::files(tree::BINDS, number), one.tree_mut()?))));
+        for (files, tree) in &mut trees {
+            tree.copy(files, staging)?;
         }
-        if !volumes.is_empty() {
-            staging.hash_ahead(&|_| {}).or_fail(|| "the volumes cannot be read again".into())?;
+        if !trees.is_empty() {
+            staging.hash_ahead(&|_| {}).or_fail(|| "their volumes cannot be read again".into())?;
         }
+        migrate.logs = logs::copy(migrate.freeze.members())?;
         send_files(migrate, context)
     }
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
@@ -213,14 +221,22 @@ fn send_files(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
     done
 }
 
-/// Files, volumes, connections and addresses as they are now.
+/// Files, volumes, logs, connections and addresses as they are now.
 pub fn copy() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         (freeze_steps::copy().run)(&mut migrate.freeze, context)?;
         let members = migrate.freeze.members().iter();
         let always = members.flat_map(|member| mapped::writable_shared_files(member.init.pid)).collect();
+        if migrate.closes_lost {
+            lost::write_down(context, migrate)?;
+        }
+        logs::copy_rest(&mut migrate.logs, migrate.freeze.members())?;
         let staging = freeze_steps::staging(migrate.freeze.leader())?;
-        migrate.volumes.iter().enumerate().try_for_each(|(number, volume)| volume.copy_rest(number, staging, &always))
+        let volumes = migrate.volumes.iter().enumerate();
+        let volumes = volumes.map(|(number, one)| (tree::files(tree::VOLUMES, number), &one.tree));
+        let binds = migrate.binds.iter().enumerate();
+        let binds = binds.filter_map(|(number, one)| Some((tree::files(tree::BINDS, number), one.tree()?)));
+        volumes.chain(binds).try_for_each(|(files, tree)| tree.copy_rest(&files, staging, &always))
     }
     Step::new("copy", run, nothing)
 }
@@ -360,7 +376,7 @@ pub fn forward() -> MigrateStep {
                 && let Ok(checkpoint) = context.catalog.get(&member.checkpoint)
             {
                 let network = prepare::network(&checkpoint)?;
-                let put_back = crate::network::tracking::put_back(&network.tracked);
+                let put_back = tracking::put_back(&network.tracked);
                 put_back.or_fail(|| format!("the open connections of {} cannot be led here again", member.name))?;
             }
         }
@@ -371,41 +387,51 @@ pub fn forward() -> MigrateStep {
 
 fn lead(migrate: &Migrate, member: &Member, context: &Context) -> Result<(), Failure> {
     let failed = || format!("visitors of {} cannot be led to {}", member.name, migrate.peer);
+    // It has been given away and stands still: it is not kept from running for the sake of open connections.
+    let lost = |failure: &dyn std::fmt::Display| {
+        context.told.note(&format!("the open connections of {} are lost: {failure}", member.name));
+        tracing::error!(migration = %migrate.id(), %failure, "open connections are not led after it");
+    };
     let published = published::from_inspect(&member.inspect).or_fail(failed)?.published;
-    if published.is_empty() {
+    let entries = departed(migrate, member, context).unwrap_or_else(|failure| {
+        lost(&failure);
+        Vec::new()
+    });
+    if published.is_empty() && entries.is_empty() {
         return Ok(());
     }
     let key = member.checkpoint.as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    let forward = Forward { key, link: migrate.link, published };
+    let leads = if published.is_empty() { Leads::OpenOnly } else { Leads::Everybody };
+    let open = entries.iter().map(|entry| entry.reply).collect();
+    let forward = Forward { key, link: migrate.link, published, open };
     let (container, peer) = (member.name.clone(), migrate.peer.clone());
-    operations::forward::begin(
-        context,
-        &member.checkpoint,
-        &Led { container, peer, forward, leads: Leads::Everybody },
-    )?;
-    if let Err(failure) = lead_open_ones(migrate, member, context) {
-        // It has been given away and stands still: it is not kept from running for the sake of them.
-        context.told.note(&format!("the open connections of {} are lost: {failure}", member.name));
-        tracing::error!(migration = %migrate.id(), %failure, "open connections are not led after it");
+    operations::forward::begin(context, &member.checkpoint, &Led { container, peer, forward, leads })?;
+    match tracking::put_back(&entries) {
+        Ok(put_back) => tracing::info!(?put_back, of = entries.len(), "open connections are led after it"),
+        Err(error) => lost(&error),
     }
     Ok(())
 }
 
-/// What was tracked is in the checkpoint, which may be damaged where this host has lost its power meanwhile.
-fn lead_open_ones(migrate: &Migrate, member: &Member, context: &Context) -> Result<(), Failure> {
+/// The entries by which its open connections go on. What was tracked is in the checkpoint, which may be damaged where this
+/// host has lost its power meanwhile.
+fn departed(migrate: &Migrate, member: &Member, context: &Context) -> Result<Vec<Entry>, Failure> {
     let failed = || "the open connections cannot be read".to_owned();
     let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
     let network = prepare::network(&checkpoint)?;
-    let open = forward::departed(&network.tracked, network.addresses(), migrate.link);
-    let put_back = crate::network::tracking::put_back(&open).or_fail(failed)?;
-    tracing::info!(?put_back, of = open.len(), "open connections are led after it");
-    Ok(())
+    let segments = segment::from_inspect(&member.inspect).or_fail(failed)?;
+    let moving = Moving { addresses: network.addresses(), segments: &segments, link: migrate.link };
+    Ok(moving.departed(&network.tracked))
 }
 
 /// The frozen copies end without a word to anybody; those that joined a network go before its owner.
 pub fn stop() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let closes_lost = migrate.closes_lost;
         migrate.freeze.members_mut().iter_mut().rev().try_for_each(|member| {
+            if closes_lost {
+                lost::tell_neighbours(context, member);
+            }
             let still = member.still.take();
             freeze_steps::end_processes(context, member, still)?;
             freeze_steps::remove_work_directory(&member.id);

@@ -1,12 +1,14 @@
 //! What the source says to the destination.
 
-use super::words::{self, Coming, Offer, Standing, Synced, Welcome};
+use super::binds::Bind;
+use super::words::{self, Coming, Layers, LayersThere, Needs, Offer, Standing, Synced, Welcome};
 use super::{Migrate, compress, networks};
 use crate::archive::hash::all_cores;
-use crate::checkpoint::describe;
+use crate::checkpoint::{describe, preflight};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
 use crate::operations::checkpoint::Member;
+use crate::operations::{check, images, processor};
 use crate::store::CheckpointId;
 use crate::transport::client::{self, Carriage, Peer, PeerError};
 use crate::world::Context;
@@ -115,25 +117,45 @@ fn offer(context: &Context, migrate: &Migrate) -> Result<Offer, Failure> {
         members: members.iter().map(coming).collect(),
         networks: networks::of(&context.docker, members)?,
         volumes: migrate.volumes.iter().map(|volume| volume.told.clone()).collect(),
+        binds: migrate.binds.iter().map(Bind::told).collect(),
         origin,
         link: migrate.link,
+        needs: needs(context, members)?,
+        processor: processor::features(context)?,
     })
+}
+
+/// What their memory, their writable layers and their deleted files take. Volumes are not counted: that would take too long.
+fn needs(context: &Context, members: &[Member]) -> Result<Needs, Failure> {
+    let mut needs = Needs::default();
+    for member in members {
+        let facts = check::facts(context, &member.container())?;
+        needs.memory = needs.memory.saturating_add(facts.memory());
+        needs.disk = needs.disk.saturating_add(preflight::space_needed(&facts));
+    }
+    Ok(needs)
 }
 
 fn coming(member: &Member) -> Coming {
     Coming { checkpoint: member.checkpoint.clone(), inspect: member.inspect.clone() }
 }
 
-/// Sends an image, layer by layer as Docker saves it.
+/// Sends an image, without the layers that are there.
 pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(), Failure> {
     let containers = migrate.freeze.members().iter().map(Member::container);
     let name = containers.into_iter().find(|container| container.image_id() == image).map(|it| it.image().to_owned());
     // Nothing is sent but what the containers are made from.
     let name = name.ok_or_else(|| Failure::new(format!("{} asks for another image: {image}", migrate.peer)))?;
-    context.told.note(&format!("sending the image {name}"));
     let failed_to = || format!("the image {name} cannot be sent to {}", migrate.peer);
+    let layers = context.docker.image_layers(image).or_fail(failed_to)?;
+    let (count, question) = (layers.len(), Layers { layers });
+    let answer = peer(&migrate.peer).post(&words::path(migrate.id(), "layers"), &question, Some(QUICK));
+    let LayersThere { there } = answer.map_err(|error| failed(&error, failed_to()))?;
+    let there = there.min(count);
+    context.told.note(&format!("sending the image {name}: {there} of its {count} layers are there"));
     let tar = context.docker.save_image(image).or_fail(failed_to)?;
-    let (peer, path) = (sending(migrate, PACKING, 1), words::path(migrate.id(), "image"));
+    let tar = images::without_layers(tar, &question.layers[..there]);
+    let (peer, path) = (sending(migrate, PACKING, 1), words::path(migrate.id(), &format!("image?of={image}")));
     let tar = Watched { bytes: tar, watch: migrate.cancel.watch() };
     let sent = migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))?;
     sent.map(drop).map_err(|error| failed(&error, failed_to()))

@@ -1,16 +1,11 @@
-//! Named volumes: copied while the container runs, and what has changed since once it stands still.
+//! Named volumes.
 
-use crate::archive::rootfs::{self, Snapshot};
+use super::tree::Tree;
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
-use crate::store::Staging;
 use crate::world::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::PathBuf;
 
 /// A named volume of containers that move.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,11 +14,8 @@ pub struct Volume {
     pub name: String,
     /// As Docker tells it.
     pub told: Value,
-    /// Where its files are.
-    mountpoint: PathBuf,
-    /// What the first pass has seen.
-    #[serde(skip)]
-    snapshot: Option<Snapshot>,
+    /// Its files.
+    pub tree: Tree,
 }
 
 /// The containers' volumes, each once; refuses what can neither be sent nor be taken for the same on both hosts.
@@ -46,14 +38,6 @@ pub fn of(context: &Context, containers: &[Container]) -> Result<Vec<Volume>, Fa
                 ))
                 .remedy("only volumes of Docker's own driver `local` are moved"));
             }
-            "bind" => {
-                return Err(Failure::refused(format!(
-                    "{name} has {} of this host mounted at {}",
-                    text("Source"),
-                    text("Destination")
-                ))
-                .remedy("keep the data in a named volume: files of the host are not moved"));
-            }
             _ => {}
         }
     }
@@ -75,44 +59,10 @@ fn alone(context: &Context, going: &[Container], container: &Container, volume: 
 
 fn volume(context: &Context, name: &str) -> Result<Volume, Failure> {
     let told = context.docker.volume(name).or_fail(|| format!("the volume {name} cannot be looked at"))?;
-    let mountpoint = told["Mountpoint"].as_str().unwrap_or_default().into();
+    let tree = Tree::of(told["Mountpoint"].as_str().unwrap_or_default().into());
     if told["Options"].as_object().is_some_and(|options| !options.is_empty()) {
         return Err(Failure::refused(format!("the volume {name} has options of its own: it may lie anywhere"))
             .remedy("only volumes without options are moved"));
     }
-    Ok(Volume { name: name.to_owned(), told, mountpoint, snapshot: None })
-}
-
-/// The names of a volume's two files in the checkpoint, below [`crate::store::layout::EXTRA`].
-pub fn files(number: usize) -> [String; 2] {
-    [format!("volumes/{number}.tar"), format!("volumes/{number}-delta.tar")]
-}
-
-impl Volume {
-    /// Copies it while the container runs.
-    pub fn copy(&mut self, number: usize, staging: &Staging) -> Result<(), Failure> {
-        let failed = || format!("the volume {} cannot be copied", self.name);
-        let [base, _] = files(number);
-        let file = create(staging, &base).or_fail(failed)?;
-        let (_, snapshot, _) = rootfs::capture(&self.mountpoint, file).or_fail(failed)?;
-        self.snapshot = Some(snapshot);
-        Ok(())
-    }
-
-    /// Copies what has changed since; `always` are files whose times lie, by device and inode.
-    pub fn copy_rest(&self, number: usize, staging: &Staging, always: &HashSet<(u64, u64)>) -> Result<(), Failure> {
-        let failed = || format!("the volume {} cannot be copied", self.name);
-        let Some(snapshot) = &self.snapshot else { return Err(Failure::new(failed())) };
-        let [_, delta] = files(number);
-        let file = create(staging, &delta).or_fail(failed)?;
-        rootfs::capture_delta(&self.mountpoint, file, snapshot, always).map(drop).or_fail(failed)
-    }
-}
-
-fn create(staging: &Staging, name: &str) -> std::io::Result<BufWriter<File>> {
-    let path = staging.extra().map_err(std::io::Error::other)?.join(name);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    File::create_new(path).map(BufWriter::new)
+    Ok(Volume { name: name.to_owned(), told, tree })
 }

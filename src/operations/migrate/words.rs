@@ -3,7 +3,8 @@
 //! | request | what the destination does |
 //! | --- | --- |
 //! | `POST expect` [`Offer`] | looks whether it can take them, and says which images it lacks: [`Welcome`] |
-//! | `PUT image` | loads an image from the body |
+//! | `POST layers` [`Layers`] | says how many of an image's layers it has: [`LayersThere`] |
+//! | `PUT image?of=ID` | loads that image from the body |
 //! | `POST prepare` | makes networks, volumes and the containers, stopped |
 //! | `PUT files/CHECKPOINT/PATH?length=BYTES` | keeps a file of one of the checkpoints |
 //! | `POST restore` [`Sealed`] | verifies, restores, leaves it stopped: [`Standing`] |
@@ -14,12 +15,13 @@
 
 use crate::docker::Container;
 use crate::handover::Arrival;
-use crate::network::forward::Link;
+use crate::network::ways::Link;
 use crate::store::manifest::Origin;
 use crate::store::{CheckpointId, ContainerId};
 use crate::transport::protocol::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
 pub const LABEL: &str = "transship.migration";
@@ -35,10 +37,36 @@ pub struct Offer {
     pub networks: Vec<Value>,
     /// Their named volumes, as Docker tells them.
     pub volumes: Vec<Value>,
+    /// What they have mounted of their host.
+    pub binds: Vec<Bind>,
     /// The host that they come from.
     pub origin: Origin,
     /// How the two hosts reach each other.
     pub link: Link,
+    /// What it takes to run them.
+    pub needs: Needs,
+    /// What programs may rely on of the processor: CRIU's `cpuinfo.img` in base64, where there is one.
+    pub processor: Option<String>,
+}
+
+/// A path of the source's host that containers have mounted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bind {
+    /// On either host.
+    pub path: PathBuf,
+    /// Whether its files come along with the first one's checkpoint; else they are there already.
+    pub is_brought: bool,
+}
+
+/// Room that containers take, in bytes.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Of memory.
+    pub memory: u64,
+    /// Of disk, for their checkpoints.
+    pub disk: u64,
 }
 
 /// One of them.
@@ -63,6 +91,21 @@ impl Coming {
 pub struct Welcome {
     /// The images that have to be sent, by their content's ids.
     pub lacks_images: Vec<String>,
+}
+
+/// The layers of an image, from the lowest up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layers {
+    /// Their content's digests, as `sha256:…`.
+    pub layers: Vec<String>,
+}
+
+/// How many of them need not be sent.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct LayersThere {
+    /// So many of the lowest.
+    pub there: usize,
 }
 
 /// All of the checkpoints is there.

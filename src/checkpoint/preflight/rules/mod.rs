@@ -15,6 +15,7 @@ use super::{Context, Finding};
 use crate::criu::rpc::Version;
 
 pub(super) use host::judge as host;
+pub use space::needed as space_needed;
 
 /// All rules for a container. One that does not run is only told that.
 pub(super) fn container(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Finding> {

@@ -221,6 +221,7 @@ mod tests {
             host_port: 8080,
             container_port: 80,
             clients: clients.iter().map(|client| (*client).to_owned()).collect(),
+            ends: Vec::new(),
         };
         assert_eq!(warned(|f| f.proxied = vec![port(&["127.0.0.1:5"])]), ["socket.proxied"]);
         assert!(warned(|f| f.proxied = vec![port(&[])]).is_empty());

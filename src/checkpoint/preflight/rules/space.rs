@@ -18,7 +18,7 @@ pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Findin
 }
 
 /// Upper bound of what the checkpoint takes. Shared memory counts with every process that has it.
-fn needed(facts: &ContainerFacts) -> u64 {
+pub fn needed(facts: &ContainerFacts) -> u64 {
     let by_process = facts.processes.iter().map(|p| p.anonymous + p.shared + p.swapped + BY_PROCESS);
     let deleted: BTreeMap<_, _> = deleted_files(facts).map(|file| ((file.device, file.inode), file.bytes)).collect();
     let parts = by_process.chain(deleted.into_values()).chain([facts.space.tmpfs, facts.space.layer.unwrap_or(0)]);
