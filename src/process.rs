@@ -2,7 +2,7 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// A process that is told from a later one with the same pid: the journal outlives processes.
@@ -35,6 +35,17 @@ impl Identity {
         pidfd
             .filter(|_| self.is_alive())
             .is_some_and(|pidfd| !has_ended(&pidfd, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)))
+    }
+
+    /// Kills it, where it is still there.
+    pub fn kill(&self) {
+        // By the descriptor, so that no other process is hit that gets the pid meanwhile.
+        let Some(pidfd) = open(self.pid).filter(|_| self.is_alive()) else { return };
+        let no_details = std::ptr::null::<nix::libc::siginfo_t>();
+        // SAFETY: the descriptor is a process's and stays open, and without details the kernel makes them up itself.
+        unsafe {
+            nix::libc::syscall(nix::libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), nix::libc::SIGKILL, no_details, 0)
+        };
     }
 }
 
@@ -81,7 +92,9 @@ mod tests {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let identity = super::Identity::of(child.id() as i32).unwrap();
         assert!(identity.outlives(std::time::Duration::from_millis(1)));
-        drop(child.stdin.take());
+        super::Identity { started: identity.started + 1, ..identity }.kill();
+        assert!(identity.outlives(std::time::Duration::from_millis(1)), "that was another one");
+        identity.kill();
         assert!(!identity.outlives(limit));
         assert!(identity.is_alive(), "it is a zombie, and still has its pid");
         child.wait().unwrap();

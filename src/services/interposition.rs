@@ -1,5 +1,6 @@
 //! Which `runc` containerd's shims will find, and what makes it the interposer.
 
+use super::containerd;
 use super::manager::ServiceManager;
 use super::placement::Change;
 use std::os::unix::fs::MetadataExt;
@@ -46,18 +47,9 @@ fn is_interposer(path: &Path) -> bool {
 
 /// The environment of the containerd that dockerd uses: its own child, or the system's service.
 fn containerd_environment() -> Option<Vec<String>> {
-    let of_dockerd = std::fs::read_to_string("/run/docker/containerd/containerd.pid").ok();
-    let pid = of_dockerd.and_then(|text| text.trim().parse().ok()).filter(|pid| is_containerd(*pid)).or_else(|| {
-        let entries = std::fs::read_dir("/proc").ok()?;
-        let mut pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.find(|pid| is_containerd(*pid))
-    })?;
+    let pid = containerd::pid()?;
     let bytes = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     Some(bytes.split(|byte| *byte == 0).map(|variable| String::from_utf8_lossy(variable).into_owned()).collect())
-}
-
-fn is_containerd(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "containerd")
 }
 
 /// What has to be changed on this host so that new shims find the interposer.

@@ -4,10 +4,12 @@
 //! front of the services' `PATH`: by systemd drop-ins, or through `/etc/default` where there is no systemd. No
 //! file of the distribution is renamed, diverted or edited.
 
+mod containerd;
 mod interposition;
 mod manager;
 mod placement;
 
+pub use containerd::of_dockerd;
 pub use interposition::{ACTION_SCRIPT, Interposition, effective_runc, install_plan};
 pub use manager::{ManagerError, ServiceManager};
 pub use placement::{Change, Installation, PlacementError};

@@ -2,7 +2,8 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::packages::without_epoch;
-use crate::services::{Interposition, ServiceManager, effective_runc};
+use crate::process::Identity;
+use crate::services::{self, Interposition, ManagerError, ServiceManager, effective_runc};
 use crate::world::Context;
 use std::time::Duration;
 
@@ -10,12 +11,15 @@ use std::time::Duration;
 /// hundreds.
 const LONGEST_START: Duration = Duration::from_secs(120);
 
+/// How long dockerd may take until it has ended its containerd: it is given 15 s for its other business, and as many for this.
+const LONGEST_STOP: Duration = Duration::from_secs(30);
+
 /// Stops dockerd, restarts containerd where that is a service of its own, and starts dockerd; returns when it answers.
 ///
 /// Running containers that were not frozen end with dockerd, unless it has live-restore.
 pub fn restart(context: &Context) -> Result<(), Failure> {
     let manager = ServiceManager::of_this_host();
-    manager.stop("docker").or_fail(|| "dockerd cannot be stopped".into())?;
+    stop(manager).or_fail(|| "dockerd cannot be stopped".into())?;
     if manager.knows("containerd") {
         manager.restart("containerd").or_fail(|| "containerd cannot be restarted".into())?;
     }
@@ -29,6 +33,26 @@ pub fn restart(context: &Context) -> Result<(), Failure> {
         .wait_until_up(LONGEST_START, is_hopeless)
         .or_fail(|| "dockerd does not come up".into())
         .map_err(|failure| failure.details(manager.log("docker")))
+}
+
+/// Stops dockerd.
+///
+/// One that has started containerd itself ends it last, and then sleeps for a second before it looks whether that has ended
+/// (moby's `stopDaemon` in `supervisor/remote_daemon_linux.go`). Containers are away meanwhile, so it is not waited for: when
+/// its containerd has ended, nothing is left of it but that sleep.
+fn stop(manager: ServiceManager) -> Result<(), ManagerError> {
+    let own = services::of_dockerd().filter(|_| !manager.knows("containerd"));
+    let own = own.and_then(|(dockerd, containerd)| Some((Identity::of(dockerd)?, Identity::of(containerd)?)));
+    std::thread::scope(|threads| {
+        if let Some((dockerd, containerd)) = own {
+            threads.spawn(move || {
+                if !containerd.outlives(LONGEST_STOP) {
+                    dockerd.kill();
+                }
+            });
+        }
+        manager.stop("docker")
+    })
 }
 
 /// A helper that was killed between dockerd's end and its new start has left nobody to start it.
