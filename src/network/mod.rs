@@ -21,6 +21,7 @@
 
 pub mod backlog;
 pub mod closing;
+pub mod coming;
 mod command;
 mod error;
 pub mod forward;

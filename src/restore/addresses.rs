@@ -9,16 +9,19 @@
 //! ```text
 //!            docker start ──────► create ─────────────────────────► start
 //!  early     ├── address ──┤                                                  (26.0.1 to 27, and before)
-//!  late                                 Restored ─► Done ├── address ──┤      (28 and later, and 26.0.0)
-//!  turn      ├─────────────┤    or               ├─────────────────────┤
+//!  late                                 Restored ─► Done ├─ address ─┤ rules, proxies     (28 and later, and 26.0.0)
+//!  turn      ├─────────────┤    or               ├───────────────────┤
 //! ```
 //!
-//! When Docker hands the address out depends on its version: before it calls the runtime's `create`, or after. Restoring
-//! itself is outside of the turn: that goes on beside others'.
+//! When Docker hands the address out depends on its version: before it calls the runtime's `create`, or after. In the latter
+//! case the turn ends as soon as the address is on an interface of the container's. Restoring itself, and what Docker does
+//! for published ports, are outside of the turn: that goes on beside others'.
 
 use super::gate;
 use crate::docker::{Client, Container};
 use crate::failure::{Failure, OrFail};
+use crate::network::coming::Coming;
+use crate::network::netns::NetNs;
 use crate::store::claims::Claim;
 use crate::store::{CheckpointId, ContainerId};
 use crate::world::World;
@@ -74,15 +77,45 @@ fn start_in_turn(world: &Arc<World>, container: &ContainerId, before: &Container
 }
 
 /// A container is restored and stands still, and Docker, if it is one that does so late, gives it its address as soon as it
-/// hears of that. Returns when it is its turn.
-pub fn before_docker_hears(world: &Arc<World>, container: &ContainerId, before: &Container) -> Result<(), Failure> {
+/// hears of that. Returns when it is its turn; which ends when the address is in the network namespace of process `pid`.
+pub fn before_docker_hears(
+    world: &Arc<World>,
+    container: &ContainerId,
+    before: &Container,
+    pid: u32,
+) -> Result<(), Failure> {
     let wanted = chosen_by_docker(before);
     if wanted.is_empty() || !world.docker.gives_addresses_late().or_fail(|| "Docker does not say what it is".into())? {
         return Ok(());
     }
-    world.handing_out.announce(container, wanted);
+    world.handing_out.announce(container, wanted.clone());
     wait_for_turn(world, container, before)?;
-    make_way(world, before)
+    make_way(world, before)?;
+    if let Err(error) = end_turn_early(world, container, pid, wanted) {
+        let cause: &dyn std::error::Error = error.as_ref();
+        tracing::warn!(%container, cause, "its address cannot be waited for; its turn lasts until it starts");
+    }
+    Ok(())
+}
+
+/// Ends the turn as soon as the addresses are there. Without that it ends when Docker has set up all else, too.
+fn end_turn_early(
+    world: &Arc<World>,
+    container: &ContainerId,
+    pid: u32,
+    wanted: Vec<Wanted>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let coming = Coming::watch(&NetNs::of_process(pid)?, wanted.into_iter().map(|(_, address)| address))?;
+    let (given_up, watch) = std::io::pipe()?;
+    world.handing_out.keep_watch(container, watch.into());
+    let (world, container) = (Arc::clone(world), container.clone());
+    let wait = move || match coming.wait(&given_up.into()) {
+        Ok(true) => end_turn(&world, &container),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%container, %error, "its address could not be waited for"),
+    };
+    std::thread::Builder::new().name("address".into()).spawn(wait)?;
+    Ok(())
 }
 
 fn wait_for_turn(world: &World, container: &ContainerId, before: &Container) -> Result<(), Failure> {

@@ -204,7 +204,8 @@ fn restored(world: &Arc<World>, container: &str, pid: i32) -> Result<(), String>
             None => checkpoint.manifest().container.spec.clone(),
         };
         let before = Container::new(before);
-        addresses::before_docker_hears(world, &claim.container, &before).map_err(|failure| failure.to_string())?;
+        let ready = addresses::before_docker_hears(world, &claim.container, &before, pid.unsigned_abs());
+        ready.map_err(|failure| failure.to_string())?;
     }
     Ok(())
 }

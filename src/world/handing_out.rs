@@ -3,6 +3,7 @@
 use crate::store::ContainerId;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -19,8 +20,19 @@ pub struct HandingOut {
 struct State {
     /// Containers that come back just now, and the addresses that they want.
     pending: BTreeMap<ContainerId, Vec<Wanted>>,
-    /// Who has the turn, with the placeholders that stand for it.
-    turn: Option<(ContainerId, Vec<Placeholder>)>,
+    /// Who has the turn.
+    turn: Option<Turn>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    holder: ContainerId,
+    /// What stands for it.
+    placeholders: Vec<Placeholder>,
+    /// Closed when the turn ends.
+    watch: Option<OwnedFd>,
+    /// Whether somebody is at ending it.
+    is_ending: bool,
 }
 
 /// An address in a network, by its name.
@@ -74,37 +86,44 @@ impl HandingOut {
                 return Err(first);
             }
         }
-        state.turn = Some((container.clone(), Vec::new()));
+        let holder = container.clone();
+        state.turn = Some(Turn { holder, placeholders: Vec::new(), watch: None, is_ending: false });
         Ok(())
     }
 
     /// Whether it is this container's turn.
     pub fn has_turn(&self, container: &ContainerId) -> bool {
-        self.lock().turn.as_ref().is_some_and(|(holder, _)| holder == container)
+        self.lock().turn.as_ref().is_some_and(|turn| turn.holder == *container)
     }
 
     /// Keeps placeholders until the turn ends.
     pub fn keep(&self, placeholder: Placeholder) {
-        if let Some((_, placeholders)) = &mut self.lock().turn {
-            placeholders.push(placeholder);
+        if let Some(turn) = &mut self.lock().turn {
+            turn.placeholders.push(placeholder);
         }
     }
 
-    /// The next one's turn begins as soon as what stood for this one's is removed. May be repeated.
+    /// Closes `watch` when the turn ends.
+    pub fn keep_watch(&self, container: &ContainerId, watch: OwnedFd) {
+        if let Some(turn) = self.lock().turn.as_mut().filter(|turn| turn.holder == *container) {
+            turn.watch = Some(watch);
+        }
+    }
+
+    /// The next one's turn begins as soon as what stood for this one's is removed. May be repeated, at the same time too.
     pub fn end_turn(&self, container: &ContainerId, remove: impl FnOnce(Vec<Placeholder>)) {
         let mut state = self.lock();
         state.pending.remove(container);
-        let placeholders = match &mut state.turn {
-            Some((holder, placeholders)) if holder == container => std::mem::take(placeholders),
-            _ => Vec::new(),
+        let Some(turn) = state.turn.as_mut().filter(|turn| turn.holder == *container && !turn.is_ending) else {
+            drop(state);
+            return self.changed.notify_all();
         };
+        turn.is_ending = true;
+        drop(turn.watch.take());
+        let placeholders = std::mem::take(&mut turn.placeholders);
         drop(state);
         remove(placeholders);
-        let mut state = self.lock();
-        if state.turn.as_ref().is_some_and(|(holder, _)| holder == container) {
-            state.turn = None;
-        }
-        drop(state);
+        self.lock().turn = None;
         self.changed.notify_all();
     }
 
@@ -117,7 +136,7 @@ impl State {
     /// Who has the turn, or else a pending container that shares a network and goes first. The order is a total one, so that
     /// nobody waits in a circle.
     fn whom_to_wait_for(&self, container: &ContainerId) -> Option<ContainerId> {
-        let holder = self.turn.as_ref().map(|(holder, _)| holder);
+        let holder = self.turn.as_ref().map(|turn| &turn.holder);
         holder.or_else(|| self.before(container)).cloned()
     }
 
@@ -148,6 +167,22 @@ mod tests {
         assert_eq!((state.whom_to_wait_for(&low), state.whom_to_wait_for(&other)), (None, None));
         state.pending.remove(&low);
         assert_eq!(state.whom_to_wait_for(&high), None);
+    }
+
+    #[test]
+    fn a_turn_that_is_being_ended_lasts_until_its_placeholders_are_gone() {
+        let id = |digit: &str| digit.repeat(64).parse::<ContainerId>().unwrap();
+        let (one, other) = (id("a"), id("b"));
+        let (turns, limit) = (HandingOut::default(), Duration::from_millis(20));
+        turns.wait_for_turn(&one, limit).unwrap();
+        let (watch, watched) = std::io::pipe().unwrap();
+        turns.keep_watch(&one, watched.into());
+        turns.end_turn(&one, |_| {
+            assert_eq!(std::io::Read::read(&mut &watch, &mut [0]).unwrap(), 0, "closed");
+            turns.end_turn(&one, |_| panic!("twice"));
+            assert_eq!(turns.wait_for_turn(&other, limit), Err(one.clone()));
+        });
+        assert_eq!(turns.wait_for_turn(&other, limit), Ok(()));
     }
 
     #[test]
