@@ -60,9 +60,9 @@ fn put_together(context: &Context, record: &OperationRecord) -> Result<Report, c
     Ok(report)
 }
 
-/// The containers that an operation was about.
+/// The containers that an operation was about; where one has moved, its peer follows in the subject.
 fn titles(record: &OperationRecord) -> Vec<String> {
-    record.subject.split(", ").map(str::to_owned).collect()
+    record.subject.split(", ").filter_map(|title| title.split(' ').next()).map(str::to_owned).collect()
 }
 
 fn alone(name: String, record: &OperationRecord, steps: &[Span]) -> ContainerCourse {
@@ -75,12 +75,13 @@ fn alone(name: String, record: &OperationRecord, steps: &[Span]) -> ContainerCou
     };
     let checkpoint = answered("checkpoints").unwrap_or_default();
     let container = answered("containers").unwrap_or_default();
+    let moved = record.result.as_ref().and_then(|result| result["downtime_us"].as_u64());
     ContainerCourse {
         name,
-        strategy: if record.kind == Checkpoint::KIND { "freeze" } else { "restore" }.into(),
+        strategy: if record.kind == Checkpoint::KIND { "freeze" } else { &record.kind }.into(),
         reason: "it was asked for".into(),
         spans: steps.to_vec(),
-        away_us: container["downtime_us"].as_u64().or(checkpoint["frozen_us"].as_u64()),
+        away_us: container["downtime_us"].as_u64().or(checkpoint["frozen_us"].as_u64()).or(moved),
         memory_bytes: checkpoint["pages_bytes"].as_u64(),
         parked: None,
         dropped: None,

@@ -1,6 +1,6 @@
 //! Where migrations stand, on either side: one small file for each, on disk before anybody is told (I1, I3).
 //!
-//! What a destination has dropped is kept as long as the store: a commit that comes late has to find it.
+//! What a destination has dropped is kept until its source is no peer any more: a commit that comes late has to find it.
 
 use super::error::StoreError;
 use super::fsync;

@@ -65,12 +65,29 @@ fn admit_in_place(context: &Context, target: &Target) -> Result<(), Failure> {
         }
         Err(error) => return Err(Failure::new(format!("{} cannot be looked at", target.name)).because(&error)),
     };
+    refuse_departed(context, target)?;
     if matches!(container.status(), "running" | "paused" | "restarting") {
         return Err(Failure::refused(format!("{} runs already: it is {}", target.name, container.status())).remedy(
             format!("stop it first, or restore beside it: transship restore {} --name NAME", target.checkpoint),
         ));
     }
     Ok(())
+}
+
+/// What has been given to a peer runs there (I3), though its container was kept here.
+fn refuse_departed(context: &Context, target: &Target) -> Result<(), Failure> {
+    let Some(id) = &target.container else { return Ok(()) };
+    let claim = context.claims.find(id).or_fail(|| format!("the claim on {} cannot be read", target.name))?;
+    match claim.and_then(|claim| claim.departed_to) {
+        None => Ok(()),
+        Some(peer) => {
+            Err(Failure::refused(format!("{} has moved to {peer} and runs there", target.name)).remedy(format!(
+                "bring it back with transship migrate on {peer}, or make another one of it, without its connections: \
+             transship restore {} --name NAME",
+                target.checkpoint
+            )))
+        }
+    }
 }
 
 fn admit_new(context: &Context, target: &Target) -> Result<(), Failure> {
