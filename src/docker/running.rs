@@ -17,13 +17,28 @@ pub struct Running {
 }
 
 impl Client {
-    /// The containers that have processes.
+    /// The containers that have processes. One that has just ended may be among them, see [`Self::still_runs`].
     ///
     /// # Errors
     /// Where dockerd does not answer.
     pub fn running(&self) -> Result<Vec<Running>, DockerError> {
         let list = self.get("/containers/json")?;
         Ok(list.as_array().into_iter().flatten().filter_map(running).collect())
+    }
+
+    /// Whether one of those that were listed has processes.
+    ///
+    /// dockerd lists from a copy of its containers' states that it brings up to date only after it has told who waits for a
+    /// container's end (moby's `handleContainerExit`), so what something is refused for is looked at once more.
+    ///
+    /// # Errors
+    /// Where dockerd does not answer.
+    pub fn still_runs(&self, listed: &Running) -> Result<bool, DockerError> {
+        match self.container(&listed.id) {
+            Ok(container) => Ok(container.pid().is_some()),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub fn of(context: &Context, references: &[String], leave_running: bool) -> Resu
         }
     }
     for (owner, members) in &mut groups {
-        whole(owner, members, &all)?;
+        whole(context, owner, members, &all)?;
         members.sort_by_key(Member::joins_network);
     }
     Ok(groups.into_values().collect())
@@ -66,20 +66,22 @@ fn member(container: &Container, leave_running: bool) -> Result<Member, Failure>
     Ok(Member::new(container, init, id, checkpoint))
 }
 
-fn whole(owner: &str, members: &[Member], all: &[Running]) -> Result<(), Failure> {
+fn whole(context: &Context, owner: &str, members: &[Member], all: &[Running]) -> Result<(), Failure> {
     let running = all.iter().filter(|container| !container.is_paused);
-    let mut related =
+    let related =
         running.filter(|container| container.id == owner || container.shares_network_of.as_deref() == Some(owner));
-    let missing = related.find(|container| members.iter().all(|member| member.id.as_str() != container.id));
-    match missing {
-        None => Ok(()),
-        Some(missing) => {
+    for missing in related.filter(|container| members.iter().all(|member| member.id.as_str() != container.id)) {
+        if context.docker.still_runs(missing).or_fail(|| format!("{} cannot be looked at", missing.name))? {
             let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
             let names = names.join(" ");
-            Err(Failure::refused(format!("{} shares its network with {names} and was not named", missing.name))
-                .remedy(format!("name them together: {names} {}", missing.name)))
+            return Err(Failure::refused(format!(
+                "{} shares its network with {names} and was not named",
+                missing.name
+            ))
+            .remedy(format!("name them together: {names} {}", missing.name)));
         }
     }
+    Ok(())
 }
 
 /// Refuses a group of which a member cannot be frozen and restored here; nothing is touched.
