@@ -79,6 +79,11 @@ impl Container {
             .unwrap_or_default()
     }
 
+    /// The seconds that it is given to end by itself, where that was asked for (`--stop-timeout`); below 0 for no limit.
+    pub fn stop_timeout(&self) -> Option<i64> {
+        self.inspect.pointer("/Config/StopTimeout")?.as_i64()
+    }
+
     /// The container whose network namespace this one uses (`--network container:X`), as Docker stores it: by id.
     pub fn shares_network_of(&self) -> Option<&str> {
         self.text("/HostConfig/NetworkMode").strip_prefix("container:")

@@ -1,24 +1,53 @@
 //! A host as people have them: ten containers, each of another kind, all at work while the engine is upgraded and taken back.
 
 use super::clients::{Load, Watch};
+use super::host::run;
 use super::lab::{Container, UPGRADED, hosts, upgraded_host};
 use serde_json::Value;
 
 /// A start of its own: a container that is started a second time ends at once.
 const ONCE: &str = "mkdir /started && exec";
 
-/// Labels as Docker Compose writes them.
-fn compose(service: &str, depends_on: &str) -> String {
-    let labels = [
-        ("project", "shop"),
-        ("service", service),
-        ("container-number", "1"),
-        ("oneoff", "False"),
-        ("depends_on", depends_on),
-    ];
-    let mut options = format!("--network shop --network-alias {service}");
-    labels.iter().for_each(|(name, value)| options.push_str(&format!(" --label com.docker.compose.{name}={value}")));
-    options
+/// A project of Docker Compose's: each service waits for another one, one of them until that is healthy.
+const PROJECT: &str = r#"
+name: shop
+x-all: &all { image: programs, pull_policy: never }
+services:
+  db:
+    <<: *all
+    command: /tools/holder 7001 8 100
+    healthcheck: { test: [CMD, /tools/watch, "127.0.0.1:7001", --ask, check], interval: 1s, start_period: 20s }
+  app:
+    <<: *all
+    command: /tools/holder 7002 8 100
+    depends_on: { db: { condition: service_healthy } }
+  front:
+    <<: *all
+    command: /tools/holder 7003 8 100
+    ports: ["7003:7003"]
+    depends_on: [app]
+"#;
+
+/// Debian's own docker-compose, in a container that is not there while the engine is upgraded.
+fn compose(words: &str) -> String {
+    UPGRADED.sh(&format!(
+        "docker run --rm --network none -v /run/docker.sock:/run/docker.sock -v /root/shop:/shop -w /shop compose \
+         docker-compose --ansi never --progress plain {words} 2>&1"
+    ))
+}
+
+fn start_project() {
+    run(&["image", UPGRADED.0, "compose", "docker-compose"]);
+    UPGRADED.sh(&format!("mkdir -p /root/shop && cat >/root/shop/compose.yaml <<'END'\n{PROJECT}\nEND"));
+    compose("up --detach");
+}
+
+/// Compose finds all of its project as it has left it.
+fn assert_project_is_as_before(ids: &str) {
+    assert_eq!(compose("ps --quiet --status running"), ids);
+    let done = compose("up --detach");
+    assert!(done.contains("Running") && !done.contains("Recreate") && !done.contains("Started"), "{done}");
+    assert_eq!(compose("ps --quiet --status running"), ids);
 }
 
 /// A program of ours that knows its own birth, with the port that it listens at.
@@ -31,7 +60,10 @@ struct Known {
 impl Known {
     fn start(name: &'static str, port: u16, options: &str) -> Self {
         let command = format!("/tools/holder {port} 8 100");
-        let container = UPGRADED.start(name, &format!("{options} programs"), &command);
+        Self::started(UPGRADED.start(name, &format!("{options} programs"), &command), port)
+    }
+
+    fn started(container: Container<'static>, port: u16) -> Self {
         let born = container.born(port);
         Self { container, port, born }
     }
@@ -50,7 +82,8 @@ struct Fleet {
 
 impl Fleet {
     fn start() -> Self {
-        UPGRADED.sh("docker network inspect shop >/dev/null 2>&1 || docker network create --subnet 172.31.0.0/24 shop");
+        start_project();
+        let service = |name, port| Known::started(Container { host: &UPGRADED, name }, port);
         let web = |name, port| {
             UPGRADED.start(name, &format!("-p {port}:80 nginx"), &format!("sh -c '{ONCE} nginx -g \"daemon off;\"'"))
         };
@@ -63,13 +96,9 @@ impl Fleet {
         let health =
             "--health-cmd '/tools/watch 127.0.0.1:7007 --ask check' --health-interval 1s --health-start-period 20s";
         let known = vec![
-            Known::start("shop-db-1", 7001, &compose("db", "")),
-            Known::start("shop-app-1", 7002, &compose("app", "db:service_started:false")),
-            Known::start(
-                "shop-front-1",
-                7003,
-                &format!("-p 7003:7003 {}", compose("front", "app:service_started:false")),
-            ),
+            service("shop-db-1", 7001),
+            service("shop-app-1", 7002),
+            service("shop-front-1", 7003),
             Known::start("steady", 7004, "--restart always -p 7004:7004 -p 7005:7005"),
             Known::start("sidecar", 7005, "--network container:steady"),
             Known::start(
@@ -79,7 +108,10 @@ impl Fleet {
             ),
         ];
         UPGRADED.within_seconds(60, "[ $(docker inspect -f '{{.State.Health.Status}}' first) = healthy ]");
-        let pinned = Known::start("pinned", 7006, "--network host --label transship.strategy=stop");
+        // Its first process is a shell, which heeds no SIGTERM.
+        let options = "--network host --restart always --stop-timeout 3 --label transship.strategy=stop programs";
+        let command = "sh -c '/tools/holder 7006 8 100; true'";
+        let pinned = Known::started(UPGRADED.start("pinned", options, command), 7006);
         Self { known, pinned, others }
     }
 
@@ -107,6 +139,14 @@ impl Fleet {
         let started = "docker inspect -f '{{.State.StartedAt}} {{.Name}}' first shop-db-1 shop-app-1 shop-front-1";
         let ordered = UPGRADED.sh(&format!("{started} | sort | sed 's,.*/,,' | xargs"));
         assert_eq!(ordered, "first shop-db-1 shop-app-1 shop-front-1");
+        // Nobody waits for the one that is stopped: it goes before all and comes back after all, and is as it was.
+        let at = |moment: &str, place: &str| {
+            let all = format!("docker inspect -f '{{{{.State.{moment}}}}} {{{{.Name}}}}' {}", self.names().join(" "));
+            UPGRADED.sh(&format!("{all} | sort | {place} -n 1 | sed 's,.*/,,'"))
+        };
+        assert_eq!((at("FinishedAt", "head"), at("StartedAt", "tail")), ("pinned".to_owned(), "pinned".to_owned()));
+        let policy = UPGRADED.sh("docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' pinned");
+        assert_eq!(policy, "always");
     }
 }
 
@@ -155,16 +195,20 @@ fn i1_i6_i8_a_fleet_of_ten_goes_through_an_upgrade_and_back_with_no_request_fail
         Load::redis(&address, "-c 10 -n 200000"),
     ];
     let watches = fleet.watches();
+    let project = compose("ps --quiet --status running");
+    assert_eq!(project.lines().count(), 3, "{project}");
     let done = upgraded("upgrade --to 28.5");
     assert!(engine().starts_with("28.5"));
     fleet.assert_same();
+    assert_project_is_as_before(&project);
     assert_reported(&done["operation"], &names);
     let back = upgraded(&format!("rollback {}", done["operation"]));
     assert!(engine().starts_with("26.1"));
     fleet.assert_same();
+    assert_project_is_as_before(&project);
     assert_reported(&back["operation"], &names);
     watches.into_iter().for_each(Watch::end);
     loads.into_iter().for_each(Load::end);
     drop(fleet);
-    UPGRADED.sh("docker network rm shop");
+    compose("down");
 }

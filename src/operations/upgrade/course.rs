@@ -1,6 +1,7 @@
 //! One container's way through an upgrade.
 
 use super::strategy::Strategy;
+use crate::docker::RestartPolicy;
 use crate::process::Identity;
 use crate::report::ContainerCourse;
 use crate::store::{CheckpointId, ContainerId};
@@ -38,6 +39,9 @@ pub struct Traveller {
     pub init: Option<Identity>,
     /// Whether its health check passed before the upgrade; none where it has none.
     pub was_healthy: Option<bool>,
+    /// What Docker does when it ends by itself, where it is stopped and that is set aside.
+    #[serde(default)]
+    pub restart_policy: Option<RestartPolicy>,
     /// The checkpoint that was made of it last.
     pub checkpoint: Option<CheckpointId>,
     /// How long it was away, in microseconds; added up where it was frozen more than once.

@@ -1,8 +1,8 @@
 //! Many containers at once: freezing them, and bringing them back in their order.
 
-use super::Upgrade;
 use super::course::{Course, Traveller};
 use super::strategy::Strategy;
+use super::{Upgrade, stopped};
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::operations::checkpoint::line::{Line, Place};
 use crate::operations::{checkpoint, restore};
@@ -11,10 +11,6 @@ use crate::store::claims::Claim;
 use crate::world::{Context, Part};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// A container that is stopped is given this long to end by itself: Docker's own default.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes that are read and hashed in less time than dockerd needs to start.
 const QUICKLY_VERIFIED: u64 = 512 << 20;
@@ -110,7 +106,7 @@ fn go(course: &mut Course, place: Place, upgrade: &Upgrade, context: &Context) -
         Strategy::LiveRestore => back_up(course, upgrade, &part),
         Strategy::Stop if place.enter() => {
             place.idle();
-            course.members.iter().rev().try_for_each(|member| stop(member, context))?;
+            course.members.iter().rev().try_for_each(|member| stopped::stop(member, context))?;
         }
         Strategy::Stop => return Ok(()),
     }
@@ -173,17 +169,11 @@ pub fn is_any_away(upgrade: &Upgrade, context: &Context) -> Result<Option<String
     Ok(None)
 }
 
-fn stop(member: &Traveller, context: &Context) -> Result<(), Failure> {
-    context.told.part(&member.name, "stop", 1, 1);
-    let stopped = context.docker.stop(member.id.as_str(), STOP_PATIENCE);
-    stopped.or_fail(|| format!("{} cannot be stopped", member.name))
-}
-
 fn come_back(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Result<(), Failure> {
     match course.strategy {
         Strategy::Freeze if is_away(course, context)? => restore_group(course, upgrade, context)?,
         Strategy::Freeze | Strategy::LiveRestore => {}
-        Strategy::Stop => course.members.iter().try_for_each(|member| start(member, context))?,
+        Strategy::Stop => course.members.iter().try_for_each(|member| stopped::start(member, context))?,
     }
     match course.wait_healthy {
         true => course.members.iter().try_for_each(|member| super::verify::wait_until_as_healthy(member, context)),
@@ -202,15 +192,6 @@ fn restore_group(course: &mut Course, upgrade: &Upgrade, context: &Context) -> R
         member.away_us += away.get(&member.id).copied().unwrap_or_default();
     }
     Ok(())
-}
-
-fn start(member: &Traveller, context: &Context) -> Result<(), Failure> {
-    let there = context.docker.container(member.id.as_str()).or_fail(|| format!("{} is not here", member.name))?;
-    if matches!(there.status(), "running" | "paused" | "restarting") {
-        return Ok(());
-    }
-    context.told.part(&member.name, "start", 1, 1);
-    context.docker.start(member.id.as_str()).or_fail(|| format!("{} cannot be started", member.name))
 }
 
 /// Remembers what the holds of those that are back have kept. Their rules are taken away after they run.
@@ -243,18 +224,12 @@ pub fn left_running(upgrade: &Upgrade, context: &Context) -> Result<Vec<String>,
 }
 
 /// The names of those running containers whose id is `wanted`.
-///
-/// dockerd lists from a copy of its containers' states that it brings up to date only after it has told who waits for a
-/// container's end (moby's `handleContainerExit`), so each that is listed is looked at once more.
 fn running(context: &Context, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Failure> {
     let failed = || "the containers cannot be listed".to_owned();
     let mut found = Vec::new();
     for listed in context.docker.running().or_fail(failed)?.into_iter().filter(|listed| wanted(&listed.id)) {
-        match context.docker.container(&listed.id) {
-            Ok(container) if container.pid().is_some() => found.push(listed.name),
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(Failure::new(failed()).because(&error)),
+        if context.docker.still_runs(&listed).or_fail(failed)? {
+            found.push(listed.name);
         }
     }
     Ok(found)

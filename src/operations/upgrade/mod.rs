@@ -25,6 +25,7 @@ mod live;
 pub mod order;
 mod plan;
 mod steps;
+mod stopped;
 mod strategy;
 mod swarm;
 mod verify;

@@ -21,6 +21,8 @@ pub struct Place {
     pub wave: usize,
     /// Whether the next wave waits until it is healthy.
     pub wait_healthy: bool,
+    /// The ids of those that come back after it because they depend on it, or because labels say so.
+    pub needed_by: Vec<String>,
 }
 
 /// The place of each of the containers.
@@ -37,8 +39,17 @@ pub fn places(containers: &[Container]) -> Vec<Place> {
     let place = |(index, key): (usize, &(i64, usize))| Place {
         wave: waves.binary_search(key).unwrap_or_default(),
         wait_healthy: healthy[index] || containers[index].label(WAIT) == Some("healthy"),
+        needed_by: needed_by(containers, &services, index),
     };
     keys.iter().enumerate().map(place).collect()
+}
+
+fn needed_by(containers: &[Container], services: &Services<'_>, index: usize) -> Vec<String> {
+    let after = |other: &usize| {
+        order(&containers[*other]) > order(&containers[index])
+            || needed(containers, services, *other).any(|(needed, _)| needed == index)
+    };
+    (0..containers.len()).filter(after).map(|other| containers[other].id().to_owned()).collect()
 }
 
 fn order(container: &Container) -> i64 {
@@ -103,9 +114,10 @@ mod tests {
     use serde_json::json;
 
     fn container(labels: &[(&str, &str)]) -> Container {
+        let id = labels.iter().find(|(name, _)| *name == COMPOSE_SERVICE).map_or("alone", |(_, service)| service);
         let labels: serde_json::Map<_, _> =
             labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        Container::new(json!({ "Config": { "Labels": labels } }))
+        Container::new(json!({ "Id": id, "Config": { "Labels": labels } }))
     }
 
     fn service(name: &str, depends_on: &str) -> Container {
@@ -134,6 +146,15 @@ mod tests {
         let mixed = [container(&[(ORDER, "2")]), container(&[]), container(&[(ORDER, "-1"), (WAIT, "healthy")])];
         assert_eq!(waves(&mixed), [2, 1, 0]);
         assert!(places(&mixed)[2].wait_healthy);
+    }
+
+    #[test]
+    fn who_needs_it_is_known_of_each() {
+        let shop = [service("app", "db:service_started:false"), service("db", ""), container(&[])];
+        let needed_by = |all: &[Container]| places(all).into_iter().map(|place| place.needed_by).collect::<Vec<_>>();
+        assert_eq!(needed_by(&shop), [vec![], vec!["app".to_owned()], vec![]]);
+        let ordered = [container(&[(ORDER, "-1")]), service("db", "")];
+        assert_eq!(needed_by(&ordered), [vec!["db".to_owned()], vec![]]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Upgrade;
 use super::course::{Course, Traveller};
 use super::order::{self, Place};
 use super::strategy::{self, Situation, Strategy};
-use super::swarm;
+use super::{stopped, swarm};
 use crate::checkpoint::mend::processes_of;
 use crate::criu::canary::CanaryReport;
 use crate::docker::{Container, Engine};
@@ -67,7 +67,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
     let target_version = target.and_then(|change| change.to.clone()).unwrap_or_else(|| engine.version.clone());
     let node = swarm::node(context, &engine)?;
     let containers = running(context)?;
-    let mut courses = choose(context, wish, &engine, &target_version, containers)?;
+    let mut courses = stopped::set_apart(choose(context, wish, &engine, &target_version, containers)?);
     // Within a wave by address: Docker hands addresses out from the lowest. They are frozen in the same order, so that
     // who goes first is back first.
     courses.sort_by_key(|course| (course.wave, course.address));
@@ -175,7 +175,7 @@ fn choose(
     engine: &Engine,
     target_version: &str,
     containers: Vec<Container>,
-) -> Result<Vec<Course>, Failure> {
+) -> Result<Vec<stopped::Needed>, Failure> {
     let not_live =
         strategy::against_live_restore(engine.live_restore, engine.in_swarm, &engine.version, target_version);
     let stray = wish.may_stop.iter().find(|name| !containers.iter().any(|container| is_called(container, name)));
@@ -195,7 +195,10 @@ fn choose(
             may_stop: group.iter().all(|(container, _)| may_stop(container, wish)),
         };
         match strategy::choose(&situation) {
-            Ok((strategy, reason)) => courses.push(course(&group, strategy, reason)?),
+            Ok((strategy, reason)) => courses.push(stopped::Needed {
+                course: course(&group, strategy, reason)?,
+                by: group.iter().flat_map(|(_, place)| place.needed_by.clone()).collect(),
+            }),
             Err(why) => refused.push(format!("{names}: {why}")),
         }
     }
@@ -258,7 +261,17 @@ fn course(group: &[(Container, Place)], strategy: Strategy, reason: String) -> R
         memory_bytes +=
             init.map(|init| processes_of(init.pid).into_iter().map(resident).sum::<u64>()).unwrap_or_default();
         let was_healthy = container.health().map(|health| health == "healthy");
-        members.push(Traveller { id, name, init, was_healthy, checkpoint: None, away_us: 0, held: None });
+        let restart_policy = (strategy == Strategy::Stop).then(|| container.restart_policy());
+        members.push(Traveller {
+            id,
+            name,
+            init,
+            was_healthy,
+            restart_policy,
+            checkpoint: None,
+            away_us: 0,
+            held: None,
+        });
     }
     let wave = group.iter().map(|(_, place)| place.wave).max().unwrap_or_default();
     let wait_healthy = group.iter().any(|(_, place)| place.wait_healthy);
@@ -306,13 +319,7 @@ fn room(context: &Context, courses: &[Course], packages: &Space) -> Result<u64, 
 fn warnings(packages: &Plan, courses: &[Course], engine: &Engine, to: &str) -> Vec<String> {
     let mut warnings: Vec<String> =
         packages.removed().map(|change| format!("the package {} will be REMOVED", change.package)).collect();
-    let stopped = courses.iter().filter(|course| course.strategy == Strategy::Stop);
-    warnings.extend(stopped.map(|course| {
-        format!(
-            "{} is stopped and started afresh: what it has in memory, and its connections, are lost",
-            course.title()
-        )
-    }));
+    warnings.extend(courses.iter().filter(|course| course.strategy == Strategy::Stop).map(stopped::warning));
     let major = |version: &str| {
         packages::without_epoch(version)
             .split('.')
