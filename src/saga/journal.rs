@@ -1,6 +1,6 @@
 //! The journal: what was begun, how far it came, how it ended. One SQLite file, written by the helper alone.
 
-use super::reserve;
+use super::{reserve, secrets};
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -205,6 +205,8 @@ impl Journal {
         // for it (`durably`).
         connection.pragma_update(None, "journal_mode", "WAL").map_err(db("opened"))?;
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(db("opened"))?;
+        // What is forgotten is overwritten, not only unlinked.
+        connection.pragma_update(None, "secure_delete", true).map_err(db("opened"))?;
         migrate(&connection)?;
         let journal = Self {
             connection: Mutex::new(connection),
@@ -271,16 +273,21 @@ impl Journal {
         })
     }
 
-    /// Records an operation's end with what it answered.
+    /// Records an operation's end with what it answered. Where nothing is left to be done for it, containers' environments
+    /// and commands are forgotten.
     pub fn end(&self, operation: i64, phase: Phase, result: &Value) -> Result<(), JournalError> {
+        let is_over = matches!(phase, Phase::Done | Phase::Undone);
         self.write(|connection| {
             durably(connection, true)?;
-            connection
-                .execute(
-                    "UPDATE operations SET phase = ?2, result = ?3, ended = ?4 WHERE id = ?1",
-                    params![operation, phase.as_text(), result.to_string(), now()],
-                )
-                .map(drop)
+            let transaction = connection.transaction()?;
+            transaction.execute(
+                "UPDATE operations SET phase = ?2, result = ?3, ended = ?4 WHERE id = ?1",
+                params![operation, phase.as_text(), result.to_string(), now()],
+            )?;
+            if is_over {
+                forget_secrets(&transaction, operation)?;
+            }
+            transaction.commit()
         })?;
         self.tell_end(operation);
         Ok(())
@@ -418,6 +425,16 @@ fn parse_row(row: RawRow) -> Result<OperationRecord, JournalError> {
 }
 
 /// Whether what is written from now on is on disk when its statement returns.
+fn forget_secrets(connection: &Connection, operation: i64) -> rusqlite::Result<()> {
+    let whole = "SELECT state FROM operations WHERE id = ?1";
+    let state: String = connection.query_row(whole, [operation], |row| row.get(0))?;
+    // One that cannot be read is told by who reads it.
+    let Ok(mut state) = serde_json::from_str::<Value>(&state) else { return Ok(()) };
+    secrets::forget(&mut state);
+    let written = params![operation, state.to_string()];
+    connection.execute("UPDATE operations SET state = ?2 WHERE id = ?1", written).map(drop)
+}
+
 fn durably(connection: &Connection, durably: bool) -> rusqlite::Result<()> {
     let level = if durably { "FULL" } else { "NORMAL" };
     connection.pragma_update(None, "synchronous", level)
@@ -455,6 +472,23 @@ mod tests {
         assert!(told.try_recv().is_err());
         journal.end(id, Phase::Undone, &Value::Null).unwrap();
         assert_eq!(told.try_recv().unwrap(), (Phase::Undone, true, vec!["pack begins".to_owned()]));
+    }
+
+    #[test]
+    fn passwords_are_kept_as_long_as_an_operation_may_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let journal = Journal::open(&path).unwrap();
+        let state = serde_json::json!({ "inspect": { "Config": { "Env": ["PASSWORD=swordfish"] } } });
+        let id = journal.begin("trip", "somebody", Asked::by("a test"), &state).unwrap();
+        journal.end(id, Phase::NeedsPerson, &Value::Null).unwrap();
+        assert_eq!(journal.operation(id).unwrap().unwrap().state, state);
+        journal.end(id, Phase::Done, &Value::Null).unwrap();
+        let left = serde_json::json!({ "inspect": { "Config": { "Env": [] } } });
+        assert_eq!(journal.operation(id).unwrap().unwrap().state, left);
+        drop(journal);
+        let bytes = std::fs::read(path).unwrap();
+        assert!(!bytes.windows(9).any(|found| found == b"swordfish"), "it is still in the file");
     }
 
     #[test]

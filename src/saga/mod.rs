@@ -15,6 +15,7 @@ mod failpoint;
 mod journal;
 pub mod reserve;
 mod runner;
+mod secrets;
 
 pub use failpoint::Failpoints;
 pub use journal::{Asked, Entry, Journal, JournalError, OperationRecord, Phase};
