@@ -11,7 +11,7 @@ use crate::network::neighbours::StandIn;
 use crate::saga::{Failpoints, Journal, Progress};
 use crate::settings::Settings;
 use crate::store::claims::Claims;
-use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, layout};
+use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, Logs, layout};
 use crate::transport::peers::Peers;
 use cancels::Cancels;
 use decisions::Decisions;
@@ -48,6 +48,8 @@ pub struct World {
     pub claims: Claims,
     /// Where migrations stand.
     pub handovers: Handovers,
+    /// CRIU's logs of what has failed.
+    pub logs: Logs,
     /// Who this host is to others, and whom it knows.
     pub peers: Peers,
     /// What was begun and how far it came.
@@ -147,6 +149,7 @@ impl World {
             docker: Client::new(&settings.docker_socket),
             claims: Claims::at(layout.root()),
             handovers: Handovers::of(&layout),
+            logs: Logs::of(&layout),
             peers: Peers::of(layout.root()),
             catalog: Catalog::open(layout),
             journal,

@@ -15,6 +15,9 @@ pub fn run(context: &Context, dry_run: bool) -> Result<Value, Failure> {
     let candidates: Vec<Item> = listing.checkpoints.iter().map(|one| candidate(one, &in_use)).collect();
     let policy = policy(context)?;
     let plan = retention::plan(&candidates, &policy, jiff::Timestamp::now());
+    if let Some(age) = policy.max_age.filter(|_| !dry_run) {
+        context.logs.forget_older(age).or_fail(|| "old logs cannot be removed".into())?;
+    }
     let mut removed = Vec::new();
     for removal in &plan.removals {
         if !dry_run {

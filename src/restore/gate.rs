@@ -9,6 +9,7 @@ use crate::interposer::{Answer, Images, Request, read_line};
 use crate::network::hold::Hold;
 use crate::store::claims::Claim;
 use crate::store::handovers::About;
+use crate::store::logs;
 use crate::store::{Checkpoint, ContainerId};
 use crate::world::landing::Landing;
 use crate::world::{Waiting, World, landing};
@@ -213,6 +214,10 @@ fn restored(world: &Arc<World>, container: &str, pid: i32) -> Result<(), String>
 fn failed(world: &World, container: &str, reason: &str) -> Result<(), String> {
     let claim = taken(world, container)?;
     tracing::error!(%container, checkpoint = %claim.checkpoint, reason, "could not be restored");
+    let log = work_path(&claim.container).join("restore.log");
+    if let Err(error) = world.logs.keep(&claim.checkpoint, logs::Of::Restore, &log) {
+        tracing::warn!(%container, %error, "CRIU's log of it could not be kept");
+    }
     super::settle::remove_directory(&work_path(&claim.container));
     drop(world.expecting.take(&claim.container));
     addresses::end_turn(world, &claim.container);

@@ -17,6 +17,7 @@ pub const STAGING: &str = "staging";
 pub const CLAIMS: &str = "claims";
 pub const TMP: &str = "tmp";
 pub const HANDOVERS: &str = "handovers";
+pub const LOGS: &str = "logs";
 pub const JOURNAL: &str = "journal.sqlite";
 pub const INSTALLATION: &str = "installation.json";
 pub const UPGRADES: &str = "upgrades";

@@ -18,6 +18,7 @@
 //! * [`verify`], [`pack`]: digests in full, and compression afterwards;
 //! * [`claims`]: "the next create of container X restores checkpoint Y";
 //! * [`handovers`]: where migrations stand;
+//! * [`logs`]: CRIU's logs of what has failed;
 //! * [`retention`]: what may go.
 
 pub mod address;
@@ -28,6 +29,7 @@ pub mod error;
 pub mod handovers;
 pub mod id;
 pub mod layout;
+pub mod logs;
 pub mod manifest;
 pub mod pack;
 pub mod retention;
@@ -46,6 +48,7 @@ pub use error::StoreError;
 pub use handovers::Handovers;
 pub use id::{CheckpointId, CheckpointName, ContainerId};
 pub use layout::Layout;
+pub use logs::Logs;
 pub use manifest::Manifest;
 pub use staging::Staging;
 pub use verify::Verified;

@@ -19,7 +19,7 @@ use crate::restore::prepare::{self, NETWORK_FILE};
 use crate::restore::settle::remove_directory;
 use crate::saga::Step;
 use crate::store::staging::Durability;
-use crate::store::{CheckpointId, ContainerId, Staging, StoreError, layout};
+use crate::store::{CheckpointId, ContainerId, Staging, StoreError, layout, logs};
 use crate::world::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -292,7 +292,7 @@ pub fn dump() -> CheckpointStep {
             let (still, network) = std::thread::scope(|threads| {
                 // Nothing of it changes any more, and the kernel's table of connections takes its time to read.
                 let remembering = threads.spawn(move || spec.map(|spec| Remembered::now(spec, queue)).transpose());
-                let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error));
+                let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error, context));
                 (still, remembering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             });
             member.still = Some(still?);
@@ -343,9 +343,17 @@ fn empty(images: &Path) -> std::io::Result<()> {
     std::fs::read_dir(images)?.try_for_each(|image| std::fs::remove_file(image?.path()))
 }
 
-fn dump_failed(member: &Member, error: &DumpError) -> Failure {
+fn dump_failed(member: &Member, error: &DumpError, context: &Context) -> Failure {
     let failure = Failure::new(format!("{} cannot be dumped", member.name)).because(error);
-    failure.details(error.log().to_vec()).remedy(format!("see what stands against it: transship check {}", member.name))
+    let mut details = error.log().to_vec();
+    if !details.is_empty() {
+        let kept = context.logs.keep(&member.checkpoint, logs::Of::Dump, &work_directory(&member.id).join("dump.log"));
+        details.push(match kept {
+            Ok(path) => format!("CRIU's whole log: {}", path.display()),
+            Err(error) => format!("CRIU's log could not be kept: {error}"),
+        });
+    }
+    failure.details(details).remedy(format!("see what stands against it: transship check {}", member.name))
 }
 
 /// What else has to be as it is now: files, and the connections that were read beside the dump. Files are copied after it,

@@ -8,7 +8,7 @@ use crate::failure::{Failure, OrFail};
 use crate::operations;
 use crate::restore::{addresses, prepare};
 use crate::saga::Step;
-use crate::store::ContainerId;
+use crate::store::{ContainerId, logs};
 use crate::world::Context;
 use std::path::Path;
 
@@ -147,7 +147,7 @@ fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let remedy = format!("its checkpoint is whole: see transship check, then {again}");
     start_in_docker(target, &container, context)
         .or_fail(|| format!("{} was not restored", target.name))
-        .map_err(|failure| failure.remedy(remedy))?;
+        .map_err(|failure| failure.details(whole_log(target, context)).remedy(remedy))?;
     // I8: Docker's word that it started is not enough; the gate must have let it go, or hold it for its group.
     let claim = context.claims.find(&container).or_fail(|| "the claims cannot be read".into())?;
     let restored = claim.is_none() || context.waiting.has(&container) || context.claims.is_committed(&container);
@@ -160,6 +160,12 @@ fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
         .needs_person());
     }
     Ok(())
+}
+
+/// Where CRIU's log of a restore that has failed is to be found. (Docker's answer has its telling lines.)
+fn whole_log(target: &Target, context: &Context) -> Vec<String> {
+    let kept = context.logs.find(&target.checkpoint, logs::Of::Restore);
+    kept.map(|path| format!("CRIU's whole log: {}", path.display())).into_iter().collect()
 }
 
 /// In place its address has to be the one it had; a new container takes what it gets.
