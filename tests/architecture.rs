@@ -49,7 +49,7 @@ const DOORS: &[(&str, &[&str])] = &[
         ],
     ),
     // Runs in place of runc for every container of the host: no more than it needs to restore one.
-    ("interposer", &["criu::log", "network::temporary", "store::claims", "store::id", "store::layout"]),
+    ("interposer", &["criu::log", "network::temporary", "process", "store::claims", "store::id", "store::layout"]),
     // Across.
     ("network", &[]),
     ("services", &[]),

@@ -73,6 +73,8 @@ fn ask_for_images(claim: &Claim) -> Result<Option<Images>, String> {
 
 /// `runc [globals] restore ... [create's options] ID`, with the caller's standard streams.
 fn run_restore(call: &Invocation, images: &Images) -> Result<(), String> {
+    // CRIU gives the restored processes their own priorities back.
+    crate::process::go_first();
     let runc = passthrough::real_runc().ok_or("no runc on PATH besides transship's interposer")?;
     let status = Command::new(runc)
         .args(&call.globals)

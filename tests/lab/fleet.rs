@@ -135,6 +135,8 @@ impl Fleet {
         for name in self.names() {
             assert_eq!(UPGRADED.sh(&format!("docker inspect -f '{{{{.State.Status}}}}' {name}")), "running", "{name}");
         }
+        // What restores them goes before others' work; they themselves do not.
+        assert_eq!(UPGRADED.sh("docker exec first cut -d ' ' -f 19 /proc/1/stat"), "0");
         // An order is kept where the later ones wait for the earlier.
         let started = "docker inspect -f '{{.State.StartedAt}} {{.Name}}' first shop-db-1 shop-app-1 shop-front-1";
         let ordered = UPGRADED.sh(&format!("{started} | sort | sed 's,.*/,,' | xargs"));

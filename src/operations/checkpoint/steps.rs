@@ -15,6 +15,7 @@ use crate::network::remembered::Remembered;
 use crate::network::spec::HoldSpec;
 use crate::network::{inside, published};
 use crate::operations::{self, holds};
+use crate::process;
 use crate::restore::prepare::{self, NETWORK_FILE};
 use crate::restore::settle::remove_directory;
 use crate::saga::Step;
@@ -94,10 +95,14 @@ pub fn pre_copy() -> CheckpointStep {
 
 /// All of this could be done while it runs. From here on it is away, so the others come first that are not ready yet.
 fn take_turn(operation: &Checkpoint) -> Result<(), Failure> {
-    match operation.place.as_ref().is_none_or(Place::enter) {
-        true => Ok(()),
-        false => Err(Failure::new(format!("{} is not frozen, since another one cannot be", operation.members[0].name))),
+    let Some(place) = &operation.place else { return Ok(()) };
+    if !place.enter() {
+        let name = &operation.members[0].name;
+        return Err(Failure::new(format!("{name} is not frozen, since another one cannot be")));
     }
+    // Those that are away wait for the last one. The thread ends with this freeze.
+    process::go_first();
+    Ok(())
 }
 
 fn capture_base(upper: &Path, out: &Path) -> Result<rootfs::Snapshot, ArchiveError> {
