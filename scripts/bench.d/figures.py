@@ -2,6 +2,8 @@
 
 import statistics
 
+import migration.figures
+
 MIB = 1 << 20
 # This tool in either way of reaching the container.
 OURS = ("transship", "published")
@@ -9,9 +11,9 @@ COLUMNS = ("SIZE", "TOOL", "DOWNTIME", "NEW CONN.", "COMMANDS", "= CHECKPOINT + 
 
 
 def render(report):
-    parts = [machine(report), table(report), upgraded(report), ratios(report), notes(report)]
+    parts = [machine(report), table(report), upgraded(report), moved(report), ratios(report), notes(report)]
     if "phases" in report:
-        parts.insert(4, phases(report["phases"]))
+        parts.insert(5, phases(report["phases"]))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -66,6 +68,10 @@ def upgraded(report):
     return "\n".join(lines)
 
 
+def moved(report):
+    return migration.figures.render(report["migration"], seconds) if "migration" in report else ""
+
+
 def row(report, tool, mib):
     every = pick(report, tool, mib, memory=False)
     plain = good(pick(report, tool, mib, new=False, memory=False))
@@ -114,6 +120,8 @@ def judged(report):
         yield growth(report, sizes)
     if "upgrade" in report:
         yield from judged_upgrade(report["upgrade"])
+    if "migration" in report:
+        yield from migration.figures.judged(report["migration"], verdict)
     if "interposer" in report:
         yield added(report["interposer"])
 

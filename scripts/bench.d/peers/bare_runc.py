@@ -15,9 +15,12 @@ class BareRunc(Tool):
     name = "bare runc"
 
     def prepare(self):
-        self.host = self.lab.host("bench", "sid")
+        self.lab.route("10.99.0.0/24", self.ready_on(self.lab.host("bench", "sid")))
+
+    def ready_on(self, host):
+        """Gets a bundle ready on a host, which is then the tool's."""
+        self.host = host
         self.holder_image(self.host)
-        self.lab.route("10.99.0.0/24", self.host)
         self.host.shell(f"""set -e
             ip netns delete bench 2>/dev/null || true
             mkdir -p {HOME}/rootfs; cd {HOME}
@@ -30,8 +33,15 @@ class BareRunc(Tool):
             for way in -i -o; do iptables -C FORWARD $way bench0 -j ACCEPT || iptables -I FORWARD $way bench0 -j ACCEPT; done
             rm -f config.json; runc spec""")
         self.version = self.host.output("runc --version | head -n 1; criu --version | head -n 1")
+        return host
 
     def start(self, mib):
+        self.configure(mib)
+        self.host.shell(f"cd {HOME}; runc run -d bench </dev/null >/dev/null 2>&1")
+        return "10.99.0.2:7000"
+
+    def configure(self, mib):
+        """What the container is to run; the same wherever it is restored."""
         path = self.host.root / HOME[1:] / "config.json"
         config = json.loads(path.read_text())
         config["process"].update(terminal=False, args=["/holder", "7000", str(mib)])
@@ -40,8 +50,6 @@ class BareRunc(Tool):
             if namespace["type"] == "network":
                 namespace["path"] = "/run/netns/bench"
         path.write_text(json.dumps(config))
-        self.host.shell(f"cd {HOME}; runc run -d bench </dev/null >/dev/null 2>&1")
-        return "10.99.0.2:7000"
 
     def checkpoint(self):
         return f"cd {HOME}; rm -rf image; runc checkpoint --tcp-established --image-path image --work-path work bench"

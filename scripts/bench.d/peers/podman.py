@@ -12,10 +12,13 @@ class Podman(Tool):
     name = "podman"
 
     def prepare(self):
-        self.host = self.lab.host("bench", "sid")
+        self.lab.route("10.88.0.0/16", self.ready_on(self.lab.host("bench", "sid")))
+
+    def ready_on(self, host):
+        """Gets it ready on a host, which is then the tool's."""
+        self.host = host
         self.holder_image(self.host)
         self.host.image("bench-tiny", "--tiny")
-        self.lab.route("10.88.0.0/16", self.host)
         try:
             self.host.install("podman", "crun", "libcriu2", "conmon", "netavark", "aardvark-dns")
         except LabError as error:
@@ -28,6 +31,7 @@ class Podman(Tool):
             podman container exists bench-bridge || podman run -d --name bench-bridge bench-tiny sleep infinity
             for way in -i -o; do iptables -C FORWARD $way podman0 -j ACCEPT || iptables -I FORWARD $way podman0 -j ACCEPT; done""")
         self.version = self.host.output("podman --version; crun --version | head -n 1")
+        return host
 
     def start(self, mib):
         self.host.shell(f'{QUIET} podman run -d --name bench-p --ip 10.88.0.99 bench-holder /holder 7000 "$1"', str(mib))
