@@ -46,6 +46,15 @@ join_segment() {
     in_net "$1" ip route add default via "$BRIDGE_ADDRESS"
 }
 
+command_unplug() { set_plug "$1" down; }
+
+command_plug() { set_plug "$1" up; }
+
+set_plug() {
+    is_ready "$1" || die "there is no host '$1' that is up"
+    in_net "$NET_NAMESPACE" ip link set "p-$1" "$2"
+}
+
 remove_segment() {
     remove_namespace "$CLIENT_NAMESPACE"
     remove_namespace "$NET_NAMESPACE"

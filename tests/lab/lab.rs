@@ -12,6 +12,8 @@ pub const SID: Host = Host("sid");
 pub const TRIXIE: Host = Host("trixie");
 /// Docker 26.1, and the packages for another on its disk.
 pub const UPGRADED: Host = Host("upgraded");
+/// Docker 28.5, for journeys over more than two hosts.
+pub const THIRD: Host = Host("third");
 /// Both engines.
 pub const BOTH: [Host; 2] = [SID, TRIXIE];
 
@@ -85,6 +87,12 @@ pub fn paired_hosts() -> MutexGuard<'static, ()> {
              docker network inspect front >/dev/null 2>&1 || docker network create --subnet 10.60.0.0/24 front");
     }
     turn
+}
+
+/// One more host, with the images and the network of the others.
+pub fn third_host() {
+    THIRD.anew("sid");
+    THIRD.sh("docker network create --subnet 10.60.0.0/24 front");
 }
 
 /// Where the helper looks for its failpoints, once it heeds them.

@@ -3,10 +3,12 @@
 //! Hosts are shared by all scenarios, so they run one after the other. A lab that cannot be had is a failure.
 
 mod cancels;
+mod chance;
 mod clients;
 mod crashes;
 mod cycles;
 mod damage;
+mod figures;
 mod fleet;
 mod groups;
 mod host;
@@ -17,6 +19,7 @@ mod links;
 mod migrations;
 mod restarts;
 mod rounds;
+mod soak;
 mod stores;
 mod upgrades;
 

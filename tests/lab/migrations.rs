@@ -296,3 +296,50 @@ fn i3_what_a_person_takes_back_while_it_runs_elsewhere_runs_here_and_the_migrati
     assert!(!SID.sh("transship status").contains("operation"), "nothing is left to decide");
     assert_eq!(container.born(7000), born);
 }
+
+#[test]
+fn i3_a_person_who_knows_that_it_runs_there_ends_the_copy_here() {
+    let _turn = paired_hosts();
+    let container = SID.start("ended", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let mut migrating = migrate_up_to("release", "ended");
+    TRIXIE.sh("service transshipd stop");
+    SID.sh("touch /root/go");
+    let number = migration_on(SID);
+    let refused = SID.try_sh(&format!("transship decide {number} end"));
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("may run nowhere"), "{refused:?}");
+    SID.sh(&format!("transship decide {number} end --force"));
+    assert!(migrating.wait().expect("the migration ends").success());
+    SID.forget_failpoints();
+    assert!(!is_running(SID, "ended"));
+    assert_eq!(SID.try_sh("docker start ended").status.code(), Some(1), "I1: it was given away");
+    // What has come there asks, and hears that it was given to it.
+    TRIXIE.sh("service transshipd start");
+    TRIXIE.within_seconds(90, "! transship status | grep -q '^operation'");
+    let there = super::lab::Container { host: &TRIXIE, name: "ended" };
+    assert_eq!(there.born(7000), born);
+}
+
+#[test]
+fn i1_i3_a_person_who_knows_that_the_source_is_gone_lets_the_copy_run() {
+    let _turn = paired_hosts();
+    let container = SID.start("released", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let mut migrating = migrate_up_to("release", "released");
+    let number = migration_on(TRIXIE);
+    // Dead, and no supervisor starts it again.
+    SID.sh("service transshipd stop & kill -9 $(pidof transshipd); wait");
+    assert!(!migrating.wait().expect("the migration ends").success());
+    let refused = TRIXIE.try_sh(&format!("transship decide {number} run"));
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    TRIXIE.sh(&format!("transship decide {number} run --force"));
+    let there = super::lab::Container { host: &TRIXIE, name: "released" };
+    assert_eq!(there.born(7000), born);
+    // The source comes back, says what it had decided, and hears that it runs.
+    SID.sh("rm -f /etc/default/transshipd; service transshipd start");
+    SID.within_seconds(90, "! transship status | grep -q '^operation'");
+    assert!(SID.sh("docker ps -aq").is_empty());
+    assert_eq!(there.born(7000), born);
+    BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
+}
