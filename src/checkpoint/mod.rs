@@ -6,6 +6,7 @@ pub mod dump;
 pub mod freezer;
 pub mod live_memory;
 pub mod mapped;
+pub mod memory;
 pub mod mend;
 pub mod preflight;
 pub mod runtime;

@@ -9,6 +9,7 @@ pub mod feature;
 pub mod images;
 pub mod log;
 pub(crate) mod netns;
+pub mod pagemap;
 pub mod rpc;
 mod swrk;
 pub mod timers;
