@@ -41,6 +41,7 @@ pub mod metrics;
 pub mod network;
 pub mod operations;
 pub mod packages;
+pub mod pager;
 pub mod process;
 pub mod report;
 pub mod restore;

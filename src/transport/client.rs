@@ -185,6 +185,18 @@ impl Peer {
         self.json(self.send(request, &call)?, &call)
     }
 
+    /// Asks for bytes that a question names, within `limit`. What breaks off is an error of the reader, as with
+    /// [`Self::get_stream`].
+    pub fn post_stream<Q: Serialize>(
+        &self,
+        path: &str,
+        question: &Q,
+        limit: Duration,
+    ) -> Result<impl Read + Send + use<Q>, PeerError> {
+        let call = format!("POST {path}");
+        self.send(self.http.post(url(path)).json(question).timeout(limit), &call)
+    }
+
     /// Sends bytes, of a length that is known or is not; an error of the reader breaks the request off. Whoever wants to
     /// know how far it is counts in the reader.
     pub fn put<T: DeserializeOwned>(
