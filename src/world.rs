@@ -17,6 +17,7 @@ use cancels::Cancels;
 use decisions::Decisions;
 use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
+use memories::Memory;
 use rcu::Rcu;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub mod decisions;
 pub mod handing_out;
 pub mod landing;
 pub mod log;
+pub mod memories;
 pub mod rcu;
 pub mod told;
 pub mod visits;
@@ -93,6 +95,8 @@ pub struct World {
     pub cancels: Cancels,
     /// Containers that come from a peer, and run on its word only.
     pub landings: Table<ContainerId, Arc<Landing>>,
+    /// Memory that follows containers from here.
+    pub memories: Table<CheckpointId, Memory>,
     /// Containers that run again and whose restart policy and hold are still being put back.
     pub settling: Table<ContainerId, ()>,
     /// Containers that an operation is at work on.
@@ -172,6 +176,7 @@ impl World {
             pools: Table::default(),
             cancels: Cancels::default(),
             landings: Table::default(),
+            memories: Table::default(),
             settling: Table::default(),
             busy: Busy::default(),
             lifted: Table::default(),

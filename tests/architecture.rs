@@ -44,6 +44,7 @@ const DOORS: &[(&str, &[&str])] = &[
             // The words that both sides of the gate speak are the interposer's, for it must stay small.
             "interposer",
             "network",
+            "pager",
             "store",
             "world",
         ],
@@ -54,6 +55,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("network", &[]),
     ("services", &[]),
     ("packages", &[]),
+    // A process of its own: it outlives the helper.
+    ("pager", &["criu::pagemap", "process", "transport::client"]),
     ("saga", &["failure"]),
     // Rules that are checked in every order of events: they touch nothing.
     ("handover", &[]),
@@ -62,11 +65,13 @@ const DOORS: &[(&str, &[&str])] = &[
         &[
             "archive::blocks",
             "checkpoint::dump",
+            "checkpoint::memory",
             "docker",
             "failure",
             "handover",
             "metrics",
             "network",
+            "pager",
             "saga",
             "settings",
             "store",
@@ -85,6 +90,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "metrics",
             "network",
             "packages",
+            "pager",
             "process",
             "report",
             "restore",
@@ -103,6 +109,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "failure",
             "metrics",
             "operations",
+            "pager",
             "restore::addresses",
             "restore::carry_out",
             "restore::gate",

@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub group: &'a [CheckpointId],
     /// Whether the container runs on.
     pub leave_running: bool,
+    /// Whether its memory is not in the images.
+    pub memory_follows: bool,
     /// The first process.
     pub init: i32,
     /// When it was frozen.
@@ -72,6 +74,7 @@ pub fn manifest(container: &Container, facts: &Facts<'_>) -> Result<Manifest, Bo
             tcp_established: true,
             tty: container.has_terminal(),
             leave_running: facts.leave_running,
+            memory_follows: facts.memory_follows,
             processes: u32::try_from(processes.len())?,
             stopped_pids: facts.stopped.iter().map(|process| process.inner).collect(),
             pages_bytes: pages_bytes(facts.images),

@@ -90,6 +90,8 @@ pub struct Dump<'a> {
     pub leave_running: bool,
     /// Drop connections that wait in an accept queue: the last resort.
     pub skip_in_flight: bool,
+    /// Whether memory is left in the processes, and follows them later.
+    pub memory_follows: bool,
 }
 
 impl Dump<'_> {
@@ -141,6 +143,9 @@ impl Dump<'_> {
         if self.leave_running {
             command.arg("--leave-running");
         }
+        if self.memory_follows {
+            command.arg("--lazy-pages");
+        }
         command.arg(self.container.to_string());
         command.env("CRIU_CONFIG_FILE", config);
         command.env(CONTAINER_VARIABLE, self.container.to_string());
@@ -156,6 +161,9 @@ impl Dump<'_> {
     ///   is less than what Java or a browser keeps so.
     /// - `irmap-scan-path`: where to look for the names of watched files, which overlayfs does not tell.
     /// - `link-remap`: open files whose name is gone while another link is left.
+    /// - `address`: where memory is left in the processes, CRIU would serve it on the network when the verdict is there
+    ///   (`cr_dump_finish`, `criu/cr-dump.c`), and end them when whoever asks is content. It is served by the helper, and an
+    ///   address that is none keeps CRIU from it: it lets them go, and they stand still by the freezer.
     fn write_criu_config(&self) -> Result<PathBuf, DumpError> {
         let path = self.work.join("criu.conf");
         let script = crate::services::ACTION_SCRIPT;
@@ -164,7 +172,9 @@ impl Dump<'_> {
         let watched =
             self.watched.iter().filter_map(|path| path.to_str()).filter(|path| !path.contains(char::is_whitespace));
         let watched: String = watched.map(|path| format!("irmap-scan-path {path}\n")).collect();
-        let text = format!("ghost-limit 1073741824\nlink-remap\naction-script {script}\n{in_flight}{lock}{watched}");
+        let nowhere = if self.memory_follows { "address nowhere\n" } else { "" };
+        let text =
+            format!("ghost-limit 1073741824\nlink-remap\naction-script {script}\n{in_flight}{lock}{nowhere}{watched}");
         match std::fs::write(&path, text) {
             Ok(()) => Ok(path),
             Err(source) => Err(DumpError::Prepare { path, source }),

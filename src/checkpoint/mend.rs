@@ -52,9 +52,14 @@ pub fn wait_for_dump_to_end(work: &Path) {
     let marker = format!("CRIU_CONFIG_FILE={}", work.join("criu.conf").display());
     let Ok(entries) = std::fs::read_dir("/proc") else { return };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids.filter(|pid| has_in_environment(*pid, &marker)) {
+    for pid in pids.filter(|pid| is_dump(*pid) && has_in_environment(*pid, &marker)) {
         crate::process::wait_for_end(pid);
     }
+}
+
+/// By its name: the environment of a container whose memory follows it can be read only when that has come.
+fn is_dump(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| matches!(name.trim(), "runc" | "criu"))
 }
 
 fn has_in_environment(pid: i32, variable: &str) -> bool {

@@ -24,8 +24,9 @@ pub struct Arguments {
     /// Keep the container here as well, stopped, and its checkpoint.
     #[arg(long)]
     keep_source: bool,
-    /// When memory travels: all of it while the container stands still, or most of it before, in rounds. auto goes by how
-    /// much there is and by what the network carries, and says why.
+    /// When memory travels: all of it while the container stands still, or most of it before, in rounds, or behind it, when
+    /// it runs there already. auto goes by how much there is and by what the network carries, and says why; it is never
+    /// post-copy: until all memory has followed, either host or the network between them failing can cost the container.
     #[arg(long, value_enum, default_value_t = When::Auto)]
     mode: When,
     /// How long the container may be away, such as 300ms or 2s: rounds go on until what is left fits.
@@ -67,6 +68,7 @@ enum When {
     Auto,
     StopAndCopy,
     PreCopy,
+    PostCopy,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -137,6 +139,7 @@ impl Ask for Arguments {
                 When::Auto => Mode::Auto,
                 When::StopAndCopy => Mode::StopAndCopy,
                 When::PreCopy => Mode::PreCopy,
+                When::PostCopy => Mode::PostCopy,
             },
             goal: self.downtime.map(|downtime| Goal {
                 downtime_ms: u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX),
@@ -160,13 +163,20 @@ impl Ask for Arguments {
     fn tell(&self, answer: &Value) -> String {
         let moved = list(answer, "containers");
         match answer["dry_run"] == true {
-            true => moved.map(check::container_line).collect(),
+            true => moved.map(check::container_line).chain(self.caution()).collect(),
             false => moved.map(tell_one).collect(),
         }
     }
 
     fn exit_code(&self, answer: &Value) -> u8 {
         check::exit_code(list(answer, "containers"))
+    }
+}
+
+impl Arguments {
+    fn caution(&self) -> Option<String> {
+        let told = "until all memory has followed, a failure of either host or of the network between them can cost a container\n";
+        matches!(self.mode, When::PostCopy).then(|| told.to_owned())
     }
 }
 

@@ -15,6 +15,7 @@ mod server;
 mod supervise;
 
 use crate::failure::{Failure, OrFail};
+use crate::pager;
 use crate::restore::gate;
 use crate::settings::{self, Settings};
 use crate::transport::port::process;
@@ -62,13 +63,16 @@ enum LogFormat {
     Json,
 }
 
-/// Runs the helper, the canary where CRIU's health is being tried, or the port that the helper keeps.
+/// Runs the helper, the canary where CRIU's health is being tried, the port that the helper keeps, or a pager.
 pub fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(CANARY) {
         crate::criu::canary::canary_main();
     }
     if std::env::args().nth(1).as_deref() == Some(process::WORD) {
         return process::main(std::env::args().skip(2));
+    }
+    if std::env::args().nth(1).as_deref() == Some(pager::WORD) {
+        return pager::main(std::env::args().nth(2));
     }
     let arguments = Arguments::parse();
     if arguments.supervise {

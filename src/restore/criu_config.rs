@@ -23,9 +23,12 @@ pub fn write(path: &Path, connections: Connections) -> io::Result<()> {
     std::fs::write(path, format!("leave-stopped\nghost-limit 1073741824\n{close}"))
 }
 
-/// Options for `runc restore` itself.
-pub fn runc_options(connections: Connections) -> Vec<String> {
+/// Options for `runc restore` itself. Memory that follows is asked of the pager.
+pub fn runc_options(connections: Connections, memory_follows: bool) -> Vec<String> {
     let mut options = vec!["--file-locks".to_owned()];
+    if memory_follows {
+        options.push("--lazy-pages".to_owned());
+    }
     if connections == Connections::Kept {
         options.push("--tcp-established".to_owned());
     }

@@ -7,6 +7,7 @@ use crate::docker::Container;
 pub use crate::interposer::SOCKET;
 use crate::interposer::{Answer, Images, Request, read_line};
 use crate::network::hold::Hold;
+use crate::pager;
 use crate::store::claims::Claim;
 use crate::store::handovers::About;
 use crate::store::logs;
@@ -137,7 +138,21 @@ fn create(world: &Arc<World>, container: &str, manifest: &str) -> Result<Images,
         Connections::Kept => network.addresses().to_vec(),
         Connections::Closed => Vec::new(),
     };
-    Ok(Images { images, work, criu_config, addresses, options: criu_config::runc_options(connections) })
+    let memory_follows = checkpoint.manifest().dump.memory_follows;
+    if memory_follows {
+        begin_pager(world, &claim, &images, &work)?;
+    }
+    let options = criu_config::runc_options(connections, memory_follows);
+    Ok(Images { images, work, criu_config, addresses, options })
+}
+
+/// Whoever serves the memory that is not in the images has to be there before CRIU is.
+fn begin_pager(world: &World, claim: &Claim, images: &Path, work: &Path) -> Result<(), String> {
+    let landing = world.landings.get(&claim.container);
+    let source = landing.as_ref().and_then(|landing| landing.memory.as_ref());
+    let source = source.ok_or("its memory is not in the checkpoint: it was to follow from processes that are gone")?;
+    pager::begin(claim.container.as_str(), images, work, source)
+        .map_err(|error| format!("what serves its memory cannot be started: {error}"))
 }
 
 /// What comes from a peer is let go on its word alone (I2), whoever starts it.
@@ -214,6 +229,8 @@ fn restored(world: &Arc<World>, container: &str, pid: i32) -> Result<(), String>
 fn failed(world: &World, container: &str, reason: &str) -> Result<(), String> {
     let claim = taken(world, container)?;
     tracing::error!(%container, checkpoint = %claim.checkpoint, reason, "could not be restored");
+    // CRIU has ended what it had restored.
+    pager::end(claim.container.as_str()).map_err(|error| error.to_string())?;
     let log = work_path(&claim.container).join("restore.log");
     if let Err(error) = world.logs.keep(&claim.checkpoint, logs::Of::Restore, &log) {
         tracing::warn!(%container, %error, "CRIU's log of it could not be kept");

@@ -127,6 +127,9 @@ pub struct Dump {
     pub tty: bool,
     /// The processes were left (frozen) after the dump.
     pub leave_running: bool,
+    /// Memory is not in the images: it follows from the processes while they stand still, and goes with them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_follows: bool,
     pub processes: u32,
     /// Pids, in the container's pid namespace, that were stopped already and have to stay so.
     #[serde(default)]

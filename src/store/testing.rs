@@ -46,6 +46,7 @@ pub fn manifest() -> Manifest {
             tcp_established: true,
             tty: false,
             leave_running: false,
+            memory_follows: false,
             processes: 3,
             stopped_pids: vec![7],
             pages_bytes: 4096,

@@ -12,6 +12,7 @@
 use crate::docker::Container;
 use crate::handover::Arrival;
 use crate::network::ways::Link;
+use crate::pager;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -56,6 +57,8 @@ pub struct Landing {
     pub inspect: Value,
     /// The host that it comes from and this one; visitors of its published ports are led here from there.
     pub link: Link,
+    /// Where its memory comes from, where that follows it.
+    pub memory: Option<pager::Source>,
     goes_ahead: bool,
     stage: Mutex<Stage>,
     changed: Condvar,
@@ -64,7 +67,19 @@ pub struct Landing {
 impl Landing {
     /// Nothing of it is here yet.
     pub fn of(inspect: Value, link: Link) -> Self {
-        Self { inspect, link, goes_ahead: false, stage: Mutex::new(Stage::Coming), changed: Condvar::new() }
+        Self {
+            inspect,
+            link,
+            memory: None,
+            goes_ahead: false,
+            stage: Mutex::new(Stage::Coming),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The same, of one whose memory follows it.
+    pub fn with_memory_from(self, memory: Option<pager::Source>) -> Self {
+        Self { memory, ..self }
     }
 
     /// The same, of one whose network others join.

@@ -5,6 +5,7 @@
 
 use crate::failure::Failure;
 use crate::handover::{Arrival, Request, arrival};
+use crate::pager::Told;
 use crate::store::{CheckpointId, ContainerId};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,8 @@ pub struct Standing {
     pub failure: Option<Failure>,
     /// Whether nobody works on it any more.
     pub is_over: bool,
+    /// It runs, and so much of its memory is still to come.
+    pub follows: Option<Told>,
 }
 
 /// One migration that comes here.

@@ -17,6 +17,7 @@ mod kinds;
 mod lab;
 mod links;
 mod migrations;
+mod postcopy;
 mod restarts;
 mod rounds;
 mod soak;

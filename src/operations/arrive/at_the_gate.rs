@@ -1,7 +1,7 @@
 //! The copies between Docker's start and the source's word: restored, stopped, and ended again where they may not run.
 
-use super::Arrive;
 use super::steps::put_in_place_again;
+use super::{Arrive, follow};
 use crate::checkpoint::mend;
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
@@ -11,6 +11,7 @@ use crate::network::spec::HoldSpec;
 use crate::operations::migrate;
 use crate::operations::upgrade::order;
 use crate::operations::{forward, holds};
+use crate::pager;
 use crate::restore::{addresses, prepare, settle, thaw};
 use crate::store::ContainerId;
 use crate::world::landing::Landing;
@@ -62,7 +63,7 @@ fn start_all(arrive: &Arrive, context: &Context) -> Result<Vec<Arc<Landing>>, Fa
         let container = arrive.members[number].id()?;
         let inspect = arrive.inspect_to_be(number)?;
         hold(arrive, number, &inspect, context)?;
-        let landing = Landing::of(inspect, arrive.offer.link);
+        let landing = Landing::of(inspect, arrive.offer.link).with_memory_from(follow::source(arrive, number));
         let landing = Arc::new(if arrive.is_joined(number) { landing.ahead_of_others() } else { landing });
         context.landings.keep(container.clone(), Arc::clone(&landing));
         landings.push(landing);
@@ -162,7 +163,8 @@ pub fn end(context: &Context, container: &ContainerId) -> Result<(), Failure> {
     if let Some(pid) = pid {
         mend::end_silently(&context.docker, container.as_str(), pid).or_fail(failed)?;
     }
-    context.docker.wait_until_stopped(container.as_str()).or_fail(failed)
+    context.docker.wait_until_stopped(container.as_str()).or_fail(failed)?;
+    pager::end(container.as_str()).or_fail(failed)
 }
 
 /// It is not let run, whenever it comes to the gate. The landing is what says so there, so it is taken out only when Docker has

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Outcome};
 use crate::handover::{Departure, Request};
 use crate::operations::migrate::words::{Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
 use crate::operations::{arrive, migrate};
+use crate::pager::words::Question;
 use crate::store::CheckpointId;
 use crate::transport::caller::{Caller, Refusal};
 use crate::transport::protocol::Problem;
@@ -14,7 +15,9 @@ use crate::world::visits::{self, Word};
 use crate::world::{Context, World};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
@@ -39,6 +42,7 @@ pub fn routes() -> Router<Arc<World>> {
         .route("/v1/arrivals/{id}/sync", post(sync))
         .route("/v1/arrivals/{id}/standing", get(standing))
         .route("/v1/departures/{id}/standing", get(departure))
+        .route("/v1/departures/{id}/pages", post(pages_of_departure))
         .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
         // Streams, which are written where they belong as they come.
         .route("/v1/arrivals/{id}/image", put(image))
@@ -82,6 +86,12 @@ async fn standing(at: At) -> Answer<Standing> {
 
 async fn departure(at: At) -> Answer<Option<Departure>> {
     at.answer(migrate::standing).await
+}
+
+async fn pages_of_departure(at: At, body: Bytes) -> Result<Response, Refusal> {
+    let question: Question = read(&body)?;
+    let Json(pages) = at.answer(move |context, peer, id| migrate::pages(context, peer, id, &question)).await?;
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], pages).into_response())
 }
 
 async fn layers(at: At, body: Bytes) -> Answer<LayersThere> {
@@ -191,7 +201,13 @@ impl At {
 
 fn as_told(standing: visits::Standing) -> Standing {
     let problem = standing.failure.map(problem);
-    Standing { arrival: standing.arrival, containers: standing.containers, boot: boot(), problem }
+    Standing {
+        arrival: standing.arrival,
+        containers: standing.containers,
+        boot: boot(),
+        problem,
+        follows: standing.follows,
+    }
 }
 
 /// Which boot of this host it is; the kernel makes it anew each time.

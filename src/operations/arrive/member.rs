@@ -154,6 +154,7 @@ mod tests {
             link,
             needs,
             processor: None,
+            memory: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod admit;
 mod at_the_gate;
 mod binds;
 mod capability;
+mod follow;
 mod intake;
 pub mod inward;
 mod logs;
@@ -98,7 +99,9 @@ impl Operation for Arrive {
         use steps::{claim, make, place, receive, release, settle, start, wait_for_word};
         // The source is told "restored" while it waits: by then all that led there is on disk.
         let wait_for_word = wait_for_word().on_disk().commits();
-        vec![make(), receive(), place(), claim(), start(), wait_for_word, release(), settle()]
+        let steps = [make(), receive(), place(), claim(), start(), wait_for_word, release()];
+        let follow = self.offer.memory.map(|_| follow::follow());
+        steps.into_iter().chain(follow).chain([settle()]).collect()
     }
 
     fn has_committed(&self, context: &Context) -> bool {

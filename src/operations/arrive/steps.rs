@@ -10,6 +10,7 @@ use crate::operations;
 use crate::operations::migrate::tree;
 use crate::operations::migrate::words::LABEL;
 use crate::operations::restore::put_files;
+use crate::pager::Told;
 use crate::restore::prepare;
 use crate::saga::{Operation, Step};
 use crate::store::claims::Decider;
@@ -192,7 +193,7 @@ fn wait_for_manifests(arrive: &mut Arrive, context: &Context) -> Result<Vec<Stri
 }
 
 /// A word of the handover, or a person's. The rules say what becomes of it; this carries out what they say, short of letting it run.
-fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Result<(), Failure> {
+pub(super) fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Result<(), Failure> {
     let next = arrive.arrival.on(event).next;
     if next != arrive.arrival {
         arrive.stands(context, next)?;
@@ -398,6 +399,12 @@ pub fn release() -> ArriveStep {
                  transship decide OPERATION drop removes it (see transship status)",
                 arrive.peer
             )));
+        }
+        if event == arrival::Event::Runs && arrive.arrival == Arrival::Released && arrive.offer.memory.is_some() {
+            // It runs; that it needs nobody any more is said when all its memory is here.
+            arrive.visit(context).change(|standing| standing.follows = Some(Told::default()));
+            arrive.visit(context).hear();
+            return whole(&let_run.unwrap_or_default());
         }
         let next = arrive.arrival.on(event).next;
         if event == arrival::Event::Gone

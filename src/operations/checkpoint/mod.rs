@@ -35,6 +35,8 @@ pub struct Checkpoint {
     members: Vec<Member>,
     /// Whether the containers run on.
     leave_running: bool,
+    /// Whether their memory stays in the processes, and follows them to another host.
+    memory_follows: bool,
     /// Whether CRIU locks networks by nftables.
     nftables: bool,
     /// The checkpoint's name, where one was given.
@@ -99,8 +101,13 @@ impl Operation for Checkpoint {
 impl Checkpoint {
     /// Freezing containers that belong together.
     pub fn of(members: Vec<Member>) -> Self {
-        let cancel = Cancellable::default();
-        Self { members, leave_running: false, nftables: false, name: None, expedited: None, place: None, cancel }
+        let (name, expedited, place, cancel) = (None, None, None, Cancellable::default());
+        Self { members, leave_running: false, memory_follows: false, nftables: false, name, expedited, place, cancel }
+    }
+
+    /// The same, of containers whose memory follows them to another host.
+    pub fn without_memory(self) -> Self {
+        Self { memory_follows: true, ..self }
     }
 
     /// Whose claim decides for all; it owns a network namespace. There is always one.

@@ -278,7 +278,7 @@ fn thaw(operation: &Checkpoint) -> Result<(), Failure> {
 pub fn dump() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         let leader = (operation.members[0].id.clone(), operation.members[0].checkpoint.clone());
-        let leave_running = operation.leave_running;
+        let (leave_running, memory_follows) = (operation.leave_running, operation.memory_follows);
         for member in &mut operation.members {
             let begun = Instant::now();
             let images = staging(member)?.images();
@@ -292,6 +292,7 @@ pub fn dump() -> CheckpointStep {
                 nftables: operation.nftables,
                 leave_running,
                 skip_in_flight: false,
+                memory_follows,
             };
             let (spec, queue) = (own_network(member)?, member.queue);
             let (still, network) = std::thread::scope(|threads| {
@@ -406,6 +407,7 @@ pub fn seal() -> CheckpointStep {
                 name: operation.name.as_ref(),
                 group: &group,
                 leave_running: operation.leave_running,
+                memory_follows: operation.memory_follows,
                 init: member.init.pid,
                 frozen_at: member.frozen_at.unwrap_or_else(jiff::Timestamp::now),
                 timings: &member.timings,

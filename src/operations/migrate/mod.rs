@@ -15,6 +15,7 @@
 pub mod binds;
 mod compress;
 mod files;
+mod follow;
 mod group;
 mod link;
 pub mod logs;
@@ -28,6 +29,7 @@ pub mod tree;
 pub mod volumes;
 pub mod words;
 
+pub use follow::pages;
 pub use talk::RESTORE;
 
 use crate::archive::blocks::KnownBlocks;
@@ -115,14 +117,13 @@ impl Operation for Migrate {
     fn steps(&self) -> Vec<Step<Self, Context>> {
         use steps::{commit, copy, dump, expect, forward, freeze, hold, pre_copy, release, remove, restore};
         use steps::{seal, set_aside, ship, stop};
-        let running = [expect(), set_aside(), pre_copy(), memory::rounds()];
+        let running = [expect(), set_aside(), pre_copy()];
+        let rounds = (!self.mode.has_memory_follow()).then(memory::rounds);
         let frozen = [hold(), freeze(), dump(), copy(), seal(), ship(), restore()];
         // From the claim on a later helper goes forward: it has to find all that led there.
-        running
-            .into_iter()
-            .chain(frozen)
-            .chain([commit().on_disk().commits(), forward(), release(), stop(), remove()])
-            .collect()
+        let commit = [commit().on_disk().commits(), forward(), release()];
+        let follow = self.mode.has_memory_follow().then(follow::follow);
+        running.into_iter().chain(rounds).chain(frozen).chain(commit).chain(follow).chain([stop(), remove()]).collect()
     }
 
     /// Where that cannot be read it may have: the destination may have been told so, and runs.
@@ -162,6 +163,7 @@ impl Operation for Migrate {
                 "id": self.containers_there.get(number),
                 "checkpoint": member.checkpoint,
                 "migration": self.id(),
+                "mode": self.mode,
                 "downtime_us": self.downtime_us(member),
                 "sent_bytes": self.sent.get(&member.checkpoint).map_or(0, |sent| sent.bytes),
                 "ahead_bytes": self.memory_sent,
@@ -223,6 +225,11 @@ const LEAST_RATE: u64 = 64 << 10;
 /// Moves containers to a peer, group by group.
 pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) -> Result<Value, Failure> {
     let How { ref peer, dry_run, rate, .. } = *how;
+    if how.mode.has_memory_follow() && how.goal.is_some() {
+        return Err(Failure::usage(
+            "a goal for the downtime is met by memory that goes ahead, and in post-copy none does",
+        ));
+    }
     if let Some(rate) = rate.filter(|rate| rate.get() < LEAST_RATE) {
         return Err(Failure::usage(format!("{rate} bytes a second are too few"))
             .remedy(format!("at least {LEAST_RATE}: less is not told from a network that is stuck")));
@@ -271,11 +278,13 @@ pub fn outlook(
 fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Link) -> Result<Migrate, Failure> {
     checkpoint::admit(context, &mut members, false)?;
     let containers: Vec<Container> = members.iter().map(Member::container).collect();
+    let freeze = Checkpoint::of(members);
+    let freeze = if how.mode.has_memory_follow() { freeze.without_memory() } else { freeze };
     Ok(Migrate {
         volumes: volumes::of(context, &containers)?,
         binds: binds::of(&containers, &how.binds)?,
         logs: Vec::new(),
-        freeze: Checkpoint::of(members),
+        freeze,
         peer: how.peer.clone(),
         link,
         departure: Departure::default(),
@@ -334,8 +343,8 @@ pub fn can_be(context: &Context, record: &OperationRecord, decision: Decision) -
         return Err(Failure::refused(format!("{name} was not given to {peer}: whatever fails leaves it running here"))
             .remedy(format!("transship resume {}", record.id)));
     }
-    let released = operation.steps().iter().position(|step| step.name == "release").unwrap_or_default();
-    match decision == Decision::Thaw && record.step > released {
+    let ends = operation.steps().iter().position(|step| step.name == "stop").unwrap_or_default();
+    match decision == Decision::Thaw && record.step >= ends {
         true => Err(Failure::refused(format!("{peer} has said that {name} runs there"))),
         false => Ok(operation),
     }

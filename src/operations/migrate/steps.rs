@@ -1,8 +1,9 @@
 //! The steps of `migrate`, each beside its undo.
 
-use super::memory::{Dumped, Follow};
+use super::memory::{Dumped, Follow, Mode};
 use super::talk::{self, Heard};
-use super::{Migrate, files, keep, logs, lost, networks, tree};
+use super::words::Standing;
+use super::{Migrate, files, follow, keep, logs, lost, networks, tree};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
@@ -57,8 +58,9 @@ fn undo_here(
 
 /// Whether it has processes here that can go on. Where nobody has its dump in hand, CRIU goes by the claim and may be ending
 /// them just now, or have done so: they are there for a while yet.
-fn has_processes(member: &Member) -> bool {
-    if member.still.is_some() {
+fn has_processes(member: &Member, mode: Mode) -> bool {
+    // Where memory follows CRIU has let go of them, and ends nothing.
+    if member.still.is_some() || mode.has_memory_follow() {
         return member.init.is_alive();
     }
     mend::wait_for_dump_to_end(&freeze_steps::work_directory(&member.id));
@@ -169,7 +171,7 @@ fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+pub(super) fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
     keep(context, migrate, migrate.departure)
 }
 
@@ -243,7 +245,24 @@ pub fn copy() -> MigrateStep {
 
 /// Everything that is not there yet.
 pub fn ship() -> MigrateStep {
-    Step::new("ship", send_files, nothing)
+    fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        let in_hand = match migrate.mode.has_memory_follow() {
+            true => follow::in_hand(migrate.freeze.members_mut()),
+            false => Vec::new(),
+        };
+        std::thread::scope(|threads| {
+            let letting_go = threads.spawn(|| follow::let_go(in_hand));
+            let sent = send_files(migrate, context);
+            letting_go.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(sent)
+        })
+    }
+    fn undo(migrate: &mut Migrate, _: &Context) -> Result<(), Failure> {
+        match migrate.mode.has_memory_follow() {
+            true => follow::may_speak(migrate.freeze.members()),
+            false => Ok(()),
+        }
+    }
+    Step::new("ship", run, undo)
 }
 
 /// The destination restores them, and they stand still there as well.
@@ -251,6 +270,9 @@ pub fn restore() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         migrate.departure = migrate.departure.on(departure::Event::Frozen).next;
         write_down(migrate, context)?;
+        if migrate.mode.has_memory_follow() {
+            follow::lend(migrate, context)?;
+        }
         let manifest = |member: &Member| {
             let failed = || format!("the checkpoint of {} cannot be read", member.name);
             let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
@@ -266,7 +288,10 @@ pub fn restore() -> MigrateStep {
             other => Err(Failure::new(format!("{} is not ready for {}: {other:?}", migrate.peer, migrate.name()))),
         }
     }
-    Step::new("restore", run, nothing)
+    Step::new("restore", run, |migrate, context| {
+        follow::take_back(migrate, context);
+        Ok(())
+    })
 }
 
 /// The point of no return. The first one's claim is it, for all of them, and is placed last: CRIU's action scripts and every
@@ -283,9 +308,9 @@ pub fn commit() -> MigrateStep {
     }
     /// The first one's claim is changed first: while it is as it was, the others follow it.
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        let is_taken_back = migrate.is_taken_back();
+        let (is_taken_back, mode) = (migrate.is_taken_back(), migrate.mode);
         // CRIU goes by the claim, so it has to be done with all of them before that changes.
-        let stays_frozen = |member: &Member| is_taken_back && !has_processes(member);
+        let stays_frozen = |member: &Member| is_taken_back && !has_processes(member, mode);
         let stay_frozen: Vec<bool> = migrate.freeze.members().iter().map(stays_frozen).collect();
         for (member, stays_frozen) in migrate.freeze.members().iter().zip(stay_frozen) {
             let undone = match stays_frozen {
@@ -317,29 +342,35 @@ pub fn release() -> MigrateStep {
         // The claim says so, whatever was journalled when a helper died over it.
         migrate.departure = Departure::Committed.on(departure::Event::Answer(standing.arrival)).next;
         write_down(migrate, context)?;
-        match standing.arrival {
-            Arrival::Running => {
+        match standing.arrival == Arrival::Running || standing.follows.is_some() {
+            true => {
                 migrate.ran_at = Some(jiff::Timestamp::now());
                 let_pass(migrate, context)
             }
-            other => {
-                let (name, peer) = (migrate.name(), &migrate.peer);
-                let mut failure = Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"))
-                    .remedy("it stays frozen here until you decide; its checkpoint is whole: see transship ls");
-                if let Some(problem) = standing.problem {
-                    failure.why = std::iter::once(problem.what).chain(problem.why).collect();
-                    failure.remedy = problem.remedy.or(failure.remedy);
-                }
-                Err(failure)
-            }
+            false => Err(not_run_there(migrate, standing)),
         }
     }
     Step::new("release", run, nothing)
 }
 
+/// They were given away, and do not run there.
+pub(super) fn not_run_there(migrate: &Migrate, standing: Standing) -> Failure {
+    let (name, peer, other) = (migrate.name(), &migrate.peer, standing.arrival);
+    let failure = Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"));
+    let mut failure = failure.remedy(match migrate.mode {
+        Mode::PostCopy => "it stays frozen here, with all its memory, until you decide: see transship status",
+        _ => "it stays frozen here until you decide; its checkpoint is whole: see transship ls",
+    });
+    if let Some(problem) = standing.problem {
+        failure.why = std::iter::once(problem.what).chain(problem.why).collect();
+        failure.remedy = problem.remedy.or(failure.remedy);
+    }
+    failure
+}
+
 /// A person has decided without the destination. What was decided is written down first; ending keeps all files here, for the
 /// destination may have none.
-fn by_force(migrate: &mut Migrate, context: &Context, decision: Decision) -> Result<(), Failure> {
+pub(super) fn by_force(migrate: &mut Migrate, context: &Context, decision: Decision) -> Result<(), Failure> {
     migrate.decided = Some(decision);
     let event = match decision {
         Decision::Thaw => departure::Event::ForceThaw,
@@ -355,7 +386,7 @@ fn by_force(migrate: &mut Migrate, context: &Context, decision: Decision) -> Res
     let_pass(migrate, context)
 }
 
-fn let_pass(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+pub(super) fn let_pass(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
     migrate.freeze.members().iter().try_for_each(|member| {
         let passed = context.holds.with(&member.id, |hold| hold.let_pass());
         passed.transpose().or_fail(|| format!("packets to {} are still parked", member.name)).map(drop)
@@ -372,7 +403,7 @@ pub fn forward() -> MigrateStep {
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         for member in migrate.freeze.members() {
             operations::forward::end_of(context, &member.checkpoint)?;
-            if has_processes(member)
+            if has_processes(member, migrate.mode)
                 && let Ok(checkpoint) = context.catalog.get(&member.checkpoint)
             {
                 let network = prepare::network(&checkpoint)?;
@@ -428,6 +459,7 @@ fn departed(migrate: &Migrate, member: &Member, context: &Context) -> Result<Vec
 pub fn stop() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         let closes_lost = migrate.closes_lost;
+        follow::take_back(migrate, context);
         migrate.freeze.members_mut().iter_mut().rev().try_for_each(|member| {
             if closes_lost {
                 lost::tell_neighbours(context, member);

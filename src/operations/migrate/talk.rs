@@ -1,7 +1,7 @@
 //! What the source says to the destination.
 
 use super::binds::Bind;
-use super::words::{self, Coming, Layers, LayersThere, Needs, Offer, Standing, Synced, Welcome};
+use super::words::{self, Coming, Following, Layers, LayersThere, Needs, Offer, Standing, Synced, Welcome};
 use super::{Migrate, compress, networks};
 use crate::archive::hash::all_cores;
 use crate::checkpoint::{describe, preflight};
@@ -10,7 +10,7 @@ use crate::handover::{Arrival, Request};
 use crate::operations::checkpoint::Member;
 use crate::operations::{check, images, processor};
 use crate::store::CheckpointId;
-use crate::transport::client::{self, Carriage, Peer, PeerError};
+use crate::transport::client::{self, Carriage, Compress, Peer, PeerError};
 use crate::world::Context;
 use crate::world::cancels::Watch;
 use crate::world::decisions::Decision;
@@ -56,9 +56,13 @@ pub fn peer(name: &str) -> Peer {
 /// given up.
 pub fn sending(migrate: &Migrate, patience: Duration, at_once: u64) -> Peer {
     let rate = migrate.rate.map(|rate| NonZeroU64::new(rate.get() / at_once).unwrap_or(NonZeroU64::MIN));
-    let chosen = || compress::chosen(migrate.measured_link, all_cores());
-    let carriage = Carriage { compress: migrate.compress.unwrap_or_else(chosen), rate, patience: Some(patience) };
+    let carriage = Carriage { compress: compression(migrate), rate, patience: Some(patience) };
     peer(&migrate.peer).carried(carriage)
+}
+
+/// As was asked for, or as link and cores give.
+fn compression(migrate: &Migrate) -> Compress {
+    migrate.compress.unwrap_or_else(|| compress::chosen(migrate.measured_link, all_cores()))
 }
 
 /// Bytes on their way to the peer, until the migration is cancelled.
@@ -122,6 +126,10 @@ fn offer(context: &Context, migrate: &Migrate) -> Result<Offer, Failure> {
         link: migrate.link,
         needs: needs(context, members)?,
         processor: processor::features(context)?,
+        memory: migrate
+            .mode
+            .has_memory_follow()
+            .then(|| Following { compress: compression(migrate), rate: migrate.rate }),
     })
 }
 
@@ -240,6 +248,8 @@ pub fn insist(context: &Context, migrate: &Migrate, request: Request, patience: 
             Ok(standing) if is_last_word(request, standing.arrival, standing.problem.is_some()) => {
                 return Ok(Heard::Says(standing));
             }
+            // It runs, though not all of it is there.
+            Ok(standing) if standing.follows.is_some() => return Ok(Heard::Says(standing)),
             other if begun.elapsed() >= patience => return other.map(Heard::Says),
             other => {
                 let why = other.map_or_else(|error| error.to_string(), |standing| format!("{:?}", standing.arrival));

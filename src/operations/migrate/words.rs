@@ -11,16 +11,20 @@
 //! | `POST sync` | has everything that came on disk: the source deletes what it has |
 //! | `POST commit`, `POST drop`, `GET standing` | as the handover has it: [`Standing`] |
 //!
-//! The destination asks the source `GET /v1/departures/ID/standing` when it has heard nothing for long.
+//! The destination asks the source `GET /v1/departures/ID/standing` when it has heard nothing for long, and
+//! `POST /v1/departures/ID/pages` for memory that follows ([`crate::pager::words`]).
 
 use crate::docker::Container;
 use crate::handover::Arrival;
 use crate::network::ways::Link;
+use crate::pager::Told;
 use crate::store::manifest::Origin;
 use crate::store::{CheckpointId, ContainerId};
+use crate::transport::client::Compress;
 use crate::transport::protocol::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 /// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
@@ -47,6 +51,9 @@ pub struct Offer {
     pub needs: Needs,
     /// What programs may rely on of the processor: CRIU's `cpuinfo.img` in base64, where there is one.
     pub processor: Option<String>,
+    /// How their memory follows, where it does not come with the checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Following>,
 }
 
 /// A path of the source's host that containers have mounted.
@@ -57,6 +64,16 @@ pub struct Bind {
     pub path: PathBuf,
     /// Whether its files come along with the first one's checkpoint; else they are there already.
     pub is_brought: bool,
+}
+
+/// How memory travels that follows.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Following {
+    /// How hard it is compressed.
+    pub compress: Compress,
+    /// How many bytes a second may come.
+    pub rate: Option<NonZeroU64>,
 }
 
 /// Room that containers take, in bytes.
@@ -128,11 +145,19 @@ pub struct Standing {
     /// Why they could not be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// They run, and so much of their memory is still to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Told>,
 }
 
 /// Where a destination asks what the source has decided.
 pub fn departure_path(id: &CheckpointId) -> String {
     format!("/v1/departures/{id}/standing")
+}
+
+/// Where a destination asks for pages that are to follow.
+pub fn pages_path(id: &CheckpointId) -> String {
+    format!("/v1/departures/{id}/pages")
 }
 
 /// Everything that came is on disk.

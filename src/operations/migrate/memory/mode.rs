@@ -14,6 +14,9 @@ pub enum Mode {
     StopAndCopy,
     /// Most of it before, in rounds.
     PreCopy,
+    /// It follows when the containers run there already. A host or a network that fails until all of it has followed can
+    /// cost the containers, so it is never chosen.
+    PostCopy,
 }
 
 /// Memory that is sent in less than this is not worth looking at while the containers run.
@@ -26,7 +29,13 @@ impl Mode {
             Self::Auto => "auto",
             Self::StopAndCopy => "stop-and-copy",
             Self::PreCopy => "pre-copy",
+            Self::PostCopy => "post-copy",
         }
+    }
+
+    /// Whether memory is missing at the destination when the containers begin to run there.
+    pub fn has_memory_follow(self) -> bool {
+        self == Self::PostCopy
     }
 
     /// The mode for so much memory over a network of so many bytes a second, and why.
