@@ -27,6 +27,7 @@ use crate::criu::pagemap::PAGE;
 use crate::process;
 use crate::transport::client::Compress;
 use fetch::Fetch;
+use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,12 @@ use worker::{Pager, PagerError};
 
 /// The first word when the pager is wanted and not the helper.
 pub const WORD: &str = "pager";
+
+/// What it is called, in `/proc/PID/comm`.
+const NAME: &str = "pager";
+/// What it is called before it has said so: as the kernel calls what is run as [`PROGRAM`].
+const AT_FIRST: &str = "exe";
+const PROGRAM: &str = "/proc/self/exe";
 
 /// Where pagers have their files, each in a directory named by its container.
 const ROOT: &str = "/run/transship/pager";
@@ -93,7 +100,7 @@ pub fn begin(container: &str, images: &Path, work: &Path, source: &Source) -> io
     std::fs::write(directory.join(ORDER), serde_json::to_vec(&order)?)?;
     let criu = UnixListener::bind(work.join(CRIU_SOCKET))?;
     let told = UnixListener::bind(directory.join(SOCKET))?;
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(PROGRAM);
     command.arg(WORD).arg(&directory);
     command.stdin(OwnedFd::from(criu)).stdout(OwnedFd::from(told)).stderr(File::create(directory.join(LOG))?);
     // A signal to the helper's group is not for it.
@@ -125,6 +132,9 @@ pub fn main(directory: Option<String>) -> ExitCode {
         return ExitCode::FAILURE;
     };
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    if let Err(error) = prctl::set_name(c"pager") {
+        tracing::warn!(%error, "this process goes by another name");
+    }
     spare_from_the_oom_killer();
     match run(&directory) {
         Ok(()) => ExitCode::SUCCESS,

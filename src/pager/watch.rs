@@ -1,7 +1,7 @@
 //! The helper's view of a pager.
 
 use super::tell::Told;
-use super::{DONE, SOCKET, WORD, directory, guard};
+use super::{AT_FIRST, DONE, NAME, SOCKET, WORD, directory, guard};
 use crate::process::{self, Identity};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, BufRead, BufReader};
@@ -9,9 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// What the pager's program is called.
-const PROGRAM: &str = "transshipd";
 
 /// What is seen of a pager.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,7 +84,7 @@ pub fn processes(directory: &Path) -> Vec<Identity> {
 
 /// Asked for by its name first: the words of a process that misses pages are read when they have come.
 fn is_pager(pid: i32, directory: &Path) -> bool {
-    if !name_of(pid).is_some_and(|name| name == PROGRAM || name == guard::NAME) {
+    if !name_of(pid).is_some_and(|name| [AT_FIRST, NAME, guard::NAME].contains(&name.as_str())) {
         return false;
     }
     let Ok(words) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
