@@ -6,7 +6,7 @@ use super::migrations::{leftovers, migration_on, settle, whereabouts};
 
 /// Pagers, their guards and their files that a host still has.
 fn pagers(host: Host) -> String {
-    host.sh("ls /run/transship/pager 2>/dev/null; ps -eo args | grep '[t]ransshipd pager'; true")
+    host.sh("ls /run/transship/pager 2>/dev/null; ps -eo args | grep '[p]ager /run/transship'; true")
 }
 
 fn nothing_is_left() {
@@ -64,7 +64,7 @@ fn i3_i4_what_loses_its_memory_on_the_way_is_ended_and_can_be_taken_back_from_it
     let born = container.born(7000);
     let mut migrating = follows_slowly("lostpage");
     // The first is the pager, the second its guard.
-    TRIXIE.sh("kill -9 $(pgrep -f 'transshipd pager' | sort -n | head -1)");
+    TRIXIE.sh("kill -9 $(pgrep -f '[p]ager /run/transship' | sort -n | head -1)");
     assert_eq!(migrating.wait().expect("the migration ends").code(), Some(4));
     assert_eq!(TRIXIE.sh("docker ps -q"), "", "it does not go on with empty pages");
     let number = migration_on(SID);
