@@ -121,9 +121,13 @@ fn bytes(record: &OperationRecord) -> Vec<(&'static str, u64)> {
         _ => return Vec::new(),
     };
     let dumped = members.as_array().into_iter().flatten().filter_map(|member| member["pages_bytes"].as_u64()).sum();
-    let answered = record.result.as_ref().and_then(|answer| answer["containers"].as_array()).into_iter().flatten();
-    let sent: Vec<u64> = answered.filter_map(|container| container["sent_bytes"].as_u64()).collect();
-    let sent = (!sent.is_empty()).then(|| ("sent", sent.into_iter().sum()));
+    let moved = record.result.as_ref().and_then(|answer| answer["containers"].as_array());
+    let sent = moved.map(|moved| {
+        let files: u64 = moved.iter().filter_map(|container| container["sent_bytes"].as_u64()).sum();
+        // Memory that went ahead of all of them together.
+        let ahead = moved.first().and_then(|container| container["ahead_bytes"].as_u64());
+        ("sent", files + ahead.unwrap_or_default())
+    });
     [("dumped", dumped)].into_iter().chain(sent).collect()
 }
 
@@ -177,11 +181,11 @@ mod tests {
             ("remove", "done", 9),
         ]);
         let state = json!({ "freeze": { "members": [{ "pages_bytes": 4096 }] } });
-        let answer = json!({ "containers": [{ "downtime_us": 3_500_000, "sent_bytes": 5000 }] });
+        let answer = json!({ "containers": [{ "downtime_us": 3_500_000, "sent_bytes": 5000, "ahead_bytes": 700 }] });
         let ended = ended(&record("migrate", Phase::Done, state, answer), &entries);
         assert_eq!(seconds(&ended.phases), [("freeze", 1), ("ship", 2), ("release", 1)]);
         assert_eq!(ended.away, [Duration::from_millis(3500)]);
-        assert_eq!(ended.bytes, [("dumped", 4096), ("sent", 5000)]);
+        assert_eq!(ended.bytes, [("dumped", 4096), ("sent", 5700)]);
         assert_eq!((ended.took, ended.failed_in), (Duration::from_secs(9), None));
     }
 
