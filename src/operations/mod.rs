@@ -9,7 +9,7 @@ pub mod decide;
 pub mod export;
 pub mod forward;
 pub mod holds;
-mod images;
+pub mod images;
 pub mod import;
 pub mod inspect;
 pub mod install;

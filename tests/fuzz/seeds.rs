@@ -17,11 +17,11 @@ use transship::archive::blocks::{BlockDigest, BlockStream, Cutting, KnownBlocks,
 use transship::archive::export::export;
 use transship::archive::images::{Compression, Watch, pack};
 use transship::archive::rootfs::{capture, capture_delta};
-use transship::archive::tar::TarReader;
+use transship::archive::tar::{Meta, TarReader, TarWriter};
 use transship::archive::{Digest, FileEntry, RelPath};
 use transship::store::staging::Durability;
 use transship::store::{Catalog, Layout, Manifest};
-use transship_fuzz::{as_one, pages};
+use transship_fuzz::{IMAGE, as_one, pages};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -51,6 +51,8 @@ fn seeds() -> Outcome {
     for from in [0, 4096, 9000] {
         seed(&corpus, "blocks", &from.to_string(), &blocks(&around.path().join("pages-1.img"), from)?)?;
     }
+    seed(&corpus, "image", "saved", &image()?)?;
+    seed(&corpus, "pagemap", "two", &pagemap())?;
     let (manifest, rest) = checkpoint(&around.path().join("store"))?;
     seed(&corpus, "export", "whole", &as_one(&manifest, &rest))?;
     seed(&corpus, "manifest", "manifest", &manifest)?;
@@ -125,6 +127,35 @@ fn blocks(path: &Path, from: u64) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What `docker save` writes of an image with two names.
+fn image() -> Outcome<Vec<u8>> {
+    let manifest =
+        json!([{ "Config": "blobs/sha256/aaaa", "RepoTags": ["web:1", "web:2"], "Layers": ["blobs/sha256/bb"] }]);
+    let index = json!({ "manifests": [{ "digest": IMAGE, "annotations": { "io.containerd.image.name": "web:1" } }] });
+    let mut tar = TarWriter::new(Vec::new());
+    for (path, contents) in [
+        ("blobs/sha256/aaaa", "{}".to_owned()),
+        ("blobs/sha256/bb", "a layer".to_owned()),
+        ("index.json", index.to_string()),
+        ("manifest.json", manifest.to_string()),
+        ("repositories", json!({ "web": { "1": "aaaa" } }).to_string()),
+    ] {
+        tar.member(&Meta::plain_file(path), contents.len() as u64)?;
+        tar.write_all(contents.as_bytes())?;
+    }
+    Ok(tar.finish()?)
+}
+
+/// A head, pages that are there, and pages that are to come.
+fn pagemap() -> Vec<u8> {
+    let mut image = [0x5456_4319u32.to_le_bytes(), 0x5608_4025u32.to_le_bytes()].concat();
+    for entry in [&[8, 1][..], &[8, 0x80, 0x80, 4, 32, 4, 40, 2], &[8, 0x80, 0x80, 8, 32, 2, 40, 3]] {
+        image.extend((entry.len() as u32).to_le_bytes());
+        image.extend(entry);
+    }
+    image
+}
+
 /// A checkpoint's manifest, and what follows it in an export.
 fn checkpoint(store: &Path) -> Outcome<(Vec<u8>, Vec<u8>)> {
     let catalog = Catalog::open(Layout::open(store)?);
@@ -184,9 +215,11 @@ fn said() -> Vec<(u8, Vec<u8>)> {
         "NetworkSettings": { "Ports": { "80/tcp": [{ "HostIp": "0.0.0.0", "HostPort": "8080" }] },
             "Networks": { "net": { "IPAddress": "10.1.0.2", "MacAddress": "02:42:ac:11:00:02", "Aliases": ["w"] } } } });
     let offer = json!({ "members": [{ "checkpoint": "0123456789abcdef", "inspect": inspect }], "networks": [{ "Name": "net" }], "volumes": [{ "Name": "data" }],
-        "origin": origin(), "link": { "source": "10.0.0.1", "destination": "10.0.0.2" } });
+        "binds": [{ "path": "/srv", "is_brought": true }],
+        "origin": origin(), "link": { "source": "10.0.0.1", "destination": "10.0.0.2" }, "needs": { "memory": 1, "disk": 2 },
+        "processor": "AAAA", "memory": { "compress": "off", "rate": 1000 } });
     let fingerprint = "07".repeat(32);
-    let standing = json!({ "arrival": "restored", "container": "ab".repeat(32), "boot": "b",
+    let standing = json!({ "arrival": "restored", "containers": ["ab".repeat(32)], "boot": "b",
         "problem": { "what": "w", "why": ["y"], "remedy": "r" } });
     let bodies = [
         (2, offer),
@@ -199,6 +232,8 @@ fn said() -> Vec<(u8, Vec<u8>)> {
         (9, standing),
         (10, json!({ "lacks_images": ["sha256:00"] })),
         (11, json!({ "boot": "b" })),
+        (16, json!({ "layers": [IMAGE] })),
+        (17, json!({ "there": 3 })),
         (12, json!({ "verb": "check", "containers": ["web"], "canary": true })),
     ];
     let mut said: Vec<_> = bodies.into_iter().map(|(which, body)| (which, body.to_string().into_bytes())).collect();

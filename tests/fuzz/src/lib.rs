@@ -41,3 +41,6 @@ pub fn drain(from: impl Read, most: u64) {
 pub fn pages() -> Vec<u8> {
     (0..16u8).flat_map(|number| (0..4096u16).map(move |at| (at as u8).wrapping_mul(3) ^ number)).collect()
 }
+
+/// The image that a destination has asked for.
+pub const IMAGE: &str = "sha256:aaaa";
