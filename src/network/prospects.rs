@@ -22,6 +22,10 @@ pub enum Prospect {
     Proxy,
     /// Lost: the other end is beside the container, on a bridge of this host.
     Neighbour,
+    /// Lost: the other end is a program of this host.
+    Host,
+    /// Lost: the container has called the very host that it goes to.
+    Peer,
     /// Lost: the hosts do not reach each other by its address family.
     OtherFamily,
     /// Lost: this host does not track it, so it cannot lead it either.
@@ -79,6 +83,8 @@ fn tracked(entry: &Entry, sent: Tuple, moving: &Moving<'_>) -> Prospect {
         true if moving.addresses.contains(&entry.original.destination.ip()) => Prospect::ByHost,
         true => Prospect::Visitor,
         false if sent.destination.is_ipv4() != moving.link.source.is_ipv4() => Prospect::OtherFamily,
+        false if sent.destination.ip() == moving.link.destination => Prospect::Peer,
+        false if moving.is_source(sent.destination.ip()) => Prospect::Host,
         false => Prospect::Neighbour,
     }
 }
@@ -118,6 +124,8 @@ mod tests {
             entry(tuple("10.0.0.100:5555", "10.0.0.1:8080"), tuple("172.30.0.9:80", "10.0.0.100:5555")),
             entry(tuple("172.30.0.9:40000", "192.0.2.7:5432"), tuple("192.0.2.7:5432", "10.0.0.1:40000")),
             entry(tuple("10.0.0.100:6666", "172.30.0.9:80"), tuple("172.30.0.9:80", "10.0.0.100:6666")),
+            entry(tuple("172.30.0.9:42000", "10.0.0.2:22"), tuple("10.0.0.2:22", "10.0.0.1:42000")),
+            entry(tuple("172.30.0.1:5656", "172.30.0.9:80"), tuple("172.30.0.9:80", "172.30.0.1:5656")),
             entry(tuple("[fd00:1::7]:5555", "[fd00::9]:80"), tuple("[fd00::9]:80", "[fd00:1::7]:5555")),
         ];
         let along = ["172.30.0.8".parse().unwrap()];
@@ -142,6 +150,8 @@ mod tests {
             ("10.0.0.50:80", "10.0.0.100:5555", Prospect::OnSegment),
             ("172.30.0.9:80", "172.30.0.1:7777", Prospect::Proxy),
             ("172.30.0.9:80", "172.30.0.7:5555", Prospect::Neighbour),
+            ("172.30.0.9:42000", "10.0.0.2:22", Prospect::Peer),
+            ("172.30.0.9:80", "172.30.0.1:5656", Prospect::Host),
             ("[fd00::9]:80", "[fd00:1::7]:5555", Prospect::OtherFamily),
             ("172.30.0.9:41000", "192.0.2.9:22", Prospect::Untracked),
         ];

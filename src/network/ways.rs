@@ -89,8 +89,7 @@ impl Moving<'_> {
             };
             rewritten(entry, original, way.sent)
         });
-        let as_they_are =
-            entries.iter().filter(|entry| self.ends(entry).is_none() && entry.reply == entry.original.inverse());
+        let as_they_are = entries.iter().filter(|entry| self.is_with_neighbour(entry));
         led.chain(as_they_are.cloned()).collect()
     }
 
@@ -125,14 +124,35 @@ impl Moving<'_> {
             // With itself, or with nobody here.
             _ => return None,
         };
-        let is_beside = |address: IpAddr| self.segments.iter().any(|segment| segment.has_neighbour(address));
-        let is_direct = is_own(coming.destination) && is_beside(coming.source.ip());
+        let other = coming.source.ip();
+        let is_direct = is_own(coming.destination) && (self.is_neighbour(other) || self.is_source(other));
+        // What answers there may be behind a translation of its own, which only what comes from elsewhere meets.
+        let has_called_there = coming == entry.reply && other == self.link.destination;
         let is_of_family = coming.source.is_ipv4() == self.link.source.is_ipv4();
-        let stays_inside = coming.source.ip().is_loopback() || coming.destination.ip().is_loopback();
-        let is_open = entry.protocol == Protocol::Tcp && entry.tcp.is_none_or(|tcp| !ENDED.contains(&tcp.state));
-        let can = is_open && is_of_family && !is_direct && !stays_inside;
+        let stays_inside = other.is_loopback() || coming.destination.ip().is_loopback();
+        let can = is_open(entry) && is_of_family && !is_direct && !has_called_there && !stays_inside;
         can.then_some((coming, sent))
     }
+
+    /// Whether it is with somebody beside the container, who is reached by hardware address.
+    fn is_with_neighbour(&self, entry: &Entry) -> bool {
+        let is_translated = entry.reply != entry.original.inverse();
+        let ends = [entry.original.source, entry.original.destination];
+        !is_translated && is_open(entry) && ends.iter().any(|end| self.is_neighbour(end.ip()))
+    }
+
+    fn is_neighbour(&self, address: IpAddr) -> bool {
+        self.segments.iter().any(|segment| segment.has_neighbour(address))
+    }
+
+    /// Whether it is the host that the container leaves.
+    pub fn is_source(&self, address: IpAddr) -> bool {
+        address == self.link.source || self.segments.iter().any(|segment| segment.gateway == Some(address))
+    }
+}
+
+fn is_open(entry: &Entry) -> bool {
+    entry.protocol == Protocol::Tcp && entry.tcp.is_none_or(|tcp| !ENDED.contains(&tcp.state))
 }
 
 /// The ports that a connection may have between the hosts: where they begin follows from the connection, so that two

@@ -186,6 +186,11 @@ fn words(prospect: Prospect, peer: &str) -> (String, Option<String>) {
             "the other end is beside the container, on a bridge of this host".to_owned(),
             Some("move both together, or let it connect by a published port".to_owned()),
         ),
+        Prospect::Host => (
+            "the other end is a program of this host".to_owned(),
+            Some(format!("let it connect anew, by an address that {peer} reaches")),
+        ),
+        Prospect::Peer => (format!("the container has called {peer} itself"), Some("let it connect anew".to_owned())),
         Prospect::OtherFamily => (
             format!("this host and {peer} do not reach each other by that address family"),
             Some("let it connect anew, or pair the hosts by addresses of that family".to_owned()),
