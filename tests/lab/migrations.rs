@@ -328,8 +328,8 @@ fn i1_i3_a_person_who_knows_that_the_source_is_gone_lets_the_copy_run() {
     let born = container.born(7000);
     let mut migrating = migrate_up_to("release", "released");
     let number = migration_on(TRIXIE);
-    // Dead, and no supervisor starts it again.
-    SID.sh("service transshipd stop & kill -9 $(pidof transshipd); wait");
+    // With its supervisor, so that nothing starts it again.
+    SID.sh("kill -9 $(pidof transshipd); touch /root/go");
     assert!(!migrating.wait().expect("the migration ends").success());
     let refused = TRIXIE.try_sh(&format!("transship decide {number} run"));
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
@@ -337,7 +337,7 @@ fn i1_i3_a_person_who_knows_that_the_source_is_gone_lets_the_copy_run() {
     let there = super::lab::Container { host: &TRIXIE, name: "released" };
     assert_eq!(there.born(7000), born);
     // The source comes back, says what it had decided, and hears that it runs.
-    SID.sh("rm -f /etc/default/transshipd; service transshipd start");
+    SID.sh(&format!("rm -f /etc/default/transshipd {FAILPOINTS}; service transshipd start"));
     SID.within_seconds(90, "! transship status | grep -q '^operation'");
     assert!(SID.sh("docker ps -aq").is_empty());
     assert_eq!(there.born(7000), born);

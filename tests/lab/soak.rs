@@ -106,7 +106,7 @@ impl Mover {
         std::mem::forget(container);
         // Where it went nowhere the other one has to be free of it.
         let other = if self.at == SID { TRIXIE } else { SID };
-        other.within_seconds(60, "[ -z \"$(docker ps -aq)\" ]");
+        other.within_seconds(90, "[ -z \"$(docker ps -aq)\" ]");
     }
 
     fn end(self) {
