@@ -141,8 +141,13 @@ fn i1_i3_a_cable_that_is_pulled_at_any_moment_leaves_exactly_one_copy_running() 
     mover.end();
 }
 
-/// What is killed, by a shell condition that finds it.
-const VICTIMS: [&str; 4] = ["transshipd", "criu", "runc", "dockerd"];
+/// What is killed, and the command that finds it: the helper without its supervisor, which starts it again.
+const VICTIMS: [(&str, &str); 4] = [
+    ("the helper", "ps -o pid= --ppid $(cat /run/transship/transshipd.pid)"),
+    ("CRIU", "pidof criu"),
+    ("runc", "pidof runc"),
+    ("dockerd", "pidof dockerd"),
+];
 
 #[test]
 #[ignore = "long: scripts/test soak"]
@@ -153,10 +158,10 @@ fn i1_i3_whatever_is_killed_at_any_moment_exactly_one_copy_runs_in_the_end() {
     let minutes = std::env::var("TRANSSHIP_SOAK_MINUTES").map_or(3, |minutes| minutes.parse().expect("a number"));
     let end = Instant::now() + Duration::from_secs(60 * minutes);
     while Instant::now() < end {
-        let (delay, host, victim) = (chance.below(MIGRATION), chance.pick(&BOTH), chance.pick(&VICTIMS));
+        let (delay, host, (victim, find)) = (chance.below(MIGRATION), chance.pick(&BOTH), chance.pick(&VICTIMS));
         mover.through(&format!("{victim} on {} is killed after {delay:?}", host.0), || {
             after(delay);
-            host.try_sh(&format!("pids=$(pidof {victim}) && kill -9 $pids"));
+            host.try_sh(&format!("pids=$({find}) && kill -9 $pids"));
             if victim == "dockerd" {
                 host.sh("service docker restart >/dev/null 2>&1; until docker info >/dev/null 2>&1; do :; done");
             }
