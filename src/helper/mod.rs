@@ -79,6 +79,7 @@ pub fn main() -> ExitCode {
         return supervise();
     }
     start_logging(arguments.log_format);
+    keep_little_memory();
     match serve(&arguments.settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -86,6 +87,13 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Operations are many threads with large buffers for a while. glibc gives each thread a heap of its own, eight for each core,
+/// and what was used once stays there (mallopt(3)).
+fn keep_little_memory() {
+    // SAFETY: it only sets a number that later allocations go by, and no other thread runs yet.
+    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2) };
 }
 
 /// Runs a helper with the same words, without the one that asks for this.
