@@ -15,6 +15,7 @@ use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, Logs, 
 use crate::transport::peers::Peers;
 use cancels::Cancels;
 use decisions::Decisions;
+use fetches::Fetching;
 use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
 use memories::Memory;
@@ -30,6 +31,7 @@ use visits::Visit;
 
 pub mod cancels;
 pub mod decisions;
+pub mod fetches;
 pub mod handing_out;
 pub mod landing;
 pub mod log;
@@ -82,6 +84,8 @@ pub struct World {
     pub arrivals: Table<ContainerId, Sender<()>>,
     /// Containers that only keep an address.
     pub placeholders: Table<ContainerId, AtTheGate>,
+    /// Checkpoints that are being fetched from a peer.
+    pub fetches: Table<CheckpointId, Arc<Fetching>>,
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
     /// Migrations for which an image was taken in, before anything else of them is here: the ids of those that were here
@@ -170,6 +174,7 @@ impl World {
             handing_out: HandingOut::default(),
             arrivals: Table::default(),
             placeholders: Table::default(),
+            fetches: Table::default(),
             visits: Table::default(),
             brought_images: Table::default(),
             decisions: Decisions::default(),

@@ -6,13 +6,17 @@ use crate::failure::Failure;
 use crate::helper::protocol::Request;
 use serde_json::Value;
 
-/// List checkpoints
+/// List checkpoints, of this host or those that a peer shares with it
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// The peer; see `transship peer ls`.
+    #[arg(long, value_name = "PEER")]
+    from: Option<String>,
+}
 
 impl Ask for Arguments {
     fn request(&self) -> Result<Request, Failure> {
-        Ok(Request::List)
+        Ok(Request::List { from: self.from.clone() })
     }
 
     fn tell(&self, answer: &Value) -> String {
@@ -32,6 +36,17 @@ impl Ask for Arguments {
             ]
         };
         let rows: Vec<_> = list(answer, "checkpoints").map(row).collect();
-        table(&["CHECKPOINT", "NAME", "CONTAINER", "IMAGE", "CREATED", "ON DISK", "STATE"], &rows)
+        table(
+            &[
+                "CHECKPOINT",
+                "NAME",
+                "CONTAINER",
+                "IMAGE",
+                "CREATED",
+                if self.from.is_some() { "BYTES" } else { "ON DISK" },
+                "STATE",
+            ],
+            &rows,
+        )
     }
 }

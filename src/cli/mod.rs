@@ -19,11 +19,14 @@ mod ls;
 mod metrics;
 mod migrate;
 mod peer;
+mod pull;
+mod push;
 mod render;
 mod report;
 mod restore;
 mod resume;
 mod rm;
+mod share;
 mod status;
 mod upgrade;
 
@@ -61,6 +64,9 @@ enum Verb {
     Gc(gc::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    Push(push::Arguments),
+    Pull(pull::Arguments),
+    Share(share::Arguments),
     Migrate(migrate::Arguments),
     Forward(forward::Arguments),
     Decide(decide::Arguments),
@@ -167,6 +173,9 @@ impl Verb {
             Self::Gc(verb) => verb,
             Self::Export(verb) => verb,
             Self::Import(verb) => verb,
+            Self::Push(verb) => verb,
+            Self::Pull(verb) => verb,
+            Self::Share(verb) => verb,
             Self::Migrate(verb) => verb,
             Self::Forward(verb) => verb,
             Self::Decide(verb) => verb,

@@ -98,7 +98,11 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Restore { reference, name, cold_start_on_failure } => {
             operations::restore::run(context, &reference, name, cold_start_on_failure, peer)
         }
-        Request::List => operations::list::run(context),
+        Request::List { from: None } => operations::list::run(context),
+        Request::List { from: Some(from) } => operations::ship::list_of(context, &from),
+        Request::Push { reference, to } => operations::ship::push(context, &reference, &to, peer),
+        Request::Pull { reference, from } => operations::ship::pull(context, &reference, &from, peer),
+        Request::Share { reference, with, ends } => operations::ship::share(context, &reference, &with, ends),
         Request::Inspect { reference } => operations::inspect::run(context, &reference),
         Request::Remove { references, force } => operations::remove::run(context, &references, force),
         Request::CollectGarbage { dry_run } => operations::collect::run(context, dry_run),

@@ -53,6 +53,7 @@ fn routes(world: Arc<World>) -> Router {
     Router::new()
         .merge(operations::peers::inward::routes())
         .merge(operations::arrive::inward::routes())
+        .merge(operations::ship::inward::routes())
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "this version of transship does not know the request") })
         .layer(from_fn_with_state(Arc::clone(&world), door))
         .with_state(world)

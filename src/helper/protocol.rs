@@ -35,8 +35,17 @@ pub enum Request {
     Checkpoint { containers: Vec<String>, leave_running: bool, name: Option<String> },
     /// Bring one back.
     Restore { reference: String, name: Option<String>, cold_start_on_failure: bool },
-    /// Which checkpoints are there?
-    List,
+    /// Which checkpoints are there, or which does a peer share?
+    List {
+        #[serde(default)]
+        from: Option<String>,
+    },
+    /// Bring a checkpoint to a peer.
+    Push { reference: String, to: String },
+    /// Fetch a checkpoint from a peer.
+    Pull { reference: String, from: String },
+    /// Let a peer fetch a checkpoint, or let it no longer.
+    Share { reference: String, with: String, ends: bool },
     /// One checkpoint in full.
     Inspect { reference: String },
     /// Delete checkpoints.

@@ -6,6 +6,7 @@ use crate::operations::arrive::Arrive;
 use crate::operations::checkpoint::Checkpoint;
 use crate::operations::migrate::Migrate;
 use crate::operations::restore::Restore;
+use crate::operations::ship::{Fetch, Push};
 use crate::operations::upgrade::Upgrade;
 use crate::saga::{self, Operation, OperationRecord};
 use crate::world::log::Log;
@@ -132,6 +133,8 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
         Checkpoint::KIND => recover::<Checkpoint>(context, record),
         Restore::KIND => recover::<Restore>(context, record),
         Upgrade::KIND => recover::<Upgrade>(context, record),
+        Push::KIND => recover::<Push>(context, record),
+        Fetch::KIND => recover::<Fetch>(context, record),
         Migrate::KIND => operations::migrate::go_on(context, record),
         Arrive::KIND => operations::arrive::go_on(context, record),
         other => Err(Failure::new(format!("operation {}: this version does not know {other}", record.id))),

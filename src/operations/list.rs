@@ -18,12 +18,20 @@ pub fn run(context: &Context) -> Result<Value, Failure> {
 }
 
 fn describe(checkpoint: &Checkpoint, claimed: &HashSet<CheckpointId>) -> Value {
-    let manifest = checkpoint.manifest();
     let form = checkpoint.form().map_or_else(|error| error.to_string(), |form| super::form_name(form).to_owned());
     let state = match claimed.contains(checkpoint.id()) {
         true => format!("frozen, {form}"),
         false => form,
     };
+    let mut told = facts(checkpoint);
+    told["bytes"] = json!(checkpoint.disk_usage());
+    told["state"] = json!(state);
+    told
+}
+
+/// What others may know of a checkpoint.
+pub fn facts(checkpoint: &Checkpoint) -> Value {
+    let manifest = checkpoint.manifest();
     json!({
         "id": checkpoint.id(),
         "name": manifest.name,
@@ -31,8 +39,7 @@ fn describe(checkpoint: &Checkpoint, claimed: &HashSet<CheckpointId>) -> Value {
         "container_id": manifest.container.id,
         "image": manifest.container.image,
         "created": manifest.created,
-        "bytes": checkpoint.disk_usage(),
+        "bytes": manifest.total_bytes(),
         "memory_bytes": manifest.dump.pages_bytes,
-        "state": state,
     })
 }

@@ -23,6 +23,7 @@ pub mod remove;
 pub mod report;
 pub mod restore;
 pub mod settled;
+pub mod ship;
 pub mod status;
 pub mod upgrade;
 
@@ -116,6 +117,7 @@ fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
         restore::Restore::KIND => "/targets",
         migrate::Migrate::KIND => "/freeze/members",
         arrive::Arrive::KIND => "/members",
+        ship::Push::KIND | ship::Fetch::KIND => return Some(vec![ship::turn_on(record.state["id"].as_str()?)]),
         _ => return None,
     };
     let containers = record.state.pointer(list)?.as_array()?.iter();

@@ -33,7 +33,7 @@ pub fn begin(world: &Arc<World>) {
     }
 }
 
-/// The newest raw checkpoint that no restore is about to use.
+/// The newest raw checkpoint that nobody is about to use.
 fn next(world: &World) -> Option<Checkpoint> {
     let listing = world.catalog.list().ok()?;
     let mut raw = listing
@@ -41,13 +41,18 @@ fn next(world: &World) -> Option<Checkpoint> {
         .into_iter()
         .rev()
         .filter(|checkpoint| checkpoint.form().is_ok_and(|form| form != Form::Packed));
-    raw.find(|checkpoint| !world.reserved.has(checkpoint.id()))
+    raw.find(|checkpoint| !is_needed(world, checkpoint))
+}
+
+/// Whether somebody reads it as it is: a restore, or a peer.
+fn is_needed(world: &World, checkpoint: &Checkpoint) -> bool {
+    world.reserved.has(checkpoint.id()) || super::ship::is_shared(world, checkpoint.id())
 }
 
 fn pack(world: &World, checkpoint: &Checkpoint) -> Result<(), StoreError> {
     let stop = world.packing.begin(checkpoint.id().clone());
-    // A restore reserves first and then asks for the compression's end; so it is seen here, or it sees us there.
-    if world.reserved.has(checkpoint.id()) {
+    // Who needs it says so first and then asks for the compression's end; so it is seen here, or it sees us there.
+    if is_needed(world, checkpoint) {
         world.packing.end();
         return Ok(());
     }

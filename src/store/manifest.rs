@@ -7,6 +7,7 @@
 //! Names of variants and fields are part of the format.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -232,6 +233,15 @@ impl Manifest {
     /// The tars in the checkpoint's directory.
     pub fn tars(&self) -> impl Iterator<Item = &FileEntry> {
         self.rootfs.iter().flat_map(|rootfs| std::iter::once(&rootfs.base).chain(&rootfs.delta))
+    }
+
+    /// Every file, with where it lies in a checkpoint's directory, uncompressed. By the number that it has here peers ask
+    /// for it.
+    pub fn files(&self) -> impl Iterator<Item = (PathBuf, &FileEntry)> {
+        let images = self.images.iter().map(|entry| (entry.path.below(Path::new(layout::IMAGES)), entry));
+        let tars = self.tars().map(|entry| (PathBuf::from(entry.path.as_str()), entry));
+        let extra = self.extra.iter().map(|entry| (entry.path.below(Path::new(layout::EXTRA)), entry));
+        images.chain(tars).chain(extra)
     }
 
     /// Bytes of all files, uncompressed.

@@ -15,7 +15,7 @@
 //! * [`id`]: identifiers that are safe in a path;
 //! * [`manifest`]: what a checkpoint says about itself;
 //! * [`catalog`], [`staging`], [`checkpoint`]: finding, making and holding checkpoints;
-//! * [`verify`], [`pack`]: digests in full, and compression afterwards;
+//! * [`verify`], [`pack`], [`unpack`]: digests in full, compression afterwards, and the files as they were;
 //! * [`claims`]: "the next create of container X restores checkpoint Y";
 //! * [`handovers`]: where migrations stand;
 //! * [`logs`]: CRIU's logs of what has failed;
@@ -34,6 +34,7 @@ pub mod manifest;
 pub mod pack;
 pub mod retention;
 pub mod staging;
+pub mod unpack;
 pub mod verify;
 
 mod ahead;

@@ -1,6 +1,7 @@
 //! A checkpoint while it comes to be.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::ahead::Ahead;
@@ -84,6 +85,20 @@ impl Staging {
     /// unless it changes. Takes at least 50 ms; to be called while the container still runs. Returns the bytes hashed.
     pub fn hash_ahead(&self, progress: Progress<'_>) -> Result<u64, StoreError> {
         self.ahead.hash(&self.dir, progress)
+    }
+
+    /// Makes an empty file for each that a manifest lists, and its links, for whoever fills them.
+    pub fn lay_out(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        self.check_id(manifest)?;
+        for (path, _) in manifest.files() {
+            let path = self.dir.join(path);
+            if let Some(parent) = path.parent() {
+                layout::create_dir(parent, true)?;
+            }
+            let file = fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
+            file.map_err(StoreError::io("create", &path))?;
+        }
+        verify::link_parents(&self.images(), &manifest.parents)
     }
 
     /// Hashes everything in the directory, lists it in `manifest`, and makes the checkpoint visible.
@@ -298,6 +313,21 @@ mod tests {
         fs::write(staging.images().join("core-1.img"), b"core").unwrap();
         let adopted = staging.adopt(&json, Durability::Deferred, &|_| ()).unwrap();
         assert_eq!(adopted.manifest_digest(), checkpoint.manifest_digest());
+    }
+
+    #[test]
+    fn what_is_laid_out_and_filled_is_adopted() {
+        let (_there, source) = catalog();
+        let checkpoint = sealed(&source);
+        let json = fs::read(checkpoint.dir().join(layout::MANIFEST)).unwrap();
+        let (_here, destination) = catalog();
+        let staging = destination.begin(checkpoint.id()).unwrap();
+        staging.lay_out(checkpoint.manifest()).unwrap();
+        assert!(staging.adopt(&json, Durability::Deferred, &|_| ()).is_err(), "all of it is empty");
+        for (path, _) in checkpoint.manifest().files() {
+            fs::copy(checkpoint.dir().join(&path), staging.dir().join(&path)).unwrap();
+        }
+        staging.adopt(&json, Durability::Deferred, &|_| ()).unwrap();
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn open_packed_images(dir: &Path) -> Result<File, StoreError> {
     File::open(&path).map_err(StoreError::io("open", &path))
 }
 
-fn link_parents(dir: &Path, parents: &[ParentLink]) -> Result<(), StoreError> {
+pub(super) fn link_parents(dir: &Path, parents: &[ParentLink]) -> Result<(), StoreError> {
     for link in parents {
         let path = link.path.below(dir);
         std::os::unix::fs::symlink(link.target(), &path).map_err(StoreError::io("create link", &path))?;

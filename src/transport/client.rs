@@ -220,6 +220,13 @@ impl Peer {
         self.send(self.http.get(url(path)), &call)
     }
 
+    /// Fetches bytes in answer to some.
+    pub fn post_for_stream(&self, path: &str, question: Vec<u8>) -> Result<impl Read + Send + use<>, PeerError> {
+        let call = format!("POST {path}");
+        let request = self.http.post(url(path)).header("content-type", "application/octet-stream").body(question);
+        self.send(request, &call)
+    }
+
     fn send(&self, request: RequestBuilder, call: &str) -> Result<Response, PeerError> {
         let request = match &self.to {
             To::Name => request.header(TO_PEER, &self.name),

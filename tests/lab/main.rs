@@ -21,6 +21,7 @@ mod postcopy;
 mod restarts;
 mod rounds;
 mod soak;
+mod ships;
 mod stores;
 mod upgrades;
 

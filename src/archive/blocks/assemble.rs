@@ -29,6 +29,8 @@ pub struct Broken {
     pub error: BlocksError,
     /// How many bytes of it are there, without a gap: a stream from there on completes it.
     pub whole: u64,
+    /// How many bytes came as they are.
+    pub literals: u64,
 }
 
 /// Puts bytes `from` to `length` of the file at `path` together from `input`; what is before them is there already. Returns
@@ -43,7 +45,7 @@ pub fn assemble(input: &mut impl Read, path: &Path, (from, length): (u64, u64), 
     let open = File::options().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(path);
     let file = match open {
         Ok(file) => file,
-        Err(error) => return Err(Broken { error: BlocksError::file("open", path)(error), whole: from }),
+        Err(error) => return Err(Broken { error: BlocksError::file("open", path)(error), whole: from, literals: 0 }),
     };
     let work = Work { file: &file, path, pool, failed: AtomicBool::new(false), first: Mutex::default() };
     let mut batches = Batches::new(from, length);
@@ -70,8 +72,8 @@ pub fn assemble(input: &mut impl Read, path: &Path, (from, length): (u64, u64), 
     let cut = file.set_len(whole).map_err(BlocksError::file("set the length of", path));
     match (error, cut) {
         (None, Ok(())) => Ok(batches.literals),
-        (Some(error), Ok(())) => Err(Broken { error, whole }),
-        (_, Err(error)) => Err(Broken { error, whole: from }),
+        (Some(error), Ok(())) => Err(Broken { error, whole, literals: batches.literals }),
+        (_, Err(error)) => Err(Broken { error, whole: from, literals: batches.literals }),
     }
 }
 

@@ -1,0 +1,156 @@
+//! The steps of `fetch`, each beside its undo.
+
+use super::bases::Bases;
+use super::{Fetch, files};
+use crate::failure::{Failure, OrFail};
+use crate::operations::ship::{self, failed, words};
+use crate::saga::Step;
+use crate::store::staging::Durability;
+use crate::store::{Manifest, Staging, manifest};
+use crate::world::Context;
+use crate::world::fetches::Fetching;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So much is left on the store's file system, whatever comes.
+const LEFT_FREE: u64 = 64 << 20;
+
+type FetchStep = Step<Fetch, Context>;
+
+/// How far it is; nobody asks about one that a helper before this one has begun.
+fn fetching(fetch: &Fetch, context: &Context) -> Arc<Fetching> {
+    context.fetches.get(&fetch.id).unwrap_or_else(|| Arc::new(Fetching::from(&fetch.peer)))
+}
+
+/// The directory that it comes to be in.
+fn staging(fetch: &Fetch, context: &Context) -> Result<Staging, Failure> {
+    let there = context.catalog.staging(&fetch.id);
+    there.ok_or_else(|| Failure::new(format!("checkpoint {} has no place in the store", fetch.id)))
+}
+
+/// The manifest lies apart, which says that the directory is this operation's. It is believed when all digests are compared.
+fn manifest_path(fetch: &Fetch, context: &Context) -> std::path::PathBuf {
+    context.catalog.layout().tmp().join(format!("{}.manifest", fetch.id))
+}
+
+fn manifest(fetch: &Fetch, context: &Context) -> Result<(Vec<u8>, Manifest), Failure> {
+    let failed = || format!("the manifest of {} cannot be read", fetch.id);
+    let json = std::fs::read(manifest_path(fetch, context)).or_fail(failed)?;
+    let manifest = Manifest::from_json(&json).or_fail(failed)?;
+    Ok((json, manifest))
+}
+
+/// What it is, and whether it may come.
+pub fn plan() -> FetchStep {
+    fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        let id = fetch.id.clone();
+        let cannot = || format!("checkpoint {id} cannot come");
+        let peer = ship::peer(context, &fetch.peer)?;
+        let come = peer.get_stream(&words::shared(&fetch.id, "manifest"));
+        let come = come.map_err(|error| failed(&error, cannot()).as_refusal())?;
+        let mut json = Vec::new();
+        come.take(manifest::MAX_BYTES + 1).read_to_end(&mut json).or_fail(cannot)?;
+        let manifest = Manifest::from_json(&json).or_fail(cannot)?;
+        let (bytes, free) = (manifest.total_bytes(), context.catalog.free_bytes().or_fail(cannot)?);
+        if bytes.saturating_add(LEFT_FREE) > free {
+            return Err(Failure::refused(format!("it has {bytes} bytes, and {free} are free on the store's disk"))
+                .remedy("make room on the host that it is to come to: transship gc"));
+        }
+        undo(fetch, context)?;
+        let staging = context.catalog.begin(&fetch.id).or_fail(cannot)?;
+        if let Err(error) = std::fs::write(manifest_path(fetch, context), &json) {
+            staging.discard().or_fail(cannot)?;
+            return Err(error).or_fail(cannot);
+        }
+        staging.lay_out(&manifest).or_fail(cannot)?;
+        let image = &manifest.container.image_id;
+        let has_image = context.docker.has_image(image).or_fail(|| "Docker cannot be asked for an image".into())?;
+        fetch.lacks_image = (!has_image).then(|| image.clone());
+        fetch.container = manifest.container.name;
+        fetch.bytes = bytes;
+        fetching(fetch, context).total.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+    fn undo(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        let failed = || format!("what has come of {} cannot be removed", fetch.id);
+        // Without it the directory, if there is one, is another operation's.
+        if !manifest_path(fetch, context).exists() {
+            return Ok(());
+        }
+        context.catalog.staging(&fetch.id).map_or(Ok(()), Staging::discard).or_fail(failed)?;
+        remove_manifest(fetch, context)
+    }
+    Step::new("plan", run, undo)
+}
+
+fn remove_manifest(fetch: &Fetch, context: &Context) -> Result<(), Failure> {
+    match std::fs::remove_file(manifest_path(fetch, context)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).or_fail(|| format!("the manifest of {} cannot be removed", fetch.id))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The image, where this host lacks it.
+pub fn image() -> FetchStep {
+    fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        let Some(image) = &fetch.lacks_image else { return Ok(()) };
+        let cannot = || format!("the image of {} cannot come", fetch.container);
+        let come = ship::peer(context, &fetch.peer)?.get_stream(&words::shared(&fetch.id, "image"));
+        let come = come.map_err(|error| failed(&error, cannot()))?;
+        context.docker.load_image(come).or_fail(cannot)?;
+        match context.docker.has_image(image).or_fail(cannot)? {
+            true => Ok(()),
+            false => Err(Failure::new(format!("{} has sent another image than {image}", fetch.peer))),
+        }
+    }
+    fn undo(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        let Some(image) = &fetch.lacks_image else { return Ok(()) };
+        match context.docker.remove_unused_image(image) {
+            Err(error) if !error.is_not_found() => {
+                Err(error).or_fail(|| format!("the image {image} cannot be removed"))
+            }
+            _ => Ok(()),
+        }
+    }
+    Step::new("image", run, undo)
+}
+
+/// All files, from blocks that are here and from the peer.
+pub fn files() -> FetchStep {
+    fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        let (_, manifest) = manifest(fetch, context)?;
+        let staging = staging(fetch, context)?;
+        let bases = Bases::find(context, &fetch.id, &manifest)?;
+        let fetched = files::fetch(context, fetch, (&manifest, &staging), &bases.pool, &fetching(fetch, context));
+        bases.remove(context)?;
+        fetch.sent_bytes = fetched?;
+        Ok(())
+    }
+    fn undo(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        Bases::remove_left(context, &fetch.id)
+    }
+    Step::new("files", run, undo)
+}
+
+/// Every digest is compared, and it is there.
+pub fn adopt() -> FetchStep {
+    fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        if context.catalog.get(&fetch.id).is_ok() {
+            return remove_manifest(fetch, context);
+        }
+        fetching(fetch, context).wanted()?;
+        let (json, manifest) = manifest(fetch, context)?;
+        let (done, total) = (AtomicU64::new(0), manifest.total_bytes());
+        let told = |bytes| context.told.bytes("verified", done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
+        let adopted = staging(fetch, context)?.adopt(&json, Durability::Immediate, &told);
+        adopted.or_fail(|| format!("checkpoint {} has not come as it should be", fetch.id))?;
+        remove_manifest(fetch, context)
+    }
+    fn undo(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
+        context.catalog.remove_if_there(&fetch.id).or_fail(|| format!("checkpoint {} cannot be removed", fetch.id))
+    }
+    Step::new("adopt", run, undo)
+}

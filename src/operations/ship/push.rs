@@ -1,0 +1,116 @@
+//! `push`: a checkpoint goes to a peer, which fetches what it lacks.
+
+use super::words::{self, Standing};
+use super::{PATIENCE, PAUSE, failed, share};
+use crate::failure::{Failure, OrFail};
+use crate::saga::{self, Asked, Operation, Step};
+use crate::store::CheckpointId;
+use crate::world::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How long one answer about how far it is may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A checkpoint on its way to a peer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Push {
+    id: CheckpointId,
+    /// The container it is of.
+    container: String,
+    peer: String,
+    /// Whether the peer could fetch it before as well, and so can afterwards.
+    was_shared: bool,
+}
+
+impl Operation for Push {
+    type World = Context;
+
+    const KIND: &'static str = "push";
+
+    fn steps(&self) -> Vec<Step<Self, Context>> {
+        vec![share_step(), offer().commits(), unshare()]
+    }
+
+    fn has_committed(&self, _context: &Context) -> bool {
+        false
+    }
+
+    fn subject(&self) -> String {
+        format!("{} ({}) to {}", self.id, self.container, self.peer)
+    }
+
+    fn answer(&self) -> Value {
+        json!({ "id": self.id, "container": self.container, "peer": self.peer })
+    }
+}
+
+/// Pushes one checkpoint.
+pub fn run(context: &Context, reference: &str, to: &str, asked: &str) -> Result<Value, Failure> {
+    super::peer(context, to)?;
+    let checkpoint = crate::operations::find(context, reference)?;
+    let known = context.peers.peer(to).or_fail(|| "the book of peers cannot be read".into())?;
+    let push = Push {
+        id: checkpoint.id().clone(),
+        container: checkpoint.manifest().container.name.clone(),
+        peer: to.to_owned(),
+        was_shared: known.is_some_and(|peer| peer.permissions.shared.contains(checkpoint.id().as_str())),
+    };
+    let _turn = crate::operations::turn(context, vec![super::turn_on(push.id.as_str())])?;
+    let world = &context.world;
+    saga::run(push, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(asked))
+}
+
+type PushStep = Step<Push, Context>;
+
+fn share_step() -> PushStep {
+    fn run(push: &mut Push, context: &Context) -> Result<(), Failure> {
+        let checkpoint = context.catalog.get(&push.id).or_fail(|| format!("{} cannot be sent", push.id))?;
+        share::begin(context, &checkpoint, &push.peer).map(drop)
+    }
+    Step::new("share", run, end)
+}
+
+/// The peer has it when it says so.
+fn offer() -> PushStep {
+    fn run(push: &mut Push, context: &Context) -> Result<(), Failure> {
+        let (peer, path) = (super::peer(context, &push.peer)?, words::offer(&push.id));
+        let mut heard = Instant::now();
+        loop {
+            match peer.post(&path, &json!({}), Some(ANSWER)) {
+                Ok(Standing::Here) => return Ok(()),
+                Ok(Standing::UnderWay { done, total }) => {
+                    heard = Instant::now();
+                    context.told.bytes("sent", done, total);
+                }
+                Err(error) if error.is_in_doubt() && heard.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                Err(error) => return Err(failed(&error, format!("{} does not take {}", push.peer, push.id))),
+            }
+        }
+    }
+    fn undo(push: &mut Push, context: &Context) -> Result<(), Failure> {
+        // Best told, but where it cannot be, the peer finds that it may not fetch it any more.
+        let dropped = super::peer(context, &push.peer)
+            .map(|peer| peer.post::<Value>(&format!("{}/drop", words::offer(&push.id)), &json!({}), Some(ANSWER)));
+        if let Ok(Err(error)) = dropped {
+            tracing::info!(checkpoint = %push.id, %error, "the peer was not told that it is not sent");
+        }
+        Ok(())
+    }
+    Step::new("offer", run, undo)
+}
+
+fn unshare() -> PushStep {
+    fn undo(_: &mut Push, _: &Context) -> Result<(), Failure> {
+        Ok(())
+    }
+    Step::new("unshare", end, undo)
+}
+
+fn end(push: &mut Push, context: &Context) -> Result<(), Failure> {
+    match push.was_shared {
+        true => Ok(()),
+        false => share::end(context, &push.id, &push.peer),
+    }
+}

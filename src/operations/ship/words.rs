@@ -1,0 +1,32 @@
+//! What is said about checkpoints that travel.
+
+use crate::store::CheckpointId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a peer may fetch.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Shared {
+    /// As `ls` has them.
+    pub checkpoints: Vec<Value>,
+}
+
+/// Where a checkpoint stands that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// So many bytes of so many are there.
+    UnderWay { done: u64, total: u64 },
+    /// It is there in whole, and verified.
+    Here,
+}
+
+/// The path of a question about a checkpoint that was shared.
+pub fn shared(id: &CheckpointId, what: &str) -> String {
+    format!("/v1/shared/{id}/{what}")
+}
+
+/// The path of a question about one that is offered.
+pub fn offer(id: &CheckpointId) -> String {
+    format!("/v1/offers/{id}")
+}

@@ -1,0 +1,143 @@
+//! Checkpoints that go to a peer and come from one.
+
+use super::lab::{BOTH, Container, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
+use serde_json::Value;
+
+/// A container with so many MiB of memory and a backup of it under a name.
+fn backed_up<'a>(host: &'a Host, name: &'a str, mebibytes: u32) -> Container<'a> {
+    let container = host.start(name, "programs", &format!("/tools/holder 7000 {mebibytes}"));
+    container.check(7000);
+    host.sh(&format!("transship checkpoint --leave-running --name {name}-1 {name}"));
+    container
+}
+
+fn json(host: Host, command: &str) -> Value {
+    serde_json::from_str(&host.sh(&format!("transship --json {command} 2>/dev/null"))).expect("JSON")
+}
+
+/// What the last fetch of a host says that had to travel, of how much.
+fn last_fetch(host: Host) -> (u64, u64) {
+    let history = json(host, "history --limit 20");
+    let operations = history["operations"].as_array().expect("a list").iter();
+    let last = operations.filter(|one| one["kind"] == "fetch").max_by_key(|one| one["id"].as_i64()).expect("a fetch");
+    let number = |key: &str| last["result"][key].as_u64().unwrap_or_else(|| panic!("{key} in {last}"));
+    (number("sent_bytes"), number("bytes"))
+}
+
+fn ids(host: Host) -> Vec<String> {
+    let listed = json(host, "ls");
+    let checkpoints = listed["checkpoints"].as_array().expect("a list").iter();
+    checkpoints.map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// What a host has left of operations that are over.
+fn leftovers(host: Host) -> String {
+    host.sh("ls -A /var/lib/transship/staging /var/lib/transship/tmp | grep -v : | tr -d '\\n'")
+}
+
+#[test]
+fn a_second_push_of_the_same_container_sends_only_what_differs_and_restores_there() {
+    let _turn = paired_hosts();
+    let original = backed_up(&SID, "original", 64);
+    let born = original.born(7000);
+    TRIXIE.sh("docker image inspect programs >/dev/null");
+    SID.sh("transship push original-1 --to trixie");
+    let (sent, all) = last_fetch(TRIXIE);
+    assert!(all > 64 << 20 && sent > all / 2, "{sent} of {all}");
+    SID.sh("transship checkpoint --leave-running --name original-2 original && transship push original-2 --to trixie");
+    let (sent, all) = last_fetch(TRIXIE);
+    assert!(sent < all / 10, "{sent} of {all} bytes");
+    // What is here in whole is not sent again.
+    SID.sh("transship push original-2 --to trixie");
+    TRIXIE.sh("transship restore original-2 --name arrived");
+    let arrived = Container { host: &TRIXIE, name: "arrived" };
+    assert_eq!(arrived.born(7000), born);
+    BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "", "{}", host.0));
+}
+
+#[test]
+fn a_peer_fetches_what_is_shared_with_it_and_nothing_else() {
+    let _turn = paired_hosts();
+    let _secret = backed_up(&SID, "secret", 8);
+    let _gift = backed_up(&SID, "gift", 8);
+    assert_eq!(json(TRIXIE, "ls --from sid")["checkpoints"].as_array().map(Vec::len), Some(0));
+    SID.sh("transship share gift-1 --with trixie");
+    let listed = json(TRIXIE, "ls --from sid");
+    assert_eq!(listed["checkpoints"].as_array().map(Vec::len), Some(1), "{listed}");
+    let secret = ids(SID).into_iter().find(|id| *id != listed["checkpoints"][0]["id"]).expect("another one");
+    for not_shared in ["secret-1", &secret] {
+        assert_eq!(TRIXIE.try_sh(&format!("transship pull {not_shared} --from sid")).status.code(), Some(3));
+    }
+    TRIXIE.sh("transship pull gift-1 --from sid && transship restore gift-1 --name gift");
+    Container { host: &TRIXIE, name: "gift" }.check(7000);
+    SID.sh("transship share gift-1 --with trixie --end");
+    TRIXIE.sh("transship rm gift-1");
+    assert_eq!(TRIXIE.try_sh("transship pull gift-1 --from sid").status.code(), Some(3));
+}
+
+#[test]
+fn a_peer_that_may_not_store_checkpoints_here_stores_none() {
+    let _turn = paired_hosts();
+    let _container = backed_up(&SID, "unwanted", 8);
+    TRIXIE.sh("transship peer allow sid --checkpoints no");
+    let refused = SID.try_sh("transship push unwanted-1 --to trixie");
+    TRIXIE.sh("transship peer allow sid --checkpoints yes");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("takes no checkpoints"), "{refused:?}");
+    assert_eq!(ids(TRIXIE), [""; 0]);
+    assert_eq!(
+        json(TRIXIE, "ls --from sid")["checkpoints"].as_array().map(Vec::len),
+        Some(0),
+        "it is not shared any more"
+    );
+}
+
+/// The port carries the connection; the helper starts another one.
+#[test]
+fn a_push_whose_connection_breaks_goes_on_from_where_it_stood() {
+    let _turn = paired_hosts();
+    let original = backed_up(&SID, "cut", 256);
+    let born = original.born(7000);
+    let mut pushing = SID.begin("transship push cut-1 --to trixie");
+    let id = ids(SID).pop().expect("a checkpoint");
+    let pages = format!("/var/lib/transship/staging/{id}/images");
+    TRIXIE.within_seconds(60, &format!("[ \"$(du -sm {pages} 2>/dev/null | cut -f 1)\" -gt 20 ] 2>/dev/null"));
+    SID.sh("kill -9 $(pgrep -f '[t]ransshipd port')");
+    assert!(pushing.wait().expect("the push ends").success());
+    let (sent, all) = last_fetch(TRIXIE);
+    assert!(sent < all + (32 << 20), "{sent} of {all} bytes: it began anew");
+    TRIXIE.sh("transship restore cut-1 --name cut");
+    assert_eq!(Container { host: &TRIXIE, name: "cut" }.born(7000), born);
+}
+
+#[test]
+fn i4_i5_every_fault_at_every_step_leaves_a_whole_checkpoint_or_none() {
+    let _turn = paired_hosts();
+    let _container = backed_up(&SID, "faulty", 8);
+    let id = ids(SID).pop().expect("a checkpoint");
+    let steps = SID.steps_of("push faulty-1 --to trixie").into_iter().map(|step| (SID, format!("push/{step}")));
+    let fetch = ["plan", "image", "files", "adopt"].into_iter().map(|step| (TRIXIE, format!("fetch/{step}")));
+    BOTH.into_iter().for_each(|host| host.heed_failpoints());
+    for (host, step) in steps.chain(fetch) {
+        for fault in ["before kill", "after kill", "before error", "after error"] {
+            TRIXIE.sh(&format!("transship rm --force {id} >/dev/null 2>&1; true"));
+            host.sh(&format!("echo '{step}/{fault}' > {FAILPOINTS}"));
+            SID.try_sh("transship push faulty-1 --to trixie");
+            host.sh(&format!("[ ! -s {FAILPOINTS} ]"));
+            for host in BOTH {
+                host.sh("until transship status >/dev/null 2>&1; do :; done");
+                host.within_seconds(60, "! transship status | grep -q '^operation'");
+                assert_eq!(leftovers(host), "", "{step}/{fault}: {}", host.0);
+            }
+            assert_eq!(
+                json(TRIXIE, "ls --from sid")["checkpoints"].as_array().map(Vec::len),
+                Some(0),
+                "{step}/{fault}"
+            );
+            SID.sh("transship push faulty-1 --to trixie");
+            assert_eq!(ids(TRIXIE), [id.as_str()], "{step}/{fault}");
+        }
+    }
+    BOTH.into_iter().for_each(|host| host.forget_failpoints());
+    TRIXIE.sh(&format!("transship export {id} /root/whole && rm /root/whole && transship rm {id}"));
+}
