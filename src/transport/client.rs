@@ -73,7 +73,12 @@ impl PeerError {
 
     /// Whether the peer may have done what it was asked for, although there is no answer that says so.
     pub fn is_in_doubt(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::OtherProtocol { .. })
+        match self {
+            // Its port has answered, in place of its helper.
+            Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
+            Self::OtherProtocol { .. } => false,
+            Self::NoPort { .. } | Self::Unreachable { .. } | Self::Unreadable { .. } => true,
+        }
     }
 }
 
