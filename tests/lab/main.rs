@@ -20,8 +20,8 @@ mod migrations;
 mod postcopy;
 mod restarts;
 mod rounds;
-mod soak;
 mod ships;
+mod soak;
 mod stores;
 mod upgrades;
 

@@ -3,6 +3,7 @@
 use super::bases::Bases;
 use super::{Fetch, files};
 use crate::failure::{Failure, OrFail};
+use crate::operations::images;
 use crate::operations::ship::{self, failed, words};
 use crate::saga::Step;
 use crate::store::staging::Durability;
@@ -100,7 +101,7 @@ pub fn image() -> FetchStep {
         let cannot = || format!("the image of {} cannot come", fetch.container);
         let come = ship::peer(context, &fetch.peer)?.get_stream(&words::shared(&fetch.id, "image"));
         let come = come.map_err(|error| failed(&error, cannot()))?;
-        context.docker.load_image(come).or_fail(cannot)?;
+        context.docker.load_image(images::without_names(come, image)).or_fail(cannot)?;
         match context.docker.has_image(image).or_fail(cannot)? {
             true => Ok(()),
             false => Err(Failure::new(format!("{} has sent another image than {image}", fetch.peer))),
