@@ -2,6 +2,7 @@
 
 use super::mend::processes_of;
 use crate::process::Identity;
+use nix::libc;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -36,8 +37,12 @@ impl FrozenMemory {
         }
         let mut memories = HashMap::new();
         for pid in processes_of(init.pid) {
-            if let Some(inner) = inner_pid(pid) {
-                memories.insert(inner, File::open(format!("/proc/{pid}/mem"))?);
+            let Some(inner) = inner_pid(pid) else { continue };
+            match File::open(format!("/proc/{pid}/mem")) {
+                Ok(memory) => drop(memories.insert(inner, memory)),
+                // It has ended by now.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(Self(memories))
