@@ -289,8 +289,27 @@ impl Journal {
             }
             transaction.commit()
         })?;
+        if is_over {
+            self.empty_log(operation);
+        }
         self.tell_end(operation);
         Ok(())
+    }
+
+    /// SQLite's write-ahead log still has what was forgotten. Not while the whole that an operation is a part of goes on:
+    /// containers may be waiting.
+    fn empty_log(&self, operation: i64) {
+        let connection = self.lock();
+        let is_part = "SELECT within IS NOT NULL FROM operations WHERE id = ?1";
+        let is_part = connection.query_row(is_part, [operation], |row| row.get(0));
+        let emptied = match is_part {
+            Ok(true) => return,
+            Ok(false) => connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = emptied {
+            tracing::warn!(operation, %error, "the journal's log could not be emptied; the next operation's end does it");
+        }
     }
 
     /// Has `told` hear of every operation that ends from now on, with its course; whoever asks for it first does.
@@ -486,9 +505,12 @@ mod tests {
         journal.end(id, Phase::Done, &Value::Null).unwrap();
         let left = serde_json::json!({ "inspect": { "Config": { "Env": [] } } });
         assert_eq!(journal.operation(id).unwrap().unwrap().state, left);
-        drop(journal);
-        let bytes = std::fs::read(path).unwrap();
-        assert!(!bytes.windows(9).any(|found| found == b"swordfish"), "it is still in the file");
+        // Beside the journal lies SQLite's log.
+        for file in std::fs::read_dir(directory.path()).unwrap() {
+            let file = file.unwrap().path();
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(!bytes.windows(9).any(|found| found == b"swordfish"), "it still is in {}", file.display());
+        }
     }
 
     #[test]

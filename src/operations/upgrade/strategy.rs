@@ -60,7 +60,7 @@ pub fn choose(situation: &Situation) -> Result<(Strategy, String), String> {
     let frozen = || situation.not_frozen.as_ref().map_or(Ok("it can be frozen here".to_owned()), |no| Err(no.clone()));
     let live = || situation.not_live.as_ref().map_or(Ok("Docker keeps it running".to_owned()), |no| Err(no.clone()));
     let stop = |why: String| match situation.may_stop {
-        true => Ok((Strategy::Stop, format!("{why}; it may be stopped"))),
+        true => Ok((Strategy::Stop, format!("{}; it may be stopped", why.trim_end_matches('.')))),
         false => Err(why),
     };
     match situation.wish {
@@ -104,8 +104,8 @@ mod tests {
     fn what_can_be_frozen_is_frozen_and_nothing_is_stopped_unasked() {
         let able = Situation { not_live: no("off"), ..Situation::default() };
         assert_eq!(choose(&able).unwrap().0, Strategy::Freeze);
-        let unable = Situation { not_frozen: no("it has a GPU"), ..able };
-        assert_eq!(choose(&unable).unwrap_err(), "it has a GPU");
+        let unable = Situation { not_frozen: no("it has a GPU."), ..able };
+        assert_eq!(choose(&unable).unwrap_err(), "it has a GPU.");
         let (strategy, why) = choose(&Situation { may_stop: true, ..unable }).unwrap();
         assert_eq!((strategy, why.as_str()), (Strategy::Stop, "it has a GPU; it may be stopped"));
     }
