@@ -50,7 +50,7 @@ fn put_together(context: &Context, record: &OperationRecord) -> Result<Report, c
             }
             for course in &mut report.containers {
                 let own = parts.iter().filter(|(titles, _)| titles.contains(&course.name));
-                course.spans = own.flat_map(|(_, spans)| spans.clone()).collect();
+                course.spans.extend(own.flat_map(|(_, spans)| spans.clone()));
             }
             report.steps = steps;
         }

@@ -164,6 +164,7 @@ fn assert_reported(operation: &Value, names: &[&str]) {
         assert!(told.iter().any(|container| container["name"] == *name), "{name}: {answer}");
         assert!(page.contains(name) && text.contains(name), "{name}: {text}");
     }
+    assert!(page.contains("1 was stopped and started afresh") && !page.contains("nothing was lost"), "{text}");
 }
 
 fn upgraded(command: &str) -> Value {

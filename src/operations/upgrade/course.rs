@@ -3,7 +3,7 @@
 use super::strategy::Strategy;
 use crate::docker::RestartPolicy;
 use crate::process::Identity;
-use crate::report::ContainerCourse;
+use crate::report::{ContainerCourse, Span};
 use crate::store::{CheckpointId, ContainerId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -26,6 +26,9 @@ pub struct Course {
     pub wait_healthy: bool,
     /// Their memory in bytes, about.
     pub memory_bytes: u64,
+    /// When they were stopped and started, where they go that way.
+    #[serde(default)]
+    pub spans: Vec<Span>,
 }
 
 /// One of the containers.
@@ -76,7 +79,7 @@ impl Course {
             name: member.name.clone(),
             strategy: self.strategy.to_string(),
             reason: self.reason.clone(),
-            spans: Vec::new(),
+            spans: self.spans.clone(),
             away_us: (member.away_us > 0).then_some(member.away_us),
             // All of the group's is told with its first.
             memory_bytes: (index == 0).then_some(self.memory_bytes),

@@ -106,7 +106,7 @@ fn go(course: &mut Course, place: Place, upgrade: &Upgrade, context: &Context) -
         Strategy::LiveRestore => back_up(course, upgrade, &part),
         Strategy::Stop if place.enter() => {
             place.idle();
-            course.members.iter().rev().try_for_each(|member| stopped::stop(member, context))?;
+            stopped::stop_all(course, context)?;
         }
         Strategy::Stop => return Ok(()),
     }
@@ -173,7 +173,7 @@ fn come_back(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Resul
     match course.strategy {
         Strategy::Freeze if is_away(course, context)? => restore_group(course, upgrade, context)?,
         Strategy::Freeze | Strategy::LiveRestore => {}
-        Strategy::Stop => course.members.iter().try_for_each(|member| stopped::start(member, context))?,
+        Strategy::Stop => stopped::start_all(course, context)?,
     }
     match course.wait_healthy {
         true => course.members.iter().try_for_each(|member| super::verify::wait_until_as_healthy(member, context)),

@@ -277,7 +277,7 @@ fn course(group: &[(Container, Place)], strategy: Strategy, reason: String) -> R
     let wait_healthy = group.iter().any(|(_, place)| place.wait_healthy);
     let address =
         group.first().and_then(|(owner, _)| addresses::chosen_by_docker(owner).first().map(|(_, address)| *address));
-    Ok(Course { members, strategy, reason, wave, address, wait_healthy, memory_bytes })
+    Ok(Course { members, strategy, reason, wave, address, wait_healthy, memory_bytes, spans: Vec::new() })
 }
 
 /// Bytes of memory that a process has; 0 when it has ended.

@@ -9,7 +9,9 @@ use super::course::{Course, Traveller};
 use super::strategy::Strategy;
 use crate::docker::{Container, RestartPolicy};
 use crate::failure::{Failure, OrFail};
+use crate::report::Span;
 use crate::world::Context;
+use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -51,9 +53,35 @@ pub fn warning(course: &Course) -> String {
     format!("{title} is stopped and started afresh: what it has in memory, and its connections, are lost")
 }
 
+/// Stops a group, the owner of the network last; returns when they have ended.
+pub fn stop_all(course: &mut Course, context: &Context) -> Result<(), Failure> {
+    let began = Timestamp::now();
+    course.members.iter().rev().try_for_each(|member| stop(member, context))?;
+    course.spans.push(span("stop", began));
+    Ok(())
+}
+
+/// Starts a group, the owner of the network first.
+pub fn start_all(course: &mut Course, context: &Context) -> Result<(), Failure> {
+    let began = Timestamp::now();
+    course.members.iter().try_for_each(|member| start(member, context))?;
+    // They may run already, where the way back is gone a second time.
+    if let Some(stopped) = course.spans.last().filter(|span| span.name == "stop").map(|span| span.began) {
+        let away = Timestamp::now().duration_since(stopped).unsigned_abs();
+        let away_us = u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
+        course.members.iter_mut().for_each(|member| member.away_us += away_us);
+        course.spans.push(span("start", began));
+    }
+    Ok(())
+}
+
+fn span(name: &str, began: Timestamp) -> Span {
+    Span { name: name.into(), began, ended: Some(Timestamp::now()), undo: false }
+}
+
 /// Stops one of them; returns when it has ended. Docker would start one with the restart policy `always` as soon as it is
 /// itself started, before those whose addresses it could take, so that is set aside.
-pub fn stop(member: &Traveller, context: &Context) -> Result<(), Failure> {
+fn stop(member: &Traveller, context: &Context) -> Result<(), Failure> {
     let failed = || format!("{} cannot be stopped", member.name);
     context.told.part(&member.name, "stop", 1, 1);
     let container = context.docker.container(member.id.as_str()).or_fail(failed)?;
@@ -72,7 +100,7 @@ fn patience(container: &Container) -> Duration {
 }
 
 /// Starts one of them, unless it runs, and gives it its restart policy back.
-pub fn start(member: &Traveller, context: &Context) -> Result<(), Failure> {
+fn start(member: &Traveller, context: &Context) -> Result<(), Failure> {
     let there = context.docker.container(member.id.as_str()).or_fail(|| format!("{} is not here", member.name))?;
     if !matches!(there.status(), "running" | "paused" | "restarting") {
         context.told.part(&member.name, "start", 1, 1);
@@ -112,6 +140,7 @@ mod tests {
             address: None,
             wait_healthy: false,
             memory_bytes: 0,
+            spans: Vec::new(),
         };
         Needed { course, by: by.chars().map(id).collect() }
     }
