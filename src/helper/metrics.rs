@@ -2,7 +2,8 @@
 //! settings name one.
 //!
 //! Whoever has a shell on the host reaches that port. So it answers this one question, tells no name, and does not let
-//! itself be kept busy: few connections at a time, a short while each, one answer each.
+//! itself be kept busy: few connections at a time, a short while each, one answer each, and figures that are looked up once
+//! a second at most.
 
 use crate::metrics::CONTENT_TYPE;
 use crate::operations;
@@ -17,9 +18,9 @@ use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
 /// The path at the port, as monitors have it by default.
@@ -34,16 +35,48 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where there is nothing left to accept connections with, before it is tried again. The kernel has no event for that.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// At the port nobody is told anything newer than this.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// All figures.
 pub async fn answer(world: Arc<World>) -> Response {
+    told(text(world).await)
+}
+
+/// The figures of now, or why there are none.
+async fn text(world: Arc<World>) -> Result<String, String> {
     // The journal and the store are read: for a thread that may wait.
     match tokio::task::spawn_blocking(move || operations::metrics::text(&world)).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Ok(Err(failure)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{failure}\n")).into_response(),
+        Ok(text) => text.map_err(|failure| failure.to_string()),
         Err(error) => {
             tracing::error!(%error, "a fault in transshipd itself");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            Err("a fault in transshipd itself".into())
         }
+    }
+}
+
+fn told(text: Result<String, String>) -> Response {
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response(),
+    }
+}
+
+/// What is told at the port.
+struct Figures {
+    world: Arc<World>,
+    last: Mutex<Option<(Instant, Result<String, String>)>>,
+}
+
+impl Figures {
+    /// Whoever asks meanwhile waits, and is told the same.
+    async fn answer(&self) -> Response {
+        let mut last = self.last.lock().await;
+        let text = match last.take().filter(|(looked_up, _)| looked_up.elapsed() < FRESH) {
+            Some(fresh) => last.insert(fresh),
+            None => last.insert((Instant::now(), text(Arc::clone(&self.world)).await)),
+        };
+        told(text.1.clone())
     }
 }
 
@@ -57,19 +90,20 @@ pub async fn listen(world: &Arc<World>) -> io::Result<()> {
         return Ok(());
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    tokio::spawn(serve(listener, Arc::clone(world)));
+    let figures = Figures { world: Arc::clone(world), last: Mutex::default() };
+    tokio::spawn(serve(listener, Arc::new(figures)));
     Ok(())
 }
 
-async fn serve(listener: TcpListener, world: Arc<World>) {
+async fn serve(listener: TcpListener, figures: Arc<Figures>) {
     let seats = Arc::new(Semaphore::new(AT_ONCE));
     while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let world = Arc::clone(&world);
+                let figures = Arc::clone(&figures);
                 tokio::spawn(async move {
                     // Whoever takes longer is no monitor.
-                    let _ = timeout(PATIENCE, connection(stream, world)).await;
+                    let _ = timeout(PATIENCE, connection(stream, figures)).await;
                     drop(seat);
                 });
             }
@@ -81,12 +115,12 @@ async fn serve(listener: TcpListener, world: Arc<World>) {
     }
 }
 
-async fn connection(stream: TcpStream, world: Arc<World>) {
+async fn connection(stream: TcpStream, figures: Arc<Figures>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let world = Arc::clone(&world);
+        let figures = Arc::clone(&figures);
         async move {
             Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
-                (&Method::GET, PATH) => answer(world).await,
+                (&Method::GET, PATH) => figures.answer().await,
                 _ => (StatusCode::NOT_FOUND, format!("there is nothing but {PATH}\n")).into_response(),
             })
         }
