@@ -36,6 +36,7 @@ pub mod handing_out;
 pub mod landing;
 pub mod log;
 pub mod memories;
+pub mod parts;
 pub mod rcu;
 pub mod told;
 pub mod visits;

@@ -3,6 +3,7 @@
 //! A visit has one thread that works on it and changes where it stands. Whoever has a request leaves it here and waits for
 //! the answer.
 
+use super::parts::Parts;
 use crate::failure::Failure;
 use crate::handover::{Arrival, Request, arrival};
 use crate::pager::Told;
@@ -47,6 +48,7 @@ pub struct Visit {
     inner: Mutex<Inner>,
     changed: Condvar,
     intake: Mutex<Intake>,
+    parts: Parts,
 }
 
 /// The files of its checkpoints.
@@ -57,7 +59,7 @@ struct Intake {
 }
 
 /// CRIU writes about ten for each process, and no host has room for so many.
-const MOST_FILES: usize = 100_000;
+pub const MOST_FILES: usize = 100_000;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -79,6 +81,7 @@ impl Visit {
             inner: Mutex::default(),
             changed: Condvar::new(),
             intake: Mutex::default(),
+            parts: Parts::default(),
         }
     }
 
@@ -132,6 +135,16 @@ impl Visit {
         keep()?;
         intake.paths.insert(path.to_owned());
         Ok(())
+    }
+
+    /// Whether a file was put where it belongs.
+    pub fn has_taken_in(&self, path: &str) -> bool {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner).paths.contains(path)
+    }
+
+    /// Files of which not all is here.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// No file is taken in any more.

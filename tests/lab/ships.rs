@@ -92,7 +92,24 @@ fn a_peer_that_may_not_store_checkpoints_here_stores_none() {
     );
 }
 
-/// The port carries the connection; the helper starts another one.
+/// The port carries the connections; the helper starts another one.
+fn break_connections(host: Host) {
+    host.sh("for p in /proc/[0-9]*; do ! tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'transshipd [p]ort' || kill -9 ${p#/proc/}; done");
+}
+
+#[test]
+fn a_migration_whose_connections_break_goes_on_from_where_it_stood() {
+    let _turn = paired_hosts();
+    let original = SID.start("torn", "--network front programs", "/tools/holder 7000 64");
+    let born = original.born(7000);
+    let mut migrating = SID.begin("transship migrate torn --to trixie --mode stop-and-copy --rate 60M --compress off");
+    TRIXIE.within_seconds(60, "[ \"$(du -sm /var/lib/transship/tmp | cut -f 1)\" -gt 5 ]");
+    break_connections(SID);
+    assert!(migrating.wait().expect("the migration ends").success());
+    let there = Container { host: &TRIXIE, name: "torn" };
+    assert_eq!(there.born(7000), born);
+}
+
 #[test]
 fn a_push_whose_connection_breaks_goes_on_from_where_it_stood() {
     let _turn = paired_hosts();
@@ -102,7 +119,7 @@ fn a_push_whose_connection_breaks_goes_on_from_where_it_stood() {
     let id = ids(SID).pop().expect("a checkpoint");
     let pages = format!("/var/lib/transship/staging/{id}/images");
     TRIXIE.within_seconds(60, &format!("[ \"$(du -sm {pages} 2>/dev/null | cut -f 1)\" -gt 20 ] 2>/dev/null"));
-    SID.sh("kill -9 $(pgrep -f '[t]ransshipd port')");
+    break_connections(SID);
     assert!(pushing.wait().expect("the push ends").success());
     let (sent, all) = last_fetch(TRIXIE);
     assert!(sent < all + (32 << 20), "{sent} of {all} bytes: it began anew");

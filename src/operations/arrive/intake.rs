@@ -4,13 +4,12 @@ use super::admit;
 use crate::archive::RelPath;
 use crate::failure::{Failure, OrFail};
 use crate::operations::images;
-use crate::operations::migrate::words::LayersThere;
+use crate::operations::migrate::words::{Here, LayersThere};
 use crate::store::CheckpointId;
 use crate::world::Context;
-use crate::world::visits::Visit;
+use crate::world::visits::{MOST_FILES, Visit};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -117,34 +116,41 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Keeps one file of a checkpoint that comes. It is believed nothing: digests are compared when all is there.
+/// Keeps one file of a checkpoint that comes, from byte `from` on; what is before is here. It is believed nothing: digests are
+/// compared when all is there.
+///
+/// It is on disk then: the source's own copy is memory, and goes with its power. Of one that breaks off stays what has come.
 pub fn keep_file(
     context: &Context,
     (peer, id): (&str, &CheckpointId),
     (checkpoint, path): (&CheckpointId, &str),
-    length: u64,
+    (from, length): (u64, u64),
     bytes: &mut dyn Read,
 ) -> Result<(), Failure> {
-    let incoming = Incoming::admit(context, (peer, id), (checkpoint, path), length)?;
-    let number = CheckpointId::random().or_fail(|| format!("{path} cannot be kept"))?;
-    // A name of its own: the same path may be under way twice.
-    let coming = context.catalog.layout().tmp().join(format!("{id}-{number}"));
-    let mut bytes = Watched { bytes, visit: &incoming.visit };
-    let kept = write(&coming, &mut bytes, (path, length)).and_then(|()| incoming.put(&coming));
-    if kept.is_err() {
-        // Swept by the next helper where it cannot be removed.
-        let _ = std::fs::remove_file(&coming);
+    let failed = || format!("{path} of checkpoint {checkpoint} cannot be kept");
+    let more = length.saturating_sub(from);
+    let incoming = Incoming::admit(context, (peer, id), (checkpoint, path), more)?;
+    let (parts, name) = (incoming.visit.parts(), format!("{checkpoint}/{path}"));
+    let part = parts.go_on(&name, from, &context.catalog.layout().tmp(), MOST_FILES);
+    let mut part = part.or_fail(failed)?;
+    let mut bytes = Watched { bytes, visit: &incoming.visit }.take(more);
+    let copied = std::io::copy(&mut bytes, &mut part).or_fail(failed)?;
+    if copied != more {
+        return Err(Failure::new(format!("{path} broke off after {copied} of {more} bytes")));
     }
-    kept
+    part.sync().or_fail(failed)?;
+    part.put_in_place(|coming| incoming.put(coming)).or_fail(failed)??;
+    parts.forget(&name);
+    Ok(())
 }
 
-/// Writes a file that comes, on disk: the source's own copy is memory, and goes with its power.
-fn write(to: &Path, bytes: &mut dyn Read, (path, length): (&str, u64)) -> Result<(), Failure> {
-    let failed = || format!("{path} cannot be kept");
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(to).or_fail(failed)?;
-    let copied = std::io::copy(&mut bytes.take(length), &mut file).or_fail(failed)?;
-    match copied == length {
-        true => file.sync_all().or_fail(failed),
-        false => Err(Failure::new(format!("{path} broke off after {copied} of {length} bytes"))),
-    }
+/// How much of a file is here.
+pub fn here(
+    context: &Context,
+    (peer, id): (&str, &CheckpointId),
+    (checkpoint, path): (&CheckpointId, &str),
+) -> Result<Here, Failure> {
+    let visit = Incoming::admit(context, (peer, id), (checkpoint, path), 0)?.visit;
+    let name = format!("{checkpoint}/{path}");
+    Ok(Here { bytes: visit.parts().here(&name), is_whole: visit.has_taken_in(&name) })
 }

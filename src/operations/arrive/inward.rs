@@ -4,7 +4,7 @@ use super::memory::Part;
 use super::{intake, memory};
 use crate::failure::{Failure, Outcome};
 use crate::handover::{Departure, Request};
-use crate::operations::migrate::words::{Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
+use crate::operations::migrate::words::{Here, Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
 use crate::operations::{arrive, migrate};
 use crate::pager::words::Question;
 use crate::store::CheckpointId;
@@ -48,7 +48,7 @@ pub fn routes() -> Router<Arc<World>> {
         .route("/v1/arrivals/{id}/image", put(image))
         .route("/v1/arrivals/{id}/memory", put(pages))
         .route("/v1/arrivals/{id}/pages/{checkpoint}/{*path}", put(part))
-        .route("/v1/arrivals/{id}/files/{checkpoint}/{*path}", put(file))
+        .route("/v1/arrivals/{id}/files/{checkpoint}/{*path}", put(file).get(here))
 }
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -116,14 +116,20 @@ async fn file(
     body: Body,
 ) -> Answer<Value> {
     // Not by `Content-Length`: a body that is compressed on the way has none.
-    let length = uri.query().and_then(|query| query.strip_prefix("length=")?.parse::<u64>().ok());
-    let length = length.ok_or_else(|| refusal(Failure::usage("a file without its length")))?;
+    let part = uri.query().and_then(|query| query.strip_prefix("from=")?.split_once("&length="));
+    let part = part.and_then(|(from, length)| Some((from.parse().ok()?, length.parse().ok()?)));
+    let part = part.ok_or_else(|| refusal(Failure::usage("a file of which it is not said which part comes")))?;
     let checkpoint = named(&checkpoint)?;
     let mut bytes = reader(body);
     let keep = move |context: &Context, peer: &str, id: &CheckpointId| {
-        intake::keep_file(context, (peer, id), (&checkpoint, &path), length, &mut bytes).map(|()| json!({}))
+        intake::keep_file(context, (peer, id), (&checkpoint, &path), part, &mut bytes).map(|()| json!({}))
     };
     at.answer(keep).await
+}
+
+async fn here(at: At, Path((_, checkpoint, path)): Path<(String, String, String)>) -> Answer<Here> {
+    let checkpoint = named(&checkpoint)?;
+    at.answer(move |context, peer, id| intake::here(context, (peer, id), (&checkpoint, &path))).await
 }
 
 async fn pages(at: At, body: Body) -> Answer<Value> {

@@ -1,19 +1,28 @@
 //! The checkpoints' files on their way to the peer.
 
 use super::talk::{Counted, Watched};
+use super::words::Here;
 use super::{Migrate, talk, words};
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
-use crate::transport::client::Peer;
+use crate::transport::client::{Peer, PeerError};
 use crate::world::Context;
 use crate::world::cancels::Cancellable;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a peer may not be heard of after the last of a file came. The container may stand still for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two tries to reach it. The network has no event that says when it works again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Small files are many, and each costs a journey there and back.
 const AT_ONCE: u64 = 4;
@@ -76,7 +85,8 @@ pub fn send(
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(file) = next else { return Ok(()) };
             send_one(&peer, (id, cancel), &file, &done)?;
-            told.bytes("sent", done.load(Ordering::Relaxed), total);
+            // What broke off counts twice where it goes on before the break.
+            told.bytes("sent", done.load(Ordering::Relaxed).min(total), total);
         }
     };
     std::thread::scope(|threads| {
@@ -95,12 +105,53 @@ fn send_one(
 ) -> Result<(), Failure> {
     let Outgoing { checkpoint, directory, path, length } = outgoing;
     let failed = || format!("{path} cannot be sent to {}", peer.name());
-    let file = File::open(directory.join(path)).or_fail(failed)?;
-    let counted = Watched { bytes: Counted { bytes: file, done: Arc::clone(done) }, watch: cancel.watch() };
-    let request = words::path(id, &format!("files/{checkpoint}/{path}?length={length}"));
-    let (to, length) = (peer.clone(), *length);
-    let kept = cancel.unless_cancelled(move || to.put::<Value>(&request, counted, Some(length)))?;
-    kept.map(drop).map_err(|error| talk::failed(&error, failed()))
+    let request = words::path(id, &format!("files/{checkpoint}/{path}"));
+    let (mut from, mut moved) = (0, Instant::now());
+    loop {
+        let mut file = File::open(directory.join(path)).or_fail(failed)?;
+        file.seek(SeekFrom::Start(from)).or_fail(failed)?;
+        let counted = Watched { bytes: Counted { bytes: file, done: Arc::clone(done) }, watch: cancel.watch() };
+        let (to, part) = (peer.clone(), format!("{request}?from={from}&length={length}"));
+        let left = length.saturating_sub(from);
+        let error = match cancel.unless_cancelled(move || to.put::<Value>(&part, counted, Some(left)))? {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_in_doubt() => error,
+            Err(error) => return Err(talk::failed(&error, failed())),
+        };
+        tracing::info!(%path, %error, "the connection broke");
+        let here = arrived(peer, &request, cancel, (error, moved))?;
+        if here.is_whole {
+            return Ok(());
+        }
+        if here.bytes > from {
+            moved = Instant::now();
+        }
+        from = here.bytes.min(*length);
+    }
+}
+
+/// How much of a file has come over a connection that broke, as soon as the peer can be asked; the error for which it broke
+/// where that takes too long.
+fn arrived(
+    peer: &Peer,
+    request: &str,
+    cancel: &Cancellable,
+    (mut error, moved): (PeerError, Instant),
+) -> Result<Here, Failure> {
+    let failure = |error: &PeerError| talk::failed(error, format!("a file cannot be sent to {}", peer.name()));
+    while moved.elapsed() < PATIENCE {
+        let (to, question) = (peer.clone(), request.to_owned());
+        let asked = cancel.unless_cancelled(move || {
+            std::thread::sleep(PAUSE);
+            to.get(&question)
+        });
+        error = match asked? {
+            Ok(here) => return Ok(here),
+            Err(error) if error.is_in_doubt() => error,
+            Err(error) => return Err(failure(&error)),
+        };
+    }
+    Err(failure(&error))
 }
 
 /// Regular files below a directory, with their lengths, by their paths in it.

@@ -6,7 +6,7 @@
 //! | `POST layers` [`Layers`] | says how many of an image's layers it has: [`LayersThere`] |
 //! | `PUT image?of=ID` | loads that image from the body |
 //! | `POST prepare` | makes networks, volumes and the containers, stopped |
-//! | `PUT files/CHECKPOINT/PATH?length=BYTES` | keeps a file of one of the checkpoints |
+//! | `PUT files/CHECKPOINT/PATH?from=BYTES&length=BYTES` | keeps a file of one of the checkpoints; `GET` says how much of it is there |
 //! | `POST restore` [`Sealed`] | verifies, restores, leaves it stopped: [`Standing`] |
 //! | `POST sync` | has everything that came on disk: the source deletes what it has |
 //! | `POST commit`, `POST drop`, `GET standing` | as the handover has it: [`Standing`] |
@@ -158,6 +158,16 @@ pub fn departure_path(id: &CheckpointId) -> String {
 /// Where a destination asks for pages that are to follow.
 pub fn pages_path(id: &CheckpointId) -> String {
     format!("/v1/departures/{id}/pages")
+}
+
+/// How much of a file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Here {
+    /// Bytes from its beginning, as long as it is not whole.
+    pub bytes: u64,
+    /// Whether it is on disk, where it belongs.
+    pub is_whole: bool,
 }
 
 /// Everything that came is on disk.
