@@ -94,6 +94,12 @@ impl Failure {
         self
     }
 
+    /// What failed, why, and what to do, for a list of several.
+    pub fn in_one_line(&self) -> String {
+        let remedy = self.remedy.as_ref().map(|remedy| format!(" ({remedy})")).unwrap_or_default();
+        format!("{self}{remedy}")
+    }
+
     /// Marks the failure as one of something that had begun: whatever refused a part of it, something was touched.
     pub fn undone(mut self) -> Self {
         self.outcome = Outcome::Failed;

@@ -20,6 +20,7 @@ use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
 use memories::Memory;
 use rcu::Rcu;
+use sending_back::SendingBack;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +39,7 @@ pub mod log;
 pub mod memories;
 pub mod parts;
 pub mod rcu;
+pub mod sending_back;
 pub mod told;
 pub mod visits;
 
@@ -92,6 +94,8 @@ pub struct World {
     /// Migrations for which an image was taken in, before anything else of them is here: the ids of those that were here
     /// before it.
     pub brought_images: Table<CheckpointId, HashSet<String>>,
+    /// Migrations to this host whose containers are wanted back where they came from.
+    pub sending_back: Table<CheckpointId, SendingBack>,
     /// What a person has decided about migrations.
     pub decisions: Decisions,
     /// Blocks of memory that have come of migrations before their containers.
@@ -178,6 +182,7 @@ impl World {
             fetches: Table::default(),
             visits: Table::default(),
             brought_images: Table::default(),
+            sending_back: Table::default(),
             decisions: Decisions::default(),
             pools: Table::default(),
             cancels: Cancels::default(),

@@ -55,8 +55,10 @@ pub struct Arguments {
     dry_run: bool,
 }
 
+/// How hard what is sent is compressed.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Word {
+pub enum Word {
+    /// As network and processors ask for it.
     Auto,
     Off,
     Fast,
@@ -95,8 +97,19 @@ enum Tcp {
     Close,
 }
 
+impl From<Word> for Option<Compress> {
+    fn from(word: Word) -> Self {
+        match word {
+            Word::Auto => None,
+            Word::Off => Some(Compress::Off),
+            Word::Fast => Some(Compress::Fast),
+            Word::Best => Some(Compress::Best),
+        }
+    }
+}
+
 /// Bytes a second, in thousands (k), millions (M) or milliards (G) where a letter says so.
-fn rate(text: &str) -> Result<NonZeroU64, String> {
+pub fn rate(text: &str) -> Result<NonZeroU64, String> {
     let (digits, times) = match text.chars().last() {
         Some('k') => (&text[..text.len() - 1], 1_000),
         Some('M') => (&text[..text.len() - 1], 1_000_000),
@@ -128,12 +141,7 @@ impl Ask for Arguments {
             to: self.to.clone(),
             keep_source: self.keep_source,
             dry_run: self.dry_run,
-            compress: match self.compress {
-                Word::Auto => None,
-                Word::Off => Some(Compress::Off),
-                Word::Fast => Some(Compress::Fast),
-                Word::Best => Some(Compress::Best),
-            },
+            compress: self.compress.into(),
             rate: self.rate,
             mode: match self.mode {
                 When::Auto => Mode::Auto,

@@ -7,6 +7,7 @@ mod check;
 mod checkpoint;
 mod client;
 mod decide;
+mod evacuate;
 mod export;
 mod forward;
 mod gc;
@@ -68,6 +69,8 @@ enum Verb {
     Pull(pull::Arguments),
     Share(share::Arguments),
     Migrate(migrate::Arguments),
+    Evacuate(evacuate::Arguments),
+    Return(evacuate::ReturnArguments),
     Forward(forward::Arguments),
     Decide(decide::Arguments),
     Cancel(cancel::Arguments),
@@ -177,6 +180,8 @@ impl Verb {
             Self::Pull(verb) => verb,
             Self::Share(verb) => verb,
             Self::Migrate(verb) => verb,
+            Self::Evacuate(verb) => verb,
+            Self::Return(verb) => verb,
             Self::Forward(verb) => verb,
             Self::Decide(verb) => verb,
             Self::Cancel(verb) => verb,

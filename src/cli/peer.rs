@@ -77,11 +77,14 @@ struct Allow {
     /// The peer.
     name: String,
     /// Whether it may move containers here.
-    #[arg(long, value_name = "yes|no", value_parser = yes_or_no, required_unless_present = "checkpoints")]
+    #[arg(long, value_name = "yes|no", value_parser = yes_or_no, required_unless_present_any = ["checkpoints", "takes_back"])]
     containers: Option<bool>,
     /// Whether it may store checkpoints here; nothing asks for that yet.
     #[arg(long, value_name = "yes|no", value_parser = yes_or_no)]
     checkpoints: Option<bool>,
+    /// Whether it may have containers back that came from it.
+    #[arg(long = "return", value_name = "yes|no", value_parser = yes_or_no)]
+    takes_back: Option<bool>,
 }
 
 /// Give this host another key, and tell its peers
@@ -187,11 +190,12 @@ impl Ask for List {
                 strings(peer, "addresses"),
                 yes(peer, "containers").to_owned(),
                 yes(peer, "checkpoints").to_owned(),
+                yes(peer, "return").to_owned(),
                 text(peer, "fingerprint").get(..16).unwrap_or("-").to_owned(),
             ]
         };
         let rows: Vec<_> = list(answer, "peers").map(row).collect();
-        let mut out = table(&["PEER", "ADDRESSES", "CONTAINERS", "CHECKPOINTS", "KEY"], &rows);
+        let mut out = table(&["PEER", "ADDRESSES", "CONTAINERS", "CHECKPOINTS", "RETURN", "KEY"], &rows);
         for invitation in list(answer, "invitations") {
             out.push_str(&format!("an invitation is open until {}\n", text(invitation, "expires")));
         }
@@ -227,12 +231,14 @@ impl Ask for Remove {
 
 impl Ask for Allow {
     fn request(&self) -> Result<Request, Failure> {
-        Ok(Request::PeerAllow { name: self.name.clone(), containers: self.containers, checkpoints: self.checkpoints })
+        let Self { name, containers, checkpoints, takes_back } = self;
+        let (name, containers, checkpoints, takes_back) = (name.clone(), *containers, *checkpoints, *takes_back);
+        Ok(Request::PeerAllow { name, containers, checkpoints, takes_back })
     }
 
     fn tell(&self, answer: &Value) -> String {
-        let (containers, checkpoints) = (yes(answer, "containers"), yes(answer, "checkpoints"));
-        format!("{}: containers {containers}, checkpoints {checkpoints}\n", text(answer, "peer"))
+        let may = ["containers", "checkpoints", "return"].map(|what| format!("{what} {}", yes(answer, what)));
+        format!("{}: {}\n", text(answer, "peer"), may.join(", "))
     }
 }
 

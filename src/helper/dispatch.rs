@@ -3,7 +3,7 @@
 use super::protocol::{Lost, Message, Request};
 use crate::failure::Failure;
 use crate::operations;
-use crate::saga::Progress;
+use crate::saga::{Asked, Progress};
 use crate::world::told::Round;
 use crate::world::{Context, Told, World};
 use serde_json::Value;
@@ -124,6 +124,11 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
             };
             operations::migrate::run(context, &containers, &how, peer)
         }
+        Request::Evacuate { to, dry_run, compress, rate } => {
+            let wish = operations::evacuate::Wish { peers: to, dry_run, compress, rate };
+            operations::evacuate::run(context, &wish, Asked::by(peer))
+        }
+        Request::Return { from } => operations::homecoming::run(context, from.as_deref(), Asked::by(peer)),
         Request::Forwards => operations::forward::list(context),
         Request::EndForward { container } => operations::forward::remove(context, &container),
         Request::Upgrade { to, strategy, may_stop, dry_run } => {
@@ -140,8 +145,8 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::PeerJoin { invitation, addresses } => operations::peers::join(context, &invitation.0, &addresses),
         Request::PeerList => operations::peers::list(context),
         Request::PeerRemove { name } => operations::peers::remove(context, &name),
-        Request::PeerAllow { name, containers, checkpoints } => {
-            operations::peers::allow(context, &name, containers, checkpoints)
+        Request::PeerAllow { name, containers, checkpoints, takes_back } => {
+            operations::peers::allow(context, &name, containers, checkpoints, takes_back)
         }
         Request::PeerRotate => operations::peers::rotate(context),
         Request::Decide { operation, decision, force } => {

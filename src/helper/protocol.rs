@@ -80,6 +80,17 @@ pub enum Request {
         #[serde(default)]
         binds: Vec<Bind>,
     },
+    /// Move everything that can be moved to peers.
+    Evacuate {
+        to: Vec<String>,
+        dry_run: bool,
+        #[serde(default)]
+        compress: Option<Compress>,
+        #[serde(default)]
+        rate: Option<NonZeroU64>,
+    },
+    /// Bring back what has left by that.
+    Return { from: Option<String> },
     /// Whose visitors are led to a peer?
     Forwards,
     /// Lead a container's visitors there no longer.
@@ -105,7 +116,13 @@ pub enum Request {
     /// A peer is to be one no longer.
     PeerRemove { name: String },
     /// What may a peer do here?
-    PeerAllow { name: String, containers: Option<bool>, checkpoints: Option<bool> },
+    PeerAllow {
+        name: String,
+        containers: Option<bool>,
+        checkpoints: Option<bool>,
+        #[serde(default)]
+        takes_back: Option<bool>,
+    },
     /// Another key for this host.
     PeerRotate,
     /// Which copy of a container that migrates is it to be?

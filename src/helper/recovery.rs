@@ -4,6 +4,8 @@ use crate::failure::{Failure, OrFail};
 use crate::operations;
 use crate::operations::arrive::Arrive;
 use crate::operations::checkpoint::Checkpoint;
+use crate::operations::evacuate::Evacuate;
+use crate::operations::homecoming::Homecoming;
 use crate::operations::migrate::Migrate;
 use crate::operations::restore::Restore;
 use crate::operations::ship::{Fetch, Push};
@@ -13,6 +15,7 @@ use crate::world::log::Log;
 use crate::world::{Context, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// dockerd may be starting beside us, at boot. What needs it is worth waiting for, but not for ever: who is frozen can be
@@ -42,6 +45,7 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     crate::restore::carry_out::unsettled(world);
     let (upgrades, others): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(|record| record.kind == Upgrade::KIND);
     let (handovers, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_handover);
+    let (wholes, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_migrations);
     for record in others {
         tracing::warn!(
             operation = record.id,
@@ -61,7 +65,13 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
         tracing::warn!(?swept, "half-made checkpoints are removed");
     }
     crate::operations::forward::resume(&context);
-    handovers.into_iter().for_each(|record| carry_handover_on(world, record));
+    let mut under_way: Vec<_> =
+        handovers.into_iter().map(|record| (record.within, carry_on(world, record, Vec::new()))).collect();
+    for whole in wholes {
+        let of_it = |(within, _): &mut (Option<i64>, _)| *within == Some(whole.id);
+        let parts = under_way.extract_if(.., of_it).filter_map(|(_, thread)| thread).collect();
+        drop(carry_on(world, whole, parts));
+    }
     carry_upgrades_on(world, upgrades)
 }
 
@@ -70,21 +80,29 @@ fn is_handover(record: &OperationRecord) -> bool {
     matches!(record.kind.as_str(), Migrate::KIND | Arrive::KIND)
 }
 
-fn carry_handover_on(world: &Arc<World>, record: OperationRecord) {
+/// What is made of migrations goes on when those that a helper before this one had begun have come to their end.
+fn is_of_migrations(record: &OperationRecord) -> bool {
+    matches!(record.kind.as_str(), Evacuate::KIND | Homecoming::KIND)
+}
+
+/// Carries an operation on, beside everything else, when its `parts` have ended.
+fn carry_on(world: &Arc<World>, record: OperationRecord, parts: Vec<JoinHandle<()>>) -> Option<JoinHandle<()>> {
     let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
     let carry_on = move || {
+        // A part that has panicked has ended as well, and is looked at in the journal.
+        parts.into_iter().for_each(|part| drop(part.join()));
         tracing::warn!(operation = record.id, kind = record.kind, of = record.subject, "unfinished; it goes on");
         let ended = match record.kind.as_str() {
             Migrate::KIND => operations::migrate::recover(&context, &record),
-            _ => operations::arrive::recover(&context, &record),
+            Arrive::KIND => operations::arrive::recover(&context, &record),
+            _ => bring_to_an_end(&context, &record),
         };
         if let Err(failure) = ended {
             tracing::warn!(operation = record.id, %failure, "ended");
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("handover".into()).spawn(carry_on) {
-        tracing::error!(%error, "no thread to carry a migration on");
-    }
+    let thread = std::thread::Builder::new().name("handover".into()).spawn(carry_on);
+    thread.inspect_err(|error| tracing::error!(%error, "no thread to carry a migration on")).ok()
 }
 
 /// Returns when they have the turn, so that nothing else begins before them.
@@ -137,6 +155,8 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
         Fetch::KIND => recover::<Fetch>(context, record),
         Migrate::KIND => operations::migrate::go_on(context, record),
         Arrive::KIND => operations::arrive::go_on(context, record),
+        Evacuate::KIND => operations::evacuate::go_on(context, record),
+        Homecoming::KIND => operations::homecoming::go_on(context, record),
         other => Err(Failure::new(format!("operation {}: this version does not know {other}", record.id))),
     }
 }

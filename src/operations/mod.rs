@@ -6,9 +6,11 @@ pub mod check;
 pub mod checkpoint;
 pub mod collect;
 pub mod decide;
+pub mod evacuate;
 pub mod export;
 pub mod forward;
 pub mod holds;
+pub mod homecoming;
 pub mod images;
 pub mod import;
 pub mod inspect;
@@ -118,6 +120,8 @@ fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
         migrate::Migrate::KIND => "/freeze/members",
         arrive::Arrive::KIND => "/members",
         ship::Push::KIND | ship::Fetch::KIND => return Some(vec![ship::turn_on(record.state["id"].as_str()?)]),
+        // Their parts have the turns.
+        evacuate::Evacuate::KIND | homecoming::Homecoming::KIND => return Some(Vec::new()),
         _ => return None,
     };
     let containers = record.state.pointer(list)?.as_array()?.iter();

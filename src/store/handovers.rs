@@ -23,6 +23,8 @@ pub enum About {
     Arrival,
     /// Ports whose visitors are led after one that has left.
     Forward,
+    /// Containers that have left and are to come back.
+    Evacuated,
 }
 
 impl About {
@@ -31,6 +33,7 @@ impl About {
             Self::Departure => ".departure",
             Self::Arrival => ".arrival",
             Self::Forward => ".forward",
+            Self::Evacuated => ".evacuated",
         }
     }
 }

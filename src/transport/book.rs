@@ -60,15 +60,23 @@ pub struct Permissions {
     pub accepts_containers: bool,
     /// It may store checkpoints here.
     pub accepts_checkpoints: bool,
+    /// It may have containers back that came from it.
+    #[serde(default = "yes")]
+    pub takes_back: bool,
     /// Checkpoints of this host that it may fetch, by id.
     #[serde(default)]
     pub shared: BTreeSet<String>,
 }
 
+/// A book that was written before there was a choice.
+fn yes() -> bool {
+    true
+}
+
 impl Default for Permissions {
     /// Pairing is done by the operators of both hosts, for this.
     fn default() -> Self {
-        Self { accepts_containers: true, accepts_checkpoints: true, shared: BTreeSet::new() }
+        Self { accepts_containers: true, accepts_checkpoints: true, takes_back: true, shared: BTreeSet::new() }
     }
 }
 

@@ -51,6 +51,24 @@ fn i1_i5_two_that_share_a_network_and_a_volume_travel_there_and_back_under_their
     remove_pair(SID);
 }
 
+/// The failpoint takes away an image of the one that uses the other's network, when its digest was compared.
+#[test]
+fn i2_i5_where_one_of_a_group_cannot_be_restored_all_of_it_runs_on_where_it_was() {
+    let _turn = paired_hosts();
+    let before = start_pair();
+    TRIXIE.heed_failpoints();
+    TRIXIE.sh(&format!(
+        "echo 'arrive/start/before exec cd /var/lib/transship/checkpoints && \
+         rm $(grep -l beside */manifest.json | cut -d / -f 1)/images/core-1.img' > {FAILPOINTS}"
+    ));
+    let failed = SID.try_sh("transship migrate steady --to trixie");
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    TRIXIE.forget_failpoints();
+    assert_eq!(born(SID), before);
+    assert_eq!(TRIXIE.sh("docker ps -aq; docker volume ls -q; transship status | grep operation; true"), "");
+    remove_pair(SID);
+}
+
 /// Labels as Docker Compose writes them.
 fn compose(service: &str, depends_on: &str) -> String {
     let labels = [("project", "shop"), ("service", service), ("depends_on", depends_on)];

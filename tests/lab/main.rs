@@ -8,6 +8,7 @@ mod clients;
 mod crashes;
 mod cycles;
 mod damage;
+mod evacuations;
 mod figures;
 mod fleet;
 mod groups;

@@ -60,20 +60,19 @@ fn start_all(arrive: &Arrive, context: &Context) -> Result<Vec<Arc<Landing>>, Fa
     let deadline = Instant::now() + LANDING;
     let mut landings = Vec::new();
     for number in 0..arrive.members.len() {
-        let container = arrive.members[number].id()?;
         let inspect = arrive.inspect_to_be(number)?;
         hold(arrive, number, &inspect, context)?;
         let landing = Landing::of(inspect, arrive.offer.link).with_memory_from(follow::source(arrive, number));
-        let landing = Arc::new(if arrive.is_joined(number) { landing.ahead_of_others() } else { landing });
-        context.landings.keep(container.clone(), Arc::clone(&landing));
-        landings.push(landing);
+        landings.push(Arc::new(if arrive.is_joined(number) { landing.ahead_of_others() } else { landing }));
     }
     // Docker starts who uses another's network only when it has taken that one as started.
     for goes_ahead in [true, false] {
         let these = landings.iter().enumerate().filter(|(_, landing)| landing.goes_ahead() == goes_ahead);
         let starting: Vec<Starting> =
             these.map(|(number, _)| start(arrive, context, number, &landings)).collect::<Result<_, _>>()?;
-        starting.into_iter().try_for_each(|starting| wait_for(starting, deadline))?;
+        // Where one fails, the others have come to the gate before they are turned away there.
+        let ended: Vec<_> = starting.into_iter().map(|starting| wait_for(starting, deadline)).collect();
+        ended.into_iter().collect::<Result<(), Failure>>()?;
     }
     Ok(landings)
 }
@@ -82,6 +81,7 @@ fn start(arrive: &Arrive, context: &Context, number: usize, landings: &[Arc<Land
     let (member, landing) = (&arrive.members[number], Arc::clone(&landings[number]));
     let (world, at_the_gate) = (Arc::clone(&context.world), Arc::clone(&landing));
     let (container, name) = (member.id()?.clone(), member.name.clone());
+    context.landings.keep(container.clone(), Arc::clone(&landing));
     let starting = move || start_in_docker(&world, &container, &at_the_gate, &name);
     let thread = std::thread::Builder::new().name("landing".into()).spawn(starting).inspect_err(|error| {
         landing.ended(Err(error.to_string()));

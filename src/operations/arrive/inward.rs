@@ -4,6 +4,7 @@ use super::memory::Part;
 use super::{intake, memory};
 use crate::failure::{Failure, Outcome};
 use crate::handover::{Departure, Request};
+use crate::operations::homecoming::asked;
 use crate::operations::migrate::words::{Here, Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
 use crate::operations::{arrive, migrate};
 use crate::pager::words::Question;
@@ -11,6 +12,7 @@ use crate::store::CheckpointId;
 use crate::transport::caller::{Caller, Refusal};
 use crate::transport::protocol::Problem;
 use crate::world::log::Log;
+use crate::world::sending_back::SendingBack;
 use crate::world::visits::{self, Word};
 use crate::world::{Context, World};
 use axum::body::{Body, Bytes};
@@ -43,6 +45,7 @@ pub fn routes() -> Router<Arc<World>> {
         .route("/v1/arrivals/{id}/standing", get(standing))
         .route("/v1/departures/{id}/standing", get(departure))
         .route("/v1/departures/{id}/pages", post(pages_of_departure))
+        .route("/v1/arrivals/{id}/return", post(send_back).get(sending_back))
         .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
         // Streams, which are written where they belong as they come.
         .route("/v1/arrivals/{id}/image", put(image))
@@ -86,6 +89,14 @@ async fn standing(at: At) -> Answer<Standing> {
 
 async fn departure(at: At) -> Answer<Option<Departure>> {
     at.answer(migrate::standing).await
+}
+
+async fn send_back(at: At) -> Answer<SendingBack> {
+    at.answer(asked::begin).await
+}
+
+async fn sending_back(at: At) -> Answer<SendingBack> {
+    at.answer(asked::standing).await
 }
 
 async fn pages_of_departure(at: At, body: Bytes) -> Result<Response, Refusal> {
@@ -221,7 +232,8 @@ fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-fn problem(failure: Failure) -> Problem {
+/// A failure as a peer is told it.
+pub fn problem(failure: Failure) -> Problem {
     let why = failure.why.into_iter().chain(failure.details).collect();
     Problem { what: failure.what, why, remedy: failure.remedy }
 }

@@ -3,12 +3,12 @@
 use super::member::{self, Member};
 use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, remove_image};
 use crate::archive::rootfs;
-use crate::docker::{DockerError, network_request};
+use crate::docker::{DockerError, is_same_network, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::operations;
-use crate::operations::migrate::tree;
 use crate::operations::migrate::words::LABEL;
+use crate::operations::migrate::{networks, tree};
 use crate::operations::restore::put_files;
 use crate::pager::Told;
 use crate::restore::prepare;
@@ -50,8 +50,7 @@ pub fn make() -> ArriveStep {
         for told in &arrive.offer.networks {
             let name = told["Name"].as_str().unwrap_or_default();
             if arrive.networks.iter().any(|lacks| lacks == name) && context.docker.network(name).is_err() {
-                let request = labelled(network_request(told), &arrive.id);
-                context.docker.create_network(&request).or_fail(|| format!("the network {name} cannot be made"))?;
+                make_network(arrive, context, told)?;
             }
         }
         for told in &arrive.offer.volumes {
@@ -93,7 +92,9 @@ pub fn make() -> ArriveStep {
         }
         for network in &arrive.networks {
             let failed = || format!("the network {network} cannot be removed");
-            if is_there_for(arrive, context.docker.network(network)).or_fail(failed)? {
+            let is_ours = is_there_for(arrive, context.docker.network(network)).or_fail(failed)?;
+            // Another migration may have come to use it meanwhile.
+            if is_ours && !networks::is_used(&context.containers().or_fail(failed)?, network) {
                 context.docker.remove_network(network).or_fail(failed)?;
             }
         }
@@ -101,6 +102,16 @@ pub fn make() -> ArriveStep {
         Ok(())
     }
     Step::new("make", run, undo)
+}
+
+/// Another migration may be at making the same one.
+fn make_network(arrive: &Arrive, context: &Context, told: &Value) -> Result<(), Failure> {
+    let name = told["Name"].as_str().unwrap_or_default();
+    let made = context.docker.create_network(&labelled(network_request(told), &arrive.id));
+    match context.docker.network(name) {
+        Ok(here) if is_same_network(&here, told) => Ok(()),
+        _ => made.or_fail(|| format!("the network {name} cannot be made")),
+    }
 }
 
 fn make_one(arrive: &mut Arrive, context: &Context, number: usize) -> Result<(), Failure> {

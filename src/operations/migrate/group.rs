@@ -39,6 +39,26 @@ pub fn of(context: &Context, references: &[String]) -> Result<Vec<Vec<Member>>, 
     Ok(groups)
 }
 
+/// A group of running containers that move as one, or why it cannot be looked at as one.
+pub struct Group {
+    /// Their names.
+    pub names: Vec<String>,
+    /// The containers.
+    pub members: Result<Vec<Member>, Failure>,
+}
+
+/// All of this host's.
+pub fn all(context: &Context) -> Result<Vec<Group>, Failure> {
+    let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
+    let present: Vec<Container> = all.into_iter().filter(has_processes).collect();
+    let group = |group: BTreeSet<usize>| {
+        let containers: Vec<&Container> = group.iter().map(|index| &present[*index]).collect();
+        let names = containers.iter().map(|container| container.name().to_owned()).collect();
+        Group { names, members: members(context, &containers) }
+    };
+    Ok(together(&present).into_iter().map(group).collect())
+}
+
 fn members(context: &Context, containers: &[&Container]) -> Result<Vec<Member>, Failure> {
     let names: Vec<String> = containers.iter().map(|container| container.name().to_owned()).collect();
     let mut members: Vec<Member> = checkpoint::groups(context, &names, false)?.into_iter().flatten().collect();

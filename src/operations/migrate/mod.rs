@@ -16,15 +16,15 @@ pub mod binds;
 mod compress;
 mod files;
 mod follow;
-mod group;
+pub mod group;
 mod link;
 pub mod logs;
 mod lost;
 pub mod memory;
-mod networks;
+pub mod networks;
 mod outlook;
 mod steps;
-mod talk;
+pub mod talk;
 pub mod tree;
 pub mod volumes;
 pub mod words;
@@ -174,6 +174,16 @@ impl Operation for Migrate {
 }
 
 impl Migrate {
+    /// The containers.
+    pub fn members(&self) -> &[Member] {
+        self.freeze.members()
+    }
+
+    /// It goes elsewhere. Only before it is begun.
+    pub fn aim(&mut self, peer: &str, link: Link) {
+        (self.peer, self.link) = (peer.to_owned(), link);
+    }
+
     /// The migration's id is its first checkpoint's: never used again.
     fn id(&self) -> &CheckpointId {
         &self.freeze.leader().checkpoint
@@ -219,38 +229,73 @@ pub struct How {
     pub binds: Vec<Rule>,
 }
 
+impl How {
+    /// As it is done where nothing else is asked for.
+    pub fn to(peer: impl Into<String>) -> Self {
+        Self {
+            peer: peer.into(),
+            keep_source: false,
+            dry_run: false,
+            compress: None,
+            rate: None,
+            mode: Mode::default(),
+            goal: None,
+            closes_lost: false,
+            binds: Vec::new(),
+        }
+    }
+}
+
 /// In what may go nowhere for a while a piece of a body still has to go.
 const LEAST_RATE: u64 = 64 << 10;
 
 /// Moves containers to a peer, group by group.
 pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) -> Result<Value, Failure> {
-    let How { ref peer, dry_run, rate, .. } = *how;
     if how.mode.has_memory_follow() && how.goal.is_some() {
         return Err(Failure::usage(
             "a goal for the downtime is met by memory that goes ahead, and in post-copy none does",
         ));
     }
-    if let Some(rate) = rate.filter(|rate| rate.get() < LEAST_RATE) {
-        return Err(Failure::usage(format!("{rate} bytes a second are too few"))
-            .remedy(format!("at least {LEAST_RATE}: less is not told from a network that is stuck")));
-    }
-    if dry_run {
+    if how.dry_run {
+        require_rate(how)?;
         return Ok(json!({ "containers": outlook::of(context, references, how)?, "dry_run": true }));
     }
-    let link = link::to_reachable(context, peer)?;
+    let link = reach(context, how)?;
     let groups = group::of(context, references)?;
     let names = groups.iter().flatten().map(|member| member.name.clone()).collect();
     let _turn = super::turn(context, names)?;
     let mut moved = Vec::new();
     for members in groups {
-        let operation = planned(context, members, how, link)?;
-        outlook::warn(context, operation.freeze.members(), link, peer)?;
-        let world = &context.world;
-        let asked = Asked::by(asked_by);
-        let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)?;
+        let answer = begin(context, planned(context, members, how, link)?, Asked::by(asked_by))?;
         moved.extend(answer["containers"].as_array().cloned().unwrap_or_default());
     }
     Ok(json!({ "containers": moved, "dry_run": false }))
+}
+
+fn require_rate(how: &How) -> Result<(), Failure> {
+    match how.rate.filter(|rate| rate.get() < LEAST_RATE) {
+        None => Ok(()),
+        Some(rate) => Err(Failure::usage(format!("{rate} bytes a second are too few"))
+            .remedy(format!("at least {LEAST_RATE}: less is not told from a network that is stuck"))),
+    }
+}
+
+/// The way to a peer, which answers.
+pub fn reach(context: &Context, how: &How) -> Result<Link, Failure> {
+    require_rate(how)?;
+    link::to_reachable(context, &how.peer)
+}
+
+/// Asks the peer whether it would take them.
+pub fn look(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
+    talk::look(context, migrate).map(drop)
+}
+
+/// Moves a group; whoever calls it has the turn on its containers.
+pub fn begin(context: &Context, migrate: Migrate, asked: Asked<'_>) -> Result<Value, Failure> {
+    outlook::warn(context, migrate.members(), migrate.link, &migrate.peer)?;
+    let world = &context.world;
+    saga::run(migrate, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }
 
 /// Whether containers can go to a peer, and what becomes of their connections; all running ones, where none is named.
@@ -260,22 +305,12 @@ pub fn outlook(
     peer: String,
     binds: Vec<Rule>,
 ) -> Result<Vec<Value>, Failure> {
-    let how = How {
-        peer,
-        keep_source: false,
-        dry_run: true,
-        compress: None,
-        rate: None,
-        mode: Mode::default(),
-        goal: None,
-        closes_lost: false,
-        binds,
-    };
+    let how = How { dry_run: true, binds, ..How::to(peer) };
     outlook::of(context, references, &how)
 }
 
 /// The migration of containers that belong together; refused where this host has something against it.
-fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Link) -> Result<Migrate, Failure> {
+pub fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Link) -> Result<Migrate, Failure> {
     checkpoint::admit(context, &mut members, false)?;
     let containers: Vec<Container> = members.iter().map(Member::container).collect();
     let freeze = Checkpoint::of(members);

@@ -1,7 +1,7 @@
 //! Networks of containers that move: told to the peer, and removed here when nobody is left in them.
 
 use super::words::LABEL;
-use crate::docker::Client;
+use crate::docker::{Client, Container};
 use crate::failure::{Failure, OrFail};
 use crate::operations::checkpoint::Member;
 use crate::world::Context;
@@ -27,13 +27,16 @@ fn in_networks(inspect: &Value) -> Option<&serde_json::Map<String, Value>> {
     inspect.pointer("/NetworkSettings/Networks")?.as_object()
 }
 
+/// Whether one of the containers, running or not, is in a network.
+pub fn is_used(containers: &[Container], name: &str) -> bool {
+    containers.iter().any(|container| in_networks(container.inspect()).is_some_and(|all| all.contains_key(name)))
+}
+
 /// Removes those that were made by a migration or by Compose, and that no container here is in any more, running or not.
 /// Where the containers come back the networks are made again, with the address ranges that they had.
 pub fn remove_left(context: &Context, members: &[Member]) -> Result<(), Failure> {
     let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
-    let is_used =
-        |name: &str| all.iter().any(|it| in_networks(it.inspect()).is_some_and(|in_it| in_it.contains_key(name)));
-    for name in names(members).into_iter().filter(|name| !is_used(name)) {
+    for name in names(members).into_iter().filter(|name| !is_used(&all, name)) {
         let failed = || format!("the network {name} cannot be removed");
         match context.docker.network(name) {
             Ok(told) if [LABEL, PROJECT].iter().any(|label| !told["Labels"][label].is_null()) => {

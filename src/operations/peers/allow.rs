@@ -12,11 +12,13 @@ pub fn run(
     name: &str,
     containers: Option<bool>,
     checkpoints: Option<bool>,
+    takes_back: Option<bool>,
 ) -> Result<Value, Failure> {
     let set = |peer: &mut Peer| {
         let permissions = &mut peer.permissions;
         permissions.accepts_containers = containers.unwrap_or(permissions.accepts_containers);
         permissions.accepts_checkpoints = checkpoints.unwrap_or(permissions.accepts_checkpoints);
+        permissions.takes_back = takes_back.unwrap_or(permissions.takes_back);
         permissions.clone()
     };
     let changed = context.peers.change(|state| Ok(state.book.peer_mut(name).map(set)));
@@ -27,5 +29,6 @@ pub fn run(
         "peer": name,
         "containers": permissions.accepts_containers,
         "checkpoints": permissions.accepts_checkpoints,
+        "return": permissions.takes_back,
     }))
 }

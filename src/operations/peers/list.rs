@@ -27,6 +27,7 @@ fn describe(peer: &Peer, knows_own_key: bool) -> Value {
         "addresses": peer.addresses,
         "containers": peer.permissions.accepts_containers,
         "checkpoints": peer.permissions.accepts_checkpoints,
+        "return": peer.permissions.takes_back,
         "since": peer.since,
         "knows_own_key": knows_own_key,
     })

@@ -7,6 +7,7 @@ pub mod inward;
 mod join;
 mod list;
 mod remove;
+pub mod room;
 mod rotate;
 
 pub use allow::run as allow;

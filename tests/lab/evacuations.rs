@@ -1,0 +1,93 @@
+//! A host that is emptied and gets back what has left it.
+
+use super::clients::Watch;
+use super::lab::{BOTH, Container, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
+use super::migrations::{leftovers, whereabouts};
+
+/// Two that share a network and a volume, and one by itself, with the ports of their programs.
+const LEAVING: [(&str, u16); 3] = [("steady", 7000), ("beside", 7001), ("alone", 7002)];
+
+fn start_all() -> Vec<String> {
+    let pair = "--network front -p 7000:7000 -p 7001:7001 -v shared:/data";
+    let options = [pair, "--network container:steady -v shared:/data", "--network front -p 7002:7002"];
+    for ((name, port), options) in LEAVING.into_iter().zip(options) {
+        SID.sh(&format!("docker run -d --name {name} {options} programs /tools/holder {port} 8"));
+    }
+    born(SID)
+}
+
+fn born(host: Host) -> Vec<String> {
+    let ask = |(name, port): (&'static str, u16)| {
+        let container = Container { host: &host, name };
+        let born = container.born(port);
+        std::mem::forget(container);
+        born
+    };
+    LEAVING.map(ask).to_vec()
+}
+
+fn running(host: Host) -> String {
+    host.sh("docker ps --format '{{.Names}}' | sort | xargs")
+}
+
+fn remove_all() {
+    SID.sh("docker rm -f beside steady alone");
+    BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
+}
+
+#[test]
+fn i1_i7_a_host_is_emptied_and_gets_back_exactly_what_has_left() {
+    let _turn = paired_hosts();
+    let before = start_all();
+    let pinned = SID.start("pinned", "--network host programs", "/tools/holder 7005 1");
+    let native = TRIXIE.start("native", "-p 7006:7006 programs", "/tools/holder 7006 1");
+    let others = (pinned.born(7005), native.born(7006));
+    let planned = SID.sh("transship evacuate --to trixie --dry-run");
+    assert!(planned.contains("steady") && planned.contains("pinned stays") && planned.contains("network"), "{planned}");
+    assert_eq!(running(SID), "alone beside pinned steady");
+    let watches = LEAVING.map(|(_, port)| Watch::start(&format!("{}:{port}", SID.address())));
+    SID.sh("transship evacuate --to trixie");
+    assert_eq!((running(SID).as_str(), running(TRIXIE).as_str()), ("pinned", "alone beside native steady"));
+    assert_eq!(born(TRIXIE), before);
+    TRIXIE.sh("transship peer allow sid --return no");
+    let refused = SID.try_sh("transship return");
+    TRIXIE.sh("transship peer allow sid --return yes");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("peer allow"), "{refused:?}");
+    SID.sh("transship return --from trixie");
+    assert_eq!((running(SID).as_str(), running(TRIXIE).as_str()), ("alone beside pinned steady", "native"));
+    assert_eq!(born(SID), before);
+    assert_eq!((pinned.born(7005), native.born(7006)), others);
+    assert_eq!(SID.try_sh("transship return").status.code(), Some(3), "nothing is away any more");
+    watches.into_iter().for_each(Watch::end);
+    remove_all();
+}
+
+/// Until nobody is at work on anything.
+fn settled(host: Host) {
+    host.sh("until transship status >/dev/null 2>&1; do :; done");
+    // A helper that is being started again does not say so.
+    host.within_seconds(180, "told=$(transship status) && ! echo \"$told\" | grep -q ^operation");
+}
+
+#[test]
+fn i1_i3_an_evacuation_and_a_return_go_on_where_a_helper_was_killed_in_the_middle() {
+    let _turn = paired_hosts();
+    let before = start_all();
+    BOTH.into_iter().for_each(|host| host.heed_failpoints());
+    SID.sh(&format!("echo 'migrate/commit/after kill' > {FAILPOINTS}"));
+    SID.try_sh("transship evacuate --to trixie");
+    SID.sh(&format!("[ ! -s {FAILPOINTS} ]"));
+    settled(SID);
+    LEAVING.iter().for_each(|(name, _)| assert_eq!(whereabouts(name), TRIXIE, "{name}"));
+    assert_eq!(born(TRIXIE), before);
+    // Its source's helper dies, and has taken the migration back; it is asked once more.
+    TRIXIE.sh(&format!("echo 'migrate/ship/before kill' > {FAILPOINTS}"));
+    SID.try_sh("transship return");
+    TRIXIE.sh(&format!("[ ! -s {FAILPOINTS} ]"));
+    BOTH.into_iter().for_each(settled);
+    LEAVING.iter().for_each(|(name, _)| assert_eq!(whereabouts(name), SID, "{name}"));
+    assert_eq!(born(SID), before);
+    BOTH.into_iter().for_each(|host| host.forget_failpoints());
+    remove_all();
+}
