@@ -35,30 +35,29 @@ impl Ask for Arguments {
     }
 
     fn tell(&self, answer: &Value) -> String {
-        let is_planned = answer["dry_run"] == true;
-        let becomes = |group: &Value| match text(group, "outcome") {
-            _ if is_planned => "would go",
-            "left" => "left",
-            _ => "was gone already",
-        };
-        let leaves: Vec<_> = list(answer, "groups")
-            .map(|group| {
-                vec![
-                    names(group),
-                    text(group, "peer").to_owned(),
-                    bytes(&group["memory_bytes"]),
-                    becomes(group).to_owned(),
-                ]
-            })
-            .collect();
-        let mut told = table(&["CONTAINERS", "PEER", "MEMORY", "OUTCOME"], &leaves);
-        for stays in list(answer, "stays") {
-            let reason: Option<Failure> = serde_json::from_value(stays["reason"].clone()).ok();
-            let reason = reason.map(|reason| reason.in_one_line()).unwrap_or_default();
-            told.push_str(&format!("{} stays: {reason}\n", names(stays)));
-        }
-        told
+        tell(answer, answer["dry_run"] == true)
     }
+}
+
+/// What goes where and what stays, or what has become of that.
+pub fn tell(answer: &Value, is_planned: bool) -> String {
+    let becomes = |group: &Value| match text(group, "outcome") {
+        _ if is_planned => "would go",
+        "left" => "left",
+        _ => "was gone already",
+    };
+    let leaves: Vec<_> = list(answer, "groups")
+        .map(|group| {
+            vec![names(group), text(group, "peer").to_owned(), bytes(&group["memory_bytes"]), becomes(group).to_owned()]
+        })
+        .collect();
+    let mut told = table(&["CONTAINERS", "PEER", "MEMORY", "OUTCOME"], &leaves);
+    for stays in list(answer, "stays") {
+        let reason: Option<Failure> = serde_json::from_value(stays["reason"].clone()).ok();
+        let reason = reason.map(|reason| reason.in_one_line()).unwrap_or_default();
+        told.push_str(&format!("{} stays: {reason}\n", names(stays)));
+    }
+    told
 }
 
 fn names(group: &Value) -> String {
@@ -81,6 +80,11 @@ impl Ask for ReturnArguments {
     }
 
     fn tell(&self, answer: &Value) -> String {
-        list(answer, "groups").map(|group| format!("{}: back from {}\n", names(group), text(group, "peer"))).collect()
+        tell_back(answer)
     }
+}
+
+/// What is back.
+pub fn tell_back(answer: &Value) -> String {
+    list(answer, "groups").map(|group| format!("{}: back from {}\n", names(group), text(group, "peer"))).collect()
 }

@@ -4,7 +4,7 @@ use super::render::{bytes, duration, table};
 use super::{Ask, list, text};
 use crate::failure::Failure;
 use crate::helper::protocol::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Upgrade the Docker engine under its running containers
 ///
@@ -17,12 +17,16 @@ pub struct Arguments {
     /// package manager would choose]
     #[arg(long)]
     to: Option<String>,
-    /// What becomes of containers whose label transship.strategy does not say: auto, freeze, live-restore or stop.
+    /// What becomes of containers whose label transship.strategy does not say: auto, freeze, live-restore or stop; or evacuate:
+    /// what can goes to peers meanwhile, and what stays goes by auto.
     #[arg(long)]
     strategy: Option<String>,
     /// This container may be stopped and started afresh if nothing better can be done. May be repeated.
     #[arg(long, value_name = "CONTAINER")]
     may_stop: Vec<String>,
+    /// Peers to which containers may go, with --strategy evacuate.
+    #[arg(long, value_delimiter = ',', value_name = "PEER")]
+    evacuate_to: Vec<String>,
     /// Say what would be done, and touch nothing.
     #[arg(long)]
     dry_run: bool,
@@ -35,11 +39,16 @@ impl Ask for Arguments {
             strategy: self.strategy.clone(),
             may_stop: self.may_stop.clone(),
             dry_run: self.dry_run,
+            evacuate_to: self.evacuate_to.clone(),
         })
     }
 
     fn tell(&self, answer: &Value) -> String {
-        tell(answer)
+        let elsewhere = match answer["evacuation"].is_object() {
+            true => super::evacuate::tell(&answer["evacuation"], true),
+            false => super::evacuate::tell_back(&json!({ "groups": answer["evacuated"] })),
+        };
+        elsewhere + &tell(answer)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::protocol::{Lost, Message, Request};
 use crate::failure::Failure;
-use crate::operations;
+use crate::operations::upgrade::strategy::EVACUATE;
+use crate::operations::{self, evacuated_upgrade};
 use crate::saga::{Asked, Progress};
 use crate::world::told::Round;
 use crate::world::{Context, Told, World};
@@ -131,9 +132,15 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Return { from } => operations::homecoming::run(context, from.as_deref(), Asked::by(peer)),
         Request::Forwards => operations::forward::list(context),
         Request::EndForward { container } => operations::forward::remove(context, &container),
-        Request::Upgrade { to, strategy, may_stop, dry_run } => {
-            operations::upgrade::run(context, to, strategy.as_deref(), may_stop, dry_run, peer)
-        }
+        Request::Upgrade { to, strategy, may_stop, dry_run, evacuate_to } => match evacuate_to.is_empty() {
+            true => operations::upgrade::run(context, to, strategy.as_deref(), may_stop, dry_run, Asked::by(peer)),
+            false if strategy.as_deref() == Some(EVACUATE) => {
+                let wish = evacuated_upgrade::Wish { to, peers: evacuate_to, may_stop, dry_run };
+                evacuated_upgrade::run(context, wish, Asked::by(peer))
+            }
+            false => Err(Failure::usage("peers are named, and nothing is to be evacuated")
+                .remedy("--strategy evacuate, or no --evacuate-to")),
+        },
         Request::Rollback { operation, dry_run } => operations::upgrade::roll_back(context, operation, dry_run, peer),
         Request::Report { operation } => operations::report::run(context, operation),
         Request::Status => operations::status::run(context),

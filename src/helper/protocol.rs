@@ -96,7 +96,14 @@ pub enum Request {
     /// Lead a container's visitors there no longer.
     EndForward { container: String },
     /// Bring the engine to another version under its containers.
-    Upgrade { to: Option<String>, strategy: Option<String>, may_stop: Vec<String>, dry_run: bool },
+    Upgrade {
+        to: Option<String>,
+        strategy: Option<String>,
+        may_stop: Vec<String>,
+        dry_run: bool,
+        #[serde(default)]
+        evacuate_to: Vec<String>,
+    },
     /// Bring the engine back to the version before an upgrade.
     Rollback { operation: i64, dry_run: bool },
     /// What did an operation do?

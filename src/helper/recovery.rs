@@ -5,6 +5,7 @@ use crate::operations;
 use crate::operations::arrive::Arrive;
 use crate::operations::checkpoint::Checkpoint;
 use crate::operations::evacuate::Evacuate;
+use crate::operations::evacuated_upgrade::EvacuatedUpgrade;
 use crate::operations::homecoming::Homecoming;
 use crate::operations::migrate::Migrate;
 use crate::operations::restore::Restore;
@@ -67,12 +68,15 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     crate::operations::forward::resume(&context);
     let mut under_way: Vec<_> =
         handovers.into_iter().map(|record| (record.within, carry_on(world, record, Vec::new()))).collect();
+    let of_upgrades = upgrades.iter().find_map(|record| record.within);
+    under_way.push((of_upgrades, carry_upgrades_on(world, upgrades)?));
+    // The journal tells the newest first: parts before their whole.
     for whole in wholes {
         let of_it = |(within, _): &mut (Option<i64>, _)| *within == Some(whole.id);
         let parts = under_way.extract_if(.., of_it).filter_map(|(_, thread)| thread).collect();
-        drop(carry_on(world, whole, parts));
+        under_way.push((whole.within, carry_on(world, whole, parts)));
     }
-    carry_upgrades_on(world, upgrades)
+    Ok(())
 }
 
 /// What waits for a peer must not keep the helper from its work.
@@ -82,7 +86,7 @@ fn is_handover(record: &OperationRecord) -> bool {
 
 /// What is made of migrations goes on when those that a helper before this one had begun have come to their end.
 fn is_of_migrations(record: &OperationRecord) -> bool {
-    matches!(record.kind.as_str(), Evacuate::KIND | Homecoming::KIND)
+    matches!(record.kind.as_str(), Evacuate::KIND | Homecoming::KIND | EvacuatedUpgrade::KIND)
 }
 
 /// Carries an operation on, beside everything else, when its `parts` have ended.
@@ -106,9 +110,9 @@ fn carry_on(world: &Arc<World>, record: OperationRecord, parts: Vec<JoinHandle<(
 }
 
 /// Returns when they have the turn, so that nothing else begins before them.
-fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Result<(), Failure> {
+fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Result<Option<JoinHandle<()>>, Failure> {
     if upgrades.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let (turn_is_taken, taken) = std::sync::mpsc::channel();
     let world = Arc::clone(world);
@@ -127,10 +131,10 @@ fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Resu
         crate::operations::settled::containers(&world);
     };
     let thread = std::thread::Builder::new().name("upgrade".into()).spawn(carry_on);
-    thread.or_fail(|| "no thread to carry an upgrade on".into())?;
+    let thread = thread.or_fail(|| "no thread to carry an upgrade on".into())?;
     // A thread that ended without a word has logged why.
     let _ = taken.recv();
-    Ok(())
+    Ok(Some(thread))
 }
 
 /// Tries an operation again that waits for a person.
@@ -157,6 +161,7 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
         Arrive::KIND => operations::arrive::go_on(context, record),
         Evacuate::KIND => operations::evacuate::go_on(context, record),
         Homecoming::KIND => operations::homecoming::go_on(context, record),
+        EvacuatedUpgrade::KIND => operations::evacuated_upgrade::go_on(context, record),
         other => Err(Failure::new(format!("operation {}: this version does not know {other}", record.id))),
     }
 }

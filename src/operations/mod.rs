@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod collect;
 pub mod decide;
 pub mod evacuate;
+pub mod evacuated_upgrade;
 pub mod export;
 pub mod forward;
 pub mod holds;
@@ -121,7 +122,9 @@ fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
         arrive::Arrive::KIND => "/members",
         ship::Push::KIND | ship::Fetch::KIND => return Some(vec![ship::turn_on(record.state["id"].as_str()?)]),
         // Their parts have the turns.
-        evacuate::Evacuate::KIND | homecoming::Homecoming::KIND => return Some(Vec::new()),
+        evacuate::Evacuate::KIND | homecoming::Homecoming::KIND | evacuated_upgrade::EvacuatedUpgrade::KIND => {
+            return Some(Vec::new());
+        }
         _ => return None,
     };
     let containers = record.state.pointer(list)?.as_array()?.iter();

@@ -1,7 +1,7 @@
 //! A host that is emptied and gets back what has left it.
 
 use super::clients::Watch;
-use super::lab::{BOTH, Container, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
+use super::lab::{BOTH, Container, FAILPOINTS, Host, SID, TRIXIE, UPGRADED, paired_hosts, upgraded_host};
 use super::migrations::{leftovers, whereabouts};
 
 /// Two that share a network and a volume, and one by itself, with the ports of their programs.
@@ -90,4 +90,34 @@ fn i1_i3_an_evacuation_and_a_return_go_on_where_a_helper_was_killed_in_the_middl
     assert_eq!(born(SID), before);
     BOTH.into_iter().for_each(|host| host.forget_failpoints());
     remove_all();
+}
+
+/// The helper dies in each of the three parts.
+#[test]
+fn i1_i3_an_engine_is_upgraded_while_its_containers_are_on_a_peer_whatever_dies() {
+    let _turn = paired_hosts();
+    upgraded_host();
+    UPGRADED.sh("docker network inspect front >/dev/null 2>&1 || docker network create --subnet 10.60.0.0/24 front");
+    let container = UPGRADED.start("wanderer", "--network front -p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let watch = Watch::start(&format!("{}:7000", UPGRADED.address()));
+    UPGRADED.heed_failpoints();
+    let faults = ["evacuate/leave/after kill", "upgrade/restart/before kill", "return/bring/before kill"].join("\n");
+    UPGRADED.sh(&format!("printf '{faults}\n' > {FAILPOINTS}"));
+    UPGRADED.try_sh("transship upgrade --to 28.5 --strategy evacuate --evacuate-to sid");
+    settled(UPGRADED);
+    UPGRADED.sh(&format!("[ ! -s {FAILPOINTS} ]"));
+    UPGRADED.forget_failpoints();
+    assert!(UPGRADED.sh("docker version --format '{{.Server.Version}}'").starts_with("28.5"));
+    let history: serde_json::Value = serde_json::from_str(&UPGRADED.sh("transship --json history")).expect("JSON");
+    let operations = history["operations"].as_array().expect("a list");
+    let whole = operations.iter().find(|operation| operation["kind"] == "evacuated-upgrade").expect("the whole");
+    let answer = &whole["result"];
+    assert_eq!(answer["evacuated"][0]["containers"][0], "wanderer", "{history:#}");
+    assert_eq!(answer["containers"].as_array().map(Vec::len), Some(0), "nobody was there: {answer:#}");
+    assert_eq!(container.born(7000), born);
+    watch.end();
+    assert_eq!(running(SID), "");
+    drop(container);
+    UPGRADED.sh(&format!("docker network rm front; transship rollback {}", answer["operation"]));
 }

@@ -26,7 +26,7 @@ pub mod order;
 mod plan;
 mod steps;
 mod stopped;
-mod strategy;
+pub mod strategy;
 mod swarm;
 mod verify;
 
@@ -182,10 +182,10 @@ pub fn run(
     strategy: Option<&str>,
     may_stop: Vec<String>,
     dry_run: bool,
-    peer: &str,
+    asked: Asked<'_>,
 ) -> Result<Value, Failure> {
     let wish = plan::Wish { to, strategy: strategy.map_or(Ok(None), strategy::parse)?, may_stop, way_back: None };
-    carry_out(context, &wish, dry_run, peer)
+    carry_out(context, &wish, dry_run, asked)
 }
 
 /// Plans and carries out the way back to the packages from before an upgrade.
@@ -209,7 +209,7 @@ pub fn roll_back(context: &Context, operation: i64, dry_run: bool, peer: &str) -
     let may_stop = stopped.flat_map(Course::names).collect();
     let way_back = WayBack { operation, packages: before.packages.reversed(), fetched: fetched.reversed() };
     let wish = plan::Wish { to: None, strategy: None, may_stop, way_back: Some(way_back) };
-    carry_out(context, &wish, dry_run, peer)
+    carry_out(context, &wish, dry_run, Asked::by(peer))
 }
 
 /// One that needs a person stands on packages and an engine that must not change under it.
@@ -222,18 +222,17 @@ fn refuse_beside_another(context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, peer: &str) -> Result<Value, Failure> {
+fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, asked: Asked<'_>) -> Result<Value, Failure> {
     let turn = super::turn_on_everything(context)?;
     refuse_beside_another(context)?;
-    let mut planned = plan::make(context, wish, peer)?;
+    let mut planned = plan::make(context, wish, asked.by)?;
     let plan = planned.answer();
     if dry_run {
         return Ok(json!({ "plan": plan }));
     }
     planned.upgrade.cancel = context.cancels.admit();
     let world = &context.world;
-    let answer =
-        saga::run(planned.upgrade, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(peer));
+    let answer = saga::run(planned.upgrade, context, &world.journal, &world.failpoints, context.told.as_ref(), asked);
     drop(turn);
     super::settled::containers(world);
     answer

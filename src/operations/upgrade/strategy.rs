@@ -30,6 +30,9 @@ impl fmt::Display for Strategy {
     }
 }
 
+/// The word for an upgrade around which what can is on peers: no container's own strategy.
+pub const EVACUATE: &str = "evacuate";
+
 /// What an operator asks for; `None` is `auto`.
 pub fn parse(word: &str) -> Result<Option<Strategy>, Failure> {
     match word {
@@ -37,8 +40,10 @@ pub fn parse(word: &str) -> Result<Option<Strategy>, Failure> {
         "freeze" => Ok(Some(Strategy::Freeze)),
         "live-restore" => Ok(Some(Strategy::LiveRestore)),
         "stop" => Ok(Some(Strategy::Stop)),
+        EVACUATE => Err(Failure::usage("containers cannot be evacuated: no peer is named")
+            .remedy("name peers that take them: --evacuate-to PEER[,PEER]")),
         other => Err(Failure::usage(format!("there is no strategy {other:?}"))
-            .remedy("one of: auto, freeze, live-restore, stop")),
+            .remedy("one of: auto, freeze, live-restore, evacuate, stop")),
     }
 }
 
