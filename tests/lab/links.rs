@@ -217,7 +217,12 @@ fn i6_a_container_on_the_hosts_own_segment_is_found_where_it_has_gone() {
     let addresses = format!("--network wire --ip {subnet}.230 --ip6 fd00:77::230");
     let container = SID.start("wired", &format!("{addresses} programs"), "/tools/holder 7000 8");
     let born = container.born(7000);
-    let watches = [format!("{subnet}.230:7000"), "[fd00:77::230]:7000".into()].map(|server| Watch::start(&server));
+    let servers = [format!("{subnet}.230:7000"), "[fd00:77::230]:7000".into()];
+    // An address of IPv6 answers only when nobody else is found to have it.
+    let watch = super::host::program("watch");
+    let reached = format!("until {} '{}' --ask check; do :; done", watch.display(), servers[1]);
+    super::clients::on_segment(&["timeout", "30", "sh", "-c", &reached]);
+    let watches = servers.map(|server| Watch::start(&server));
     migrate(SID, "wired", TRIXIE);
     std::mem::forget(container);
     let container = at(&TRIXIE, "wired");
