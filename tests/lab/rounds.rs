@@ -4,6 +4,7 @@ use super::clients::Watch;
 use super::lab::{BOTH, Container, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
 use super::migrations::{leftovers, settle, whereabouts};
 use serde_json::Value;
+use std::mem::ManuallyDrop;
 
 const MIGRATE: &str = "transship --json migrate writer --mode pre-copy --to";
 
@@ -31,7 +32,8 @@ fn i1_i4_a_program_that_rewrites_its_memory_travels_in_rounds_under_its_clients(
         assert!(rounds[1]["expected_downtime_us"].as_u64() > Some(0), "{rounds:?}");
         let all = answer["sent_bytes"].as_u64().expect("bytes");
         assert!(all < sent(0) / 2, "its memory went twice: {answer} after {rounds:?}");
-        assert_eq!(Container { host: &to, name: "writer" }.born(7000), born);
+        let there = ManuallyDrop::new(Container { host: &to, name: "writer" });
+        assert_eq!(there.born(7000), born);
     }
     watch.end();
     for host in BOTH {
@@ -53,7 +55,8 @@ fn i2_a_goal_that_cannot_be_met_leaves_the_container_where_it_runs_unless_it_is_
     assert_eq!(container.born(7000), born);
     TRIXIE.within_seconds(60, "[ -z \"$(docker ps -aq)\" ]");
     SID.sh(&format!("{MIGRATE} trixie --downtime 1ms --if-missed go-on"));
-    assert_eq!(Container { host: &TRIXIE, name: "writer" }.born(7000), born);
+    let there = Container { host: &TRIXIE, name: "writer" };
+    assert_eq!(there.born(7000), born);
     watch.end();
 }
 
@@ -75,7 +78,7 @@ fn i1_i2_i3_every_fault_while_memory_travels_leaves_exactly_one_copy_running() {
             failing.sh(&format!("[ ! -s {FAILPOINTS} ]"));
             settle(source, destination);
             let here = whereabouts("writer");
-            let container = std::mem::ManuallyDrop::new(Container { host: &here, name: "writer" });
+            let container = ManuallyDrop::new(Container { host: &here, name: "writer" });
             assert_eq!(container.born(7000), born, "{place} {action}");
         }
     }
