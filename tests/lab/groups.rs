@@ -128,8 +128,8 @@ fn i1_i2_i3_a_fault_at_any_step_leaves_a_group_whole_on_one_host() {
         let fault = format!("{step}/{place} {action}");
         let failing = if is_source { source } else { destination };
         failing.sh(&format!("echo '{fault}' > {FAILPOINTS}"));
-        source.try_sh(&format!("transship migrate steady --to {}", destination.0));
-        failing.sh(&format!("[ ! -s {FAILPOINTS} ]"));
+        let tried = source.try_sh(&format!("transship migrate steady --to {}", destination.0));
+        assert_eq!(failing.sh(&format!("cat {FAILPOINTS}")), "", "not come by: {tried:?}");
         settle(source, destination);
         let here = whereabouts("steady");
         assert_eq!(whereabouts("beside"), here, "{fault}");
