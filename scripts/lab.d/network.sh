@@ -52,7 +52,7 @@ command_plug() { set_plug "$1" up; }
 
 set_plug() {
     is_ready "$1" || die "there is no host '$1' that is up"
-    in_net "$NET_NAMESPACE" ip link set "p-$1" "$2"
+    in_net "$NET_NAMESPACE" ip link set "p-$(recorded "$1" number)" "$2"
 }
 
 remove_segment() {
