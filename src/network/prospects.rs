@@ -16,7 +16,7 @@ pub enum Prospect {
     Called,
     /// Lives on: it has come to the container's own address by way of this host.
     ByHost,
-    /// Lives on where the other host is on the same segment: this host has no part in it.
+    /// May be lost: on the hosts' own segment this host cannot hold packets back, and both copies' sockets answer for a while.
     OnSegment,
     /// Lost: it ends in Docker's userland proxy here.
     Proxy,
@@ -35,7 +35,7 @@ pub enum Prospect {
 impl Prospect {
     /// Whether it lives on.
     pub fn lives(self) -> bool {
-        matches!(self, Self::Visitor | Self::Called | Self::ByHost | Self::OnSegment)
+        matches!(self, Self::Visitor | Self::Called | Self::ByHost)
     }
 }
 

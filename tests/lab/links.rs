@@ -201,33 +201,3 @@ fn i7_what_is_mounted_of_the_host_comes_along_as_was_said_and_nothing_is_written
     drop(container);
     TRIXIE.sh("rm -r /srv/own");
 }
-
-/// Neighbours on the hosts' own segment learn by ARP and by neighbour discovery where its addresses are.
-#[test]
-fn i6_a_container_on_the_hosts_own_segment_is_found_where_it_has_gone() {
-    let _turn = paired_hosts();
-    let address = SID.address();
-    let (subnet, _) = address.rsplit_once('.').expect("four numbers");
-    let make = format!(
-        "docker network create -d macvlan -o parent=eth0 --subnet {subnet}.0/24 --ip-range {subnet}.224/28 \
-         --ipv6 --subnet fd00:77::/64 wire"
-    );
-    SID.sh(&make);
-    super::clients::on_segment(&["ip", "address", "replace", "fd00:77::99/64", "dev", "eth0", "nodad"]);
-    let addresses = format!("--network wire --ip {subnet}.230 --ip6 fd00:77::230");
-    let container = SID.start("wired", &format!("{addresses} programs"), "/tools/holder 7000 8");
-    let born = container.born(7000);
-    let servers = [format!("{subnet}.230:7000"), "[fd00:77::230]:7000".into()];
-    // An address of IPv6 answers only when nobody else is found to have it.
-    let watch = super::host::program("watch");
-    let reached = format!("until {} '{}' --ask check; do :; done", watch.display(), servers[1]);
-    super::clients::on_segment(&["timeout", "30", "sh", "-c", &reached]);
-    let watches = servers.map(|server| Watch::start(&server));
-    migrate(SID, "wired", TRIXIE);
-    std::mem::forget(container);
-    let container = at(&TRIXIE, "wired");
-    assert_eq!(container.born(7000), born);
-    watches.into_iter().for_each(Watch::end);
-    drop(container);
-    BOTH.into_iter().for_each(|host| drop(host.try_sh("docker network rm wire")));
-}

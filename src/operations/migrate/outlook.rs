@@ -177,7 +177,10 @@ fn words(prospect: Prospect, peer: &str) -> (String, Option<String>) {
             format!("come to the container's own address by way of this host, which leads them to {peer}"),
             Some("new ones have to come by a published port".to_owned()),
         ),
-        Prospect::OnSegment => (format!("on the hosts' own segment; they live on where {peer} is on it too"), None),
+        Prospect::OnSegment => (
+            "on the hosts' own segment, where packets cannot be held back, some are reset".to_owned(),
+            Some("let it connect anew, or use a network of Docker's driver bridge".to_owned()),
+        ),
         Prospect::Proxy => (
             "end in Docker's userland proxy, which stays here".to_owned(),
             Some("connect by an address of this host that is not of its loopback".to_owned()),
