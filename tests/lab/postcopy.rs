@@ -17,8 +17,15 @@ fn nothing_is_left() {
 
 /// Begins to migrate a container from SID so slowly that its memory follows for a while; returns when it runs there.
 fn follows_slowly(name: &str) -> std::process::Child {
-    let migrating = SID.begin(&format!("transship migrate {name} --to trixie --mode post-copy --rate 5M"));
-    TRIXIE.within_seconds(60, &format!("[ \"$(docker inspect -f '{{{{.State.Running}}}}' {name})\" = true ]"));
+    let command = format!("transship migrate {name} --to trixie --mode post-copy --rate 5M");
+    let migrating = SID.begin(&format!("{command} >/root/migrating 2>&1"));
+    let runs = format!("[ \"$(docker inspect -f \"{{{{.State.Running}}}}\" {name} 2>/dev/null)\" = true ]");
+    let waited = TRIXIE.try_sh(&format!("timeout 60 sh -c 'until {runs}; do :; done'"));
+    assert!(
+        waited.status.success(),
+        "it does not come to run there:\n{}",
+        SID.sh("cat /root/migrating; transship status")
+    );
     migrating
 }
 
