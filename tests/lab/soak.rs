@@ -19,7 +19,7 @@ fn census(host: Host) -> BTreeMap<String, u64> {
          iptables-save | grep ^-A | count iptables; ip6tables-save | grep ^-A | count ip6tables; \
          nft list ruleset 2>/dev/null | grep -v '^#' | count nft; \
          ip route show table all | count routes; ip rule | count rules; ip link | grep -c mtu | sed 's/^/links /'; \
-         ls /run/netns 2>/dev/null | count netns; ls /var/lib/transship/handovers | grep -v departure | count handovers; \
+         ls /run/netns 2>/dev/null | count netns; \
          find /sys/fs/cgroup -type d | count cgroups; grep -v ' /proc' /proc/mounts | count mounts; \
          ps -e --no-headers -o comm | grep -Ev '^(ps|sh|grep|wc|cat|bash)$' | count processes; \
          docker ps -aq | count containers; docker images -aq | count images; docker volume ls -q | count volumes; \
