@@ -94,7 +94,7 @@ fn a_peer_that_may_not_store_checkpoints_here_stores_none() {
 
 /// The port carries the connections; the helper starts another one.
 fn break_connections(host: Host) {
-    host.sh("for p in /proc/[0-9]*; do ! tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'transshipd [p]ort' || kill -9 ${p#/proc/}; done");
+    host.sh("for p in /proc/[0-9]*; do ! tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'port [-]-helper' || kill -9 ${p#/proc/}; done");
 }
 
 #[test]
