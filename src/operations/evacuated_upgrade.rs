@@ -148,8 +148,11 @@ fn leave() -> Part {
 
 fn bring_back(whole: &mut EvacuatedUpgrade, context: &Context) -> Result<(), Failure> {
     if !evacuate::all_left(context)?.is_empty() {
-        whole.returned = homecoming::run(context, None, whole.asks())?;
+        homecoming::run(context, None, whole.asks())?;
     }
+    // Also where a helper before this one had begun it, and it was brought to its end by itself.
+    let last = last_part(whole, context, homecoming::Homecoming::KIND)?;
+    whole.returned = last.and_then(|part| part.result).unwrap_or_default();
     Ok(())
 }
 
