@@ -45,6 +45,7 @@ need_disk() {
         # A running host's disk keeps only what differs from the image it stands on.
         [[ $old == "$disk" ]] || grep -qsFx "$old" "$STATE"/hosts/*/disk || rm -rf --one-file-system "$old"
     done
+    prune_states
 }
 
 need_key() {

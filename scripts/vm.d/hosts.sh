@@ -93,7 +93,7 @@ need_host() {
     clean_host "$host"
     need_disk "$image"
     make_host "$host" "$image"
-    boot "$host"
+    begin "$host"
 }
 
 make_host() {

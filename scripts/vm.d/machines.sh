@@ -11,29 +11,45 @@ machine_of() {
 
 # power_on HOST: its disk, number and image are there.
 power_on() {
-    local host=$1 state=$STATE/hosts/$1 disk=$CACHE/hosts/$1 image how pid
-    image=$(recorded "$host" disk)
-    how=$(accelerator "$image")
+    start_emulator "$1"
+    wait_until_reachable "$1"
+}
+
+# start_emulator HOST OPTION...: options are the emulator's own.
+start_emulator() {
+    local host=$1 state=$STATE/hosts/$1 log=$CACHE/hosts/$1/emulator.log how pid
+    how=$(accelerator "$(recorded "$host" disk)")
     plug_in "$host"
-    local accel=$how
-    [[ $how == kvm ]] || accel=tcg,thread=multi
-    local line="root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 systemd.hostname=$host"
-    line+=" ip=$(address_of "$host")::$BRIDGE_ADDRESS:255.255.255.0::eth0:none"
+    rm -f "$state/qmp"
     (
         # It takes this shell's place, and so its number; and it outlives this call, so the lock is not its.
         exec {LOCK}>&-
-        exec nsenter --net="/run/netns/$NAMESPACE" setsid qemu-system-x86_64 \
-            -accel "$accel" -cpu max -smp "$PROCESSORS" -m "$MEMORY" -nodefaults -display none -no-reboot \
-            -kernel "$image/kernel" -initrd "$image/initrd" -append "$line" \
-            -drive "file=$disk/disk.qcow2,if=virtio,format=qcow2,discard=unmap" \
-            -netdev "tap,id=net,ifname=t-$(recorded "$host" number),script=no,downscript=no" \
-            -device "virtio-net-pci,netdev=net,mac=$(mac_of "$host")" -device virtio-rng-pci \
-            -serial "file:$disk/console.log"
-    ) </dev/null >"$disk/emulator.log" 2>&1 &
+        emulate "$host" "$how" "${@:2}"
+    ) </dev/null >"$log" 2>&1 &
     pid=$!
     echo "$pid $(start_time "$pid")" >"$state/machine"
-    poll "$BOOT_TIMEOUT" is_reachable_or_dead "$host" && is_reachable "$host" ||
-        die_with_log "$host did not boot" "$disk/console.log"
+}
+
+# emulate HOST ACCELERATOR OPTION...
+emulate() {
+    local host=$1 accel=$2 image disk=$CACHE/hosts/$1
+    image=$(recorded "$host" disk)
+    [[ $accel == kvm ]] || accel=tcg,thread=multi
+    local line="root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 systemd.hostname=$host"
+    line+=" ip=$(address_of "$host")::$BRIDGE_ADDRESS:255.255.255.0::eth0:none"
+    exec nsenter --net="/run/netns/$NAMESPACE" setsid qemu-system-x86_64 \
+        -accel "$accel" -cpu max -smp "$PROCESSORS" -m "$MEMORY" -nodefaults -display none -no-reboot \
+        -kernel "$image/kernel" -initrd "$image/initrd" -append "$line" \
+        -drive "file=$disk/disk.qcow2,if=virtio,format=qcow2,discard=unmap" \
+        -netdev "tap,id=net,ifname=t-$(recorded "$host" number),script=no,downscript=no" \
+        -device "virtio-net-pci,netdev=net,mac=$(mac_of "$host")" -device virtio-rng-pci \
+        -qmp "unix:$STATE/hosts/$host/qmp,server=on,wait=off" \
+        -serial "file:$disk/console.log" "${@:3}"
+}
+
+wait_until_reachable() {
+    poll "$BOOT_TIMEOUT" is_reachable_or_dead "$1" && is_reachable "$1" ||
+        die_with_log "$1 did not boot" "$CACHE/hosts/$1/console.log"
 }
 
 is_reachable_or_dead() { ! machine_of "$1" >/dev/null || is_reachable "$1"; }

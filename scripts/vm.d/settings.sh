@@ -27,7 +27,9 @@ FIRST_HOST_NUMBER=11
 #   base/RELEASE-KEY    what roots and Docker images are built on
 #   disks/IMAGE-KEY/    disk.raw, kernel, initrd          key, key.pub   for ssh
 #   images/KEY.tar      Docker images                     archives/      downloaded packages
-#   hosts/HOST/         disk.qcow2, console.log           tmp/           half-built things, removed by the next call
+#   hosts/HOST/         disk.qcow2, console.log, states/NAME/ (see states/)
+#   states/HOST-KEY/    memory, disk.qcow2: a host that has just been booted
+#   tmp/                half-built things, removed by the next call
 # $STATE/
-#   hosts/HOST/         number, image, disk (the directory it stands on), machine (pid and start time), ssh (socket),
-#                       ready, transship (installed)
+#   hosts/HOST/         number, image, disk (the directory it stands on), machine (pid and start time), ssh and qmp
+#                       (sockets), ready, transship (installed)

@@ -3,7 +3,7 @@
 
 need_emulator() {
     need_tools debootstrap=debootstrap unshare=util-linux mke2fs=e2fsprogs cpio=cpio ssh=openssh-client ip=iproute2 \
-        depmod=kmod xz=xz-utils busybox=busybox-static
+        depmod=kmod xz=xz-utils busybox=busybox-static python3=python3
     command -v qemu-system-x86_64 >/dev/null && command -v qemu-img >/dev/null && return
     # shellcheck source=/dev/null
     if [[ $(. /etc/os-release && echo "${VERSION_CODENAME:-}") == bookworm ]]; then
