@@ -89,8 +89,7 @@ fn executed(facts: &ContainerFacts, process: &ProcessFacts, purpose: Purpose) ->
         return None;
     }
     let subject = process_subject(facts, process);
-    let probe = &facts.engine.health_check;
-    if !probe.is_empty() && process.command == *probe {
+    if is_probe(&facts.engine.health_check, &process.command) {
         return Some(Finding::warn(
             "process.health-probe",
             subject,
@@ -112,6 +111,26 @@ fn executed(facts: &ContainerFacts, process: &ProcessFacts, purpose: Purpose) ->
         "The process was started by `docker exec`; it is not part of the container's own tree and would be lost.",
         "End the `docker exec` session.",
     ))
+}
+
+/// Whether Docker's health check, which is run as `docker exec` runs its command, looks like that at some moment.
+fn is_probe(health_check: &[String], command: &[String]) -> bool {
+    // Before it has become its command.
+    let begins = command.iter().map(String::as_str).eq(["runc", "init"]);
+    match health_check {
+        [] => false,
+        // dash and busybox run a shell's only command in the shell's place.
+        [_, option, text] if option == "-c" => {
+            let only = text.trim().strip_prefix("exec ").unwrap_or(text);
+            begins || command == health_check || bare(only) == bare(&command.concat())
+        }
+        _ => begins || command == health_check,
+    }
+}
+
+/// A command without what a shell takes away.
+fn bare(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_whitespace() && !matches!(letter, '"' | '\'' | '\\')).collect()
 }
 
 fn descends_from_init(facts: &ContainerFacts, process: &ProcessFacts) -> bool {
@@ -170,6 +189,18 @@ mod tests {
         };
         assert_eq!(warned(probe), ["process.health-probe"]);
         assert!(refused(probe).is_empty());
+    }
+
+    #[test]
+    fn a_health_probe_is_known_at_every_moment() {
+        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        let check = ["/bin/sh", "-c", "curl -f \"http://localhost/a b\""].map(str::to_owned);
+        assert!(is_probe(&check, &words("runc init")));
+        assert!(is_probe(&check, &check));
+        assert!(is_probe(&check, &["curl", "-f", "http://localhost/a b"].map(str::to_owned)));
+        assert!(!is_probe(&check, &words("bash")) && !is_probe(&[], &words("runc init")) && !is_probe(&[], &[]));
+        assert!(is_probe(&words("pg_isready -q"), &words("pg_isready -q")));
+        assert!(!is_probe(&words("pg_isready -q"), &words("psql")));
     }
 
     #[test]
