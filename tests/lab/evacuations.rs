@@ -66,8 +66,7 @@ fn i1_i7_a_host_is_emptied_and_gets_back_exactly_what_has_left() {
 /// Until nobody is at work on anything.
 fn settled(host: Host) {
     host.sh("until transship status >/dev/null 2>&1; do :; done");
-    // A helper that is being started again does not say so.
-    host.within_seconds(180, "told=$(transship status) && ! echo \"$told\" | grep -q ^operation");
+    host.comes_to_rest(180);
 }
 
 #[test]

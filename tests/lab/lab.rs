@@ -43,6 +43,11 @@ pub fn upgraded_host() {
 }
 
 impl Host {
+    /// No operation is open within so many seconds. A helper that is being started again does not say so.
+    pub fn comes_to_rest(&self, seconds: u32) {
+        self.within_seconds(seconds, "told=$(transship status) && ! echo \"$told\" | grep -q ^operation");
+    }
+
     /// Brought up from its release's root, with whatever was before gone.
     pub fn anew(self, release: &str) {
         run(&["down", self.0]);

@@ -149,7 +149,7 @@ pub fn settle(source: Host, destination: Host) {
         }
     }
     for host in [source, destination] {
-        host.within_seconds(60, "! transship status | grep -q '^operation'");
+        host.comes_to_rest(60);
     }
 }
 
@@ -316,7 +316,7 @@ fn i3_a_person_who_knows_that_it_runs_there_ends_the_copy_here() {
     assert_eq!(SID.try_sh("docker start ended").status.code(), Some(1), "I1: it was given away");
     // What has come there asks, and hears that it was given to it.
     TRIXIE.sh("service transshipd start");
-    TRIXIE.within_seconds(90, "! transship status | grep -q '^operation'");
+    TRIXIE.comes_to_rest(90);
     let there = super::lab::Container { host: &TRIXIE, name: "ended" };
     assert_eq!(there.born(7000), born);
 }
@@ -338,7 +338,7 @@ fn i1_i3_a_person_who_knows_that_the_source_is_gone_lets_the_copy_run() {
     assert_eq!(there.born(7000), born);
     // The source comes back, says what it had decided, and hears that it runs.
     SID.sh(&format!("rm -f /etc/default/transshipd {FAILPOINTS}; service transshipd start"));
-    SID.within_seconds(90, "! transship status | grep -q '^operation'");
+    SID.comes_to_rest(90);
     assert!(SID.sh("docker ps -aq").is_empty());
     assert_eq!(there.born(7000), born);
     BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));

@@ -149,7 +149,7 @@ fn i4_i5_every_fault_at_every_step_leaves_a_whole_checkpoint_or_none() {
                 host.sh("until transship status >/dev/null 2>&1; do :; done");
                 // What has failed past its commit waits for somebody who has it tried again.
                 host.sh("transship status | sed -n 's/^operation \\([0-9]*\\):.* needs-person .*/\\1/p' | xargs -r -n 1 transship resume");
-                host.within_seconds(60, "! transship status | grep -q '^operation'");
+                host.comes_to_rest(60);
                 wait_until_nothing_is_left(host);
             }
             assert_eq!(

@@ -60,7 +60,7 @@ fn round_trips(times: u32) {
     drop(container);
     clean();
     for (host, before) in BOTH.into_iter().zip(before) {
-        host.within_seconds(20, "! transship status | grep -q '^operation'");
+        host.comes_to_rest(20);
         assert_eq!(census(host), before, "I5: {} after {times} round trips", host.0);
     }
 }

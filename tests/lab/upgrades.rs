@@ -191,7 +191,7 @@ fn i1_i3_frozen_containers_come_back_when_the_host_does() {
         UPGRADED.within_seconds(60, "[ -e /root/reached ]");
         UPGRADED.reboot();
         upgrade.wait().expect("its end");
-        UPGRADED.within_seconds(120, "transship status && ! transship status | grep -q '^operation'");
+        UPGRADED.comes_to_rest(120);
         assert!(engine().starts_with(NEW), "it went on");
         fleet.assert_same(point);
         assert_nothing_is_left();
