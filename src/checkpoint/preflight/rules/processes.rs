@@ -115,16 +115,24 @@ fn executed(facts: &ContainerFacts, process: &ProcessFacts, purpose: Purpose) ->
 
 /// Whether Docker's health check, which is run as `docker exec` runs its command, looks like that at some moment.
 fn is_probe(health_check: &[String], command: &[String]) -> bool {
-    // Before it has become its command.
-    let begins = command.iter().map(String::as_str).eq(["runc", "init"]);
     match health_check {
         [] => false,
+        _ if begins_or_ends(command) || command == health_check => true,
         // dash and busybox run a shell's only command in the shell's place.
         [_, option, text] if option == "-c" => {
             let only = text.trim().strip_prefix("exec ").unwrap_or(text);
-            begins || command == health_check || bare(only) == bare(&command.concat())
+            bare(only) == bare(&command.concat())
         }
-        _ => begins || command == health_check,
+        _ => false,
+    }
+}
+
+/// A process that runc has made and that is not its command yet, or one that has ended and is still listed.
+fn begins_or_ends(command: &[String]) -> bool {
+    match command {
+        [] => true,
+        [program, init] => init == "init" && program.ends_with("runc"),
+        _ => false,
     }
 }
 
@@ -195,7 +203,8 @@ mod tests {
     fn a_health_probe_is_known_at_every_moment() {
         let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
         let check = ["/bin/sh", "-c", "curl -f \"http://localhost/a b\""].map(str::to_owned);
-        assert!(is_probe(&check, &words("runc init")));
+        assert!(is_probe(&check, &words("runc init")) && is_probe(&check, &words("/usr/sbin/runc init")));
+        assert!(is_probe(&check, &[]), "it has ended");
         assert!(is_probe(&check, &check));
         assert!(is_probe(&check, &["curl", "-f", "http://localhost/a b"].map(str::to_owned)));
         assert!(!is_probe(&check, &words("bash")) && !is_probe(&[], &words("runc init")) && !is_probe(&[], &[]));
