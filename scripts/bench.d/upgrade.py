@@ -27,9 +27,6 @@ UPGRADE = """
     rm /usr/sbin/policy-rc.d
     service docker start >/dev/null 2>&1 || true
     until docker version >/dev/null 2>&1; do sleep 0.02; done"""
-# As most people do it apt downloads within; with so many kilobytes a second, which is 100 Mbit/s.
-DOWNLOADING = "-oAcquire::http::Dl-Limit=12500"
-MIRROR_PORT = 8999
 BY_HAND = f"""
     set -e
     docker stop $(docker ps -q) >/dev/null
@@ -49,9 +46,7 @@ def measure(lab, repeat):
     old, new = host.output("apt-cache madison docker.io | awk '{ print $3 }'").split()[:2][::-1]
     found = {"from": old, "to": new, "containers": CONTAINERS, "restart_s": [bare_restart(host) for _ in range(repeat)]}
     say(f"upgrade {old} to {new}: dockerd alone restarts in {statistics.median(found['restart_s']):.2f} s")
-    ways = (("one", 1, transship), ("ten", CONTAINERS, transship), ("by_hand", CONTAINERS, by_hand),
-            ("downloading", CONTAINERS, by_hand_downloading))
-    for name, count, way in ways:
+    for name, count, way in (("one", 1, transship), ("ten", CONTAINERS, transship), ("by_hand", CONTAINERS, by_hand)):
         found[name] = under_load(host, count, way, old, new)
         waits = found[name]["waits_s"]
         say(f"upgrade of {count} {name}: longest wait {max(waits):.2f} s, median {statistics.median(waits):.2f} s, "
@@ -133,22 +128,6 @@ def transship(host, new):
 
 def by_hand(host, new):
     host.shell(BY_HAND, *packages(host, new))
-    return {}
-
-
-def by_hand_downloading(host, new):
-    """The same from a mirror: the lab's packages, served on its segment."""
-    mirror = client(sys.executable, "-m", "http.server", str(MIRROR_PORT), "--directory", str(host.root / "srv/packages"))
-    try:
-        sources = "/etc/apt/sources.list"
-        host.shell(f"cp {sources} {sources}.kept; sed -i 's,file:/srv/packages,http://client:{MIRROR_PORT},' {sources}; apt-get clean")
-        wanted = packages(host, new)
-        host.shell("until apt-get update >/dev/null 2>&1; do :; done")
-        host.shell(BY_HAND, DOWNLOADING, *wanted)
-        host.shell(f"mv {sources}.kept {sources}; apt-get clean; apt-get update >/dev/null")
-    finally:
-        mirror.kill()
-        mirror.wait()
     return {}
 
 
