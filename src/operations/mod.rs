@@ -1,5 +1,6 @@
 //! What an operator asks for, each a readable list of steps.
 
+mod answering;
 pub mod arrive;
 pub mod cancel;
 pub mod check;

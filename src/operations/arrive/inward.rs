@@ -2,23 +2,22 @@
 
 use super::memory::Part;
 use super::{intake, memory};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Failure;
 use crate::handover::{Departure, Request};
+use crate::operations::answering::{Asks, apart, problem, refusal};
 use crate::operations::homecoming::asked;
 use crate::operations::migrate::words::{Here, Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
 use crate::operations::{arrive, migrate};
 use crate::pager::words::Question;
 use crate::store::CheckpointId;
-use crate::transport::caller::{Caller, Refusal};
-use crate::transport::protocol::Problem;
-use crate::world::log::Log;
+use crate::transport::caller::Refusal;
 use crate::world::sending_back::SendingBack;
 use crate::world::visits::{self, Word};
 use crate::world::{Context, World};
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path};
+use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -188,27 +187,20 @@ impl axum::extract::FromRequestParts<Arc<World>> for At {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, world: &Arc<World>) -> Result<Self, Refusal> {
-        let Caller(peer) = Caller::from_request_parts(parts, world).await?;
-        let State(world) =
-            State::<Arc<World>>::from_request_parts(parts, world).await.unwrap_or_else(|never| match never {});
+        let Asks { context, peer } = Asks::from_request_parts(parts, world).await?;
         let malformed = || refusal(Failure::usage("the path names no migration"));
         let id = parts.uri.path().split('/').nth(3).and_then(|id| id.parse().ok()).ok_or_else(malformed)?;
-        Ok(Self { context: Context { world, told: Arc::new(Log) }, peer: peer.to_string(), id })
+        Ok(Self { context, peer, id })
     }
 }
 
 impl At {
-    /// On a thread that may wait: for the disk, for Docker, and for a container to be restored.
+    /// With what it comes to.
     async fn answer<T: Send + 'static>(
         self,
         act: impl FnOnce(&Context, &str, &CheckpointId) -> Result<T, Failure> + Send + 'static,
     ) -> Answer<T> {
-        let acted = tokio::task::spawn_blocking(move || act(&self.context, &self.peer, &self.id)).await;
-        let broken = |error: tokio::task::JoinError| {
-            tracing::error!(%error, "a fault in transshipd itself");
-            refusal(Failure::new("a fault in the other host's transshipd"))
-        };
-        acted.map_err(broken)?.map(Json).map_err(refusal)
+        apart(move || act(&self.context, &self.peer, &self.id)).await.map(Json)
     }
 
     async fn say(self, word: Word) -> Answer<Standing> {
@@ -230,21 +222,6 @@ fn as_told(standing: visits::Standing) -> Standing {
 /// Which boot of this host it is; the kernel makes it anew each time.
 fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// A failure as a peer is told it.
-pub fn problem(failure: Failure) -> Problem {
-    let why = failure.why.into_iter().chain(failure.details).collect();
-    Problem { what: failure.what, why, remedy: failure.remedy }
-}
-
-fn refusal(failure: Failure) -> Refusal {
-    let status = match failure.outcome {
-        Outcome::Usage => StatusCode::BAD_REQUEST,
-        Outcome::Refused => StatusCode::CONFLICT,
-        Outcome::Failed | Outcome::NeedsPerson => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    (status, Json(problem(failure)))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

@@ -4,7 +4,7 @@
 //! lets it (`peer allow --return`). It is sent by an ordinary `migrate` of this host, which the peer has to take in.
 
 use crate::failure::{Failure, OrFail};
-use crate::operations::arrive::inward::problem;
+use crate::operations::answering::problem;
 use crate::operations::migrate::words::LABEL;
 use crate::operations::migrate::{self, How};
 use crate::store::CheckpointId;

@@ -3,15 +3,14 @@
 use super::words::{Shared, Standing};
 use super::{fetch, lend};
 use crate::archive::blocks::{BlockDigest, MOST_BLOCKS};
-use crate::failure::{Failure, OrFail, Outcome};
+use crate::failure::{Failure, OrFail};
+use crate::operations::answering::{Asks, apart};
 use crate::store::CheckpointId;
-use crate::transport::caller::{Caller, Refusal};
-use crate::transport::protocol::Problem;
-use crate::world::log::Log;
+use crate::transport::caller::Refusal;
 use crate::world::{Context, World};
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Path};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -100,23 +99,6 @@ async fn give_up(asks: Asks, Path(id): Path<CheckpointId>) -> Json<Value> {
     Json(json!({}))
 }
 
-/// Who asks.
-struct Asks {
-    context: Context,
-    peer: String,
-}
-
-impl axum::extract::FromRequestParts<Arc<World>> for Asks {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, world: &Arc<World>) -> Result<Self, Refusal> {
-        let Caller(peer) = Caller::from_request_parts(parts, world).await?;
-        let State(world) =
-            State::<Arc<World>>::from_request_parts(parts, world).await.unwrap_or_else(|never| match never {});
-        Ok(Self { context: Context { world, told: Arc::new(Log) }, peer: peer.to_string() })
-    }
-}
-
 /// Answers with bytes as a thread reads them. Where reading fails the answer breaks off, and never ends early.
 async fn stream(open: impl FnOnce() -> Bytewise + Send + 'static) -> Result<Response, Refusal> {
     let mut bytes = apart(open).await?;
@@ -151,23 +133,4 @@ fn fill(bytes: &mut dyn Read, piece: &mut [u8]) -> std::io::Result<usize> {
         }
     }
     Ok(count)
-}
-
-/// On a thread that may wait.
-async fn apart<T: Send + 'static>(act: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Refusal> {
-    let broken = |error: tokio::task::JoinError| {
-        tracing::error!(%error, "a fault in transshipd itself");
-        refusal(Failure::new("a fault in the other host's transshipd"))
-    };
-    tokio::task::spawn_blocking(act).await.map_err(broken)?.map_err(refusal)
-}
-
-fn refusal(failure: Failure) -> Refusal {
-    let status = match failure.outcome {
-        Outcome::Usage => StatusCode::BAD_REQUEST,
-        Outcome::Refused => StatusCode::CONFLICT,
-        Outcome::Failed | Outcome::NeedsPerson => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let why = failure.why.into_iter().chain(failure.details).collect();
-    (status, Json(Problem { what: failure.what, why, remedy: failure.remedy }))
 }
