@@ -126,11 +126,11 @@ fn a_group_that_shares_a_network_is_frozen_and_let_go_as_one() {
 fn neighbours_and_the_host_itself_notice_nothing() {
     let _turn = hosts();
     for host in BOTH {
-        host.sh("docker network inspect front >/dev/null 2>&1 || docker network create --subnet 172.30.0.0/24 front");
-        let server = host.start("server", "--network front --ip 172.30.0.9 programs", "/tools/holder 7000 8");
+        host.sh("docker network inspect beside >/dev/null 2>&1 || docker network create --subnet 172.30.0.0/24 beside");
+        let server = host.start("server", "--network beside --ip 172.30.0.9 programs", "/tools/holder 7000 8");
         server.check(7000);
         let command = "/tools/watch 172.30.0.9:7000 --control 7002";
-        let neighbour = host.start("neighbour", "--network front programs", command);
+        let neighbour = host.start("neighbour", "--network beside programs", command);
         neighbour.check(7002);
         for _ in 0..3 {
             server.cycle();

@@ -1,6 +1,6 @@
 //! What was seen, as plain data: the rules know nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -64,6 +64,24 @@ impl ContainerFacts {
     /// The container's first process.
     pub fn init(&self) -> Option<&ProcessFacts> {
         self.processes.iter().find(|process| process.pid == self.engine.init_pid)
+    }
+
+    /// Whether a process is its first one or descends from it. What `docker exec` starts, a health check among it, does not:
+    /// CRIU dumps the tree only.
+    pub fn is_in_tree(&self, process: &ProcessFacts) -> bool {
+        let parents: HashMap<i32, i32> = self.processes.iter().map(|other| (other.pid, other.parent)).collect();
+        let mut at = process.pid;
+        // No tree is deeper than it has members, whatever was read while it changed.
+        for _ in 0..=self.processes.len() {
+            if at == self.engine.init_pid {
+                return true;
+            }
+            match parents.get(&at) {
+                Some(parent) => at = *parent,
+                None => return false,
+            }
+        }
+        false
     }
 
     /// Memory that its processes have of their own, in bytes. What is shared counts with each that has it.
@@ -287,4 +305,18 @@ pub struct SpaceFacts {
     pub layer_partly: bool,
     /// Free where checkpoints are stored.
     pub free: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_of_parents_ends() {
+        let process = |pid, parent| ProcessFacts { pid, parent, ..ProcessFacts::default() };
+        let mut facts = ContainerFacts::default();
+        facts.engine.init_pid = 1;
+        facts.processes = vec![process(1, 0), process(2, 1), process(300, 301), process(301, 300)];
+        assert_eq!(facts.processes.iter().filter(|process| facts.is_in_tree(process)).count(), 2);
+    }
 }

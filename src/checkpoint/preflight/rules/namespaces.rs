@@ -17,15 +17,16 @@ pub(super) fn judge(facts: &ContainerFacts, context: &Context<'_>) -> Vec<Findin
     rules.iter().filter_map(|rule| rule(facts, context)).collect()
 }
 
-/// Kinds of namespaces that some process of the container has and its first has not.
+/// Kinds of namespaces that some process of the container's tree has and its first has not. What `docker exec` starts
+/// in a restored container is outside of the time namespace that CRIU has made for the tree, and is not dumped anyway.
 fn differing(facts: &ContainerFacts) -> BTreeSet<&str> {
     let Some(init) = facts.init() else {
         return BTreeSet::new();
     };
-    let all = facts.processes.iter().flat_map(|process| &process.namespaces);
-    all.filter(|(kind, inode)| init.namespaces.get(*kind).is_some_and(|own| own != *inode))
-        .map(|(kind, _)| kind.as_str())
-        .collect()
+    let differs = |(kind, inode): &(&String, &u64)| init.namespaces.get(*kind).is_some_and(|own| own != *inode);
+    let differing = facts.processes.iter().filter(|process| process.namespaces.iter().any(|one| differs(&one)));
+    let tree = differing.filter(|process| facts.is_in_tree(process));
+    tree.flat_map(|process| process.namespaces.iter().filter(differs)).map(|(kind, _)| kind.as_str()).collect()
 }
 
 fn nested(facts: &ContainerFacts, _: &Context<'_>) -> Option<Finding> {
@@ -141,7 +142,7 @@ fn network_mode(facts: &ContainerFacts, context: &Context<'_>) -> Option<Finding
 #[cfg(test)]
 mod tests {
     use super::super::super::{Purpose, Severity};
-    use super::super::testing::{container_findings, context, facts, host_facts, refused, warned};
+    use super::super::testing::{container_findings, context, facts, host_facts, process, refused, warned};
     use super::*;
 
     fn other(kind: &str) -> impl Fn(&mut ContainerFacts) {
@@ -159,6 +160,19 @@ mod tests {
             assert_eq!(warned(other(kind)), ["namespace.several"], "{kind}");
         }
         assert!(refused(other("pid_for_children")).is_empty());
+    }
+
+    #[test]
+    fn what_is_executed_in_a_restored_container_has_the_hosts_time() {
+        let probe = |f: &mut ContainerFacts| {
+            f.engine.health_check = vec!["pg_isready".into()];
+            let mut probe = process(200, 40, "pg_isready");
+            probe.command = f.engine.health_check.clone();
+            probe.namespaces.insert("time".into(), 77);
+            f.processes.push(probe);
+        };
+        assert_eq!(warned(probe), ["process.health-probe"]);
+        assert!(refused(probe).is_empty());
     }
 
     #[test]
