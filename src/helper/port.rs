@@ -185,8 +185,8 @@ impl Keeper {
         let missing = || io::Error::other("no pipe to the port");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;
-        let world = Arc::clone(&self.world);
-        let listen = move || listen_to(BufReader::new(stdout), &world);
+        let (world, pid) = (Arc::clone(&self.world), child.id() as i32);
+        let listen = move || listen_to(BufReader::new(stdout), pid, &world);
         std::thread::Builder::new().name("port-answers".into()).spawn(listen)?;
         tracing::info!(pid = child.id(), tcp_port = self.world.settings.port, "the port is started");
         Ok(Running { child, stdin, began: Instant::now(), told: 0 })
@@ -194,13 +194,15 @@ impl Keeper {
 }
 
 /// Hears which configurations the port goes by, until it ends; then wishes for one again, which starts another.
-fn listen_to(lines: impl BufRead, world: &World) {
+fn listen_to(lines: impl BufRead, pid: i32, world: &World) {
     for line in lines.lines().map_while(Result::ok) {
         match serde_json::from_str::<Applied>(&line) {
             Ok(Applied { number }) => world.peers.wish.seen_to(number, Ok(())),
             Err(error) => tracing::warn!(%error, "the port has said something that it should not"),
         }
     }
+    // A process closes its files a moment before it has ended, and whoever looks in between takes it for alive.
+    crate::process::wait_for_end(pid);
     if let Err(error) = world.peers.refresh() {
         tracing::warn!(%error, "the port has ended and cannot be started again");
     }
