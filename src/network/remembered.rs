@@ -18,9 +18,26 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// Reads the host's connection tracking for the addresses of `spec`.
+    /// Reads the host's connection tracking for the addresses of `spec`. What both ends have closed is not remembered: no
+    /// process has such a connection any more.
+    ///
+    /// # Errors
+    /// When the kernel does not give its table.
     pub fn now(spec: HoldSpec, queue: Option<u16>) -> Result<Self> {
-        let tracked = tracking::save(&spec.addresses)?;
+        let tracked = tracking::save(&spec.addresses)?.into_iter().filter(|entry| !entry.is_over()).collect();
+        Ok(Self { spec, queue, tracked })
+    }
+
+    /// The same, of a container that stands still and whose new connections are held; and the host forgets the connections
+    /// from outside that both ends have closed. A web server leaves tens of thousands of them in the table, which is read in
+    /// full for every other container that is frozen, and once more by dockerd for each that it takes down.
+    ///
+    /// # Errors
+    /// When the kernel does not give its table, or takes nothing out of it.
+    pub fn standing_still(spec: HoldSpec, queue: Option<u16>) -> Result<Self> {
+        let (over, tracked): (Vec<_>, Vec<_>) = tracking::save(&spec.addresses)?.into_iter().partition(Entry::is_over);
+        let came_in = |entry: &Entry| !spec.addresses.contains(&entry.original.source.ip());
+        tracking::remove(&over.into_iter().filter(came_in).collect::<Vec<_>>())?;
         Ok(Self { spec, queue, tracked })
     }
 

@@ -30,6 +30,8 @@ const ASSURED: u32 = 1 << 2;
 const CONFIRMED: u32 = 1 << 3;
 /// No window checks for one direction of a TCP connection (linux/netfilter/nf_conntrack_tcp.h).
 const TCP_BE_LIBERAL: u8 = 0x08;
+/// `TCP_CONNTRACK_TIME_WAIT`: both ends have closed, and both know.
+const TIME_WAIT: u8 = 7;
 /// An entry lives at least this many seconds after it was put back: those about to expire when the container was frozen
 /// must not be gone before it speaks again.
 const SHORTEST_LIFE: u32 = 30;
@@ -91,6 +93,11 @@ impl Entry {
     /// Where the destination is translated to, if it is.
     pub fn destination_nat(&self) -> Option<SocketAddr> {
         (self.reply.source != self.original.destination).then_some(self.reply.source)
+    }
+
+    /// Whether both ends have closed the connection. The kernel remembers it for two minutes more, for stragglers.
+    pub fn is_over(&self) -> bool {
+        self.tcp.is_some_and(|tcp| tcp.state == TIME_WAIT)
     }
 
     /// The bits a new entry is given. The NAT bits are the kernel's to set, and so are the passing ones.
@@ -187,7 +194,7 @@ fn clear_the_way(channel: &mut Channel, entries: &[Entry]) -> Result<()> {
     channel.transact(0, tuples.map(|(entry, tuple)| wire::delete(entry, tuple))).map(drop)
 }
 
-/// Deletes the entries, for a restore that is undone. Those that are gone already are not an error.
+/// Deletes the entries. Those that are gone already are not an error.
 ///
 /// # Errors
 /// [`Error::Netlink`](super::Error::Netlink) when the kernel cannot be asked.

@@ -1,7 +1,10 @@
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use super::super::command;
 use super::super::lab::{Segment, ask_all, connect, echo_server};
+use super::super::remembered::Remembered;
+use super::super::spec::HoldSpec;
 use super::*;
 
 fn entry(original: [&str; 2], reply: [&str; 2]) -> Entry {
@@ -74,6 +77,31 @@ fn an_entry_survives_its_file() {
     let json = serde_json::to_string(&[inbound(), outbound()]).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Entry>>(&json).unwrap(), [inbound(), outbound()]);
     assert!(json.contains(r#""source":"192.0.2.1:40000""#), "{json}");
+}
+
+/// What nobody has open any more is not taken along, and does not stay in the table either; what is open goes on.
+#[test]
+fn connections_that_both_ends_have_closed_are_forgotten() {
+    let segment = Segment::new();
+    echo_server(&segment.container, "172.30.0.2:7000");
+    let mut open = [connect(&segment.client, "192.0.2.2:8080")];
+    let mut over = [connect(&segment.client, "192.0.2.2:8080")];
+    ask_all(&mut over, 1);
+    drop(over);
+    let addresses: Vec<IpAddr> = vec!["172.30.0.2".parse().unwrap()];
+    let table = || segment.host.run(|| save(&addresses));
+    let begun = Instant::now();
+    while !table().iter().any(Entry::is_over) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", table());
+        std::thread::yield_now();
+    }
+    let spec = HoldSpec { addresses: addresses.clone(), ..HoldSpec::default() };
+    let now = segment.host.run(|| Remembered::now(spec.clone(), None));
+    assert_eq!((now.tracked.len(), table().len()), (1, 2), "who runs on keeps its table");
+    let still = segment.host.run(|| Remembered::standing_still(spec.clone(), None));
+    assert_eq!((still.tracked.len(), table().len()), (1, 1));
+    assert_eq!(still.tracked[0].original, now.tracked[0].original);
+    ask_all(&mut open, 1);
 }
 
 fn flush(segment: &Segment) {

@@ -297,7 +297,8 @@ pub fn dump() -> CheckpointStep {
             let (spec, queue) = (own_network(member)?, member.queue);
             let (still, network) = std::thread::scope(|threads| {
                 // Nothing of it changes any more, and the kernel's table of connections takes its time to read.
-                let remembering = threads.spawn(move || spec.map(|spec| Remembered::now(spec, queue)).transpose());
+                let remembering =
+                    threads.spawn(move || spec.map(|spec| Remembered::standing_still(spec, queue)).transpose());
                 let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error, context));
                 (still, remembering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             });
