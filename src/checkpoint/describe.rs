@@ -111,7 +111,7 @@ fn network(hostname: String, init: i32) -> Result<Network, Box<dyn Error + Send 
     let interfaces = NetNs::of_process(u32::try_from(init)?)?.interfaces()?;
     let interfaces = interfaces.into_iter().filter(|interface| interface.name != "lo");
     let describe = |interface: crate::network::netns::Interface| Interface {
-        mac: interface.mac().map(MacAddress),
+        mac: interface.mac.map(MacAddress),
         addresses: interface
             .addresses
             .iter()

@@ -86,7 +86,7 @@ pub fn announce(namespace: &NetNs, addresses: &[IpAddr]) -> Result<usize> {
         for address in addresses {
             let mut with_it = interfaces.iter().filter(|interface| interface.has(*address)).peekable();
             with_it.peek().ok_or(Error::NoSuchAddress { address: *address })?;
-            for interface in with_it.filter(|interface| interface.kind == "ether") {
+            for interface in with_it {
                 announced += usize::from(announce_on(interface, *address)?);
             }
         }
@@ -95,7 +95,7 @@ pub fn announce(namespace: &NetNs, addresses: &[IpAddr]) -> Result<usize> {
 }
 
 fn announce_on(interface: &Interface, address: IpAddr) -> Result<bool> {
-    let Some(mac) = interface.mac() else {
+    let Some(mac) = interface.mac else {
         return Ok(false);
     };
     let socket = PacketSocket::open(&interface.name, interface.index, Receive::Nothing)?;
@@ -113,7 +113,7 @@ struct Worker {
 
 impl Worker {
     fn on(bridge: &Interface, addresses: Vec<IpAddr>, end: PipeReader) -> Result<Self> {
-        let mac = bridge.mac().ok_or_else(|| Error::NoSuchInterface { name: bridge.name.clone() })?;
+        let mac = bridge.mac.ok_or_else(|| Error::NoSuchInterface { name: bridge.name.clone() })?;
         let open = |receive| PacketSocket::open(&bridge.name, bridge.index, receive);
         let v6 = addresses.iter().any(IpAddr::is_ipv6);
         let discovery = open(if v6 { Receive::NeighbourDiscovery } else { Receive::Nothing })?;
@@ -289,7 +289,7 @@ mod tests {
         away(&segment);
         let again = back(&segment);
         let mac = again.net.interfaces().unwrap().iter().find_map(|interface| {
-            interface.has(addresses()[0]).then(|| interface.mac().unwrap().map(|byte| format!("{byte:02x}")).join(":"))
+            interface.has(addresses()[0]).then(|| interface.mac.unwrap().map(|byte| format!("{byte:02x}")).join(":"))
         });
         announce(&again.net, &addresses()).unwrap();
         let mac = mac.unwrap();

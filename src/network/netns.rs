@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::ifaddrs::{self, getifaddrs};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::SockaddrStorage;
 use serde::Deserialize;
 
 use super::command;
@@ -86,47 +88,26 @@ impl AsFd for NetNs {
     }
 }
 
-/// An interface as `ip -j addr` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Its index in the namespace.
-    #[serde(rename = "ifindex")]
     pub index: u32,
-    #[serde(rename = "ifname")]
     pub name: String,
-    /// `ether`, `loopback`, ...
-    #[serde(rename = "link_type")]
-    pub kind: String,
-    /// Its hardware address as text; absent for tunnels.
-    #[serde(rename = "address", default)]
-    hardware: Option<String>,
-    #[serde(rename = "addr_info", default)]
+    /// Its Ethernet address; none for `lo` and for tunnels.
+    pub mac: Option<[u8; 6]>,
     pub addresses: Vec<InterfaceAddress>,
 }
 
 /// An address on an interface.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceAddress {
-    #[serde(rename = "local")]
     pub address: IpAddr,
     /// Length of the prefix, in bits.
-    #[serde(rename = "prefixlen")]
     pub prefix: u8,
-    /// `global`, `link` or `host`.
-    pub scope: String,
 }
 
 impl Interface {
-    /// The Ethernet address, where it has one.
-    pub fn mac(&self) -> Option<[u8; 6]> {
-        let mut mac = [0; 6];
-        let mut parts = self.hardware.as_deref()?.split(':');
-        for byte in &mut mac {
-            *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
-        }
-        parts.next().is_none().then_some(mac)
-    }
-
     /// Whether the interface has this address.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| own.address == address)
@@ -150,12 +131,42 @@ pub struct Route {
     pub ipv6: bool,
 }
 
-/// The interfaces of the calling thread's namespace.
+/// The interfaces of the calling thread's namespace. Asked of the kernel without a program: containers wait for the answer.
 ///
 /// # Errors
-/// Those of running `ip` and of reading what it prints.
+/// [`Error::Netlink`] when the kernel does not tell.
 pub fn interfaces() -> Result<Vec<Interface>> {
-    parse("the interfaces shown by ip", &command::run("ip", &["-j", "addr", "show"], "")?)
+    let all: Vec<_> = getifaddrs().map_err(|error| Error::netlink("list the interfaces")(error.into()))?.collect();
+    let mut interfaces: Vec<Interface> = all.iter().filter_map(link).collect();
+    for found in &all {
+        // An IPv4 address is told by its label, which is the interface's name and may go on behind a colon.
+        let name = found.interface_name.split(':').next();
+        let interface = interfaces.iter_mut().find(|interface| Some(interface.name.as_str()) == name);
+        if let (Some(interface), Some(address)) = (interface, address(found)) {
+            interface.addresses.push(address);
+        }
+    }
+    Ok(interfaces)
+}
+
+/// The interface itself, which is told as an address of its own.
+fn link(found: &ifaddrs::InterfaceAddress) -> Option<Interface> {
+    let link = found.address.as_ref()?.as_link_addr()?;
+    let mac = link.addr().filter(|_| link.hatype() == nix::libc::ARPHRD_ETHER);
+    let (index, name) = (u32::try_from(link.ifindex()).ok()?, found.interface_name.clone());
+    Some(Interface { index, name, mac, addresses: Vec::new() })
+}
+
+fn address(found: &ifaddrs::InterfaceAddress) -> Option<InterfaceAddress> {
+    let ip = |address: &SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    };
+    let ones = match ip(found.netmask.as_ref()?)? {
+        IpAddr::V4(mask) => u32::from(mask).count_ones(),
+        IpAddr::V6(mask) => u128::from(mask).count_ones(),
+    };
+    Some(InterfaceAddress { address: ip(found.address.as_ref()?)?, prefix: u8::try_from(ones).ok()? })
 }
 
 /// The routes of the calling thread's namespace, IPv4 and IPv6.
@@ -220,7 +231,10 @@ mod tests {
         let interfaces = left.net.interfaces().unwrap();
         let a0 = interfaces.iter().find(|interface| interface.name == "a0").unwrap();
         assert!(a0.has("10.1.0.1".parse().unwrap()) && a0.has("fd01::1".parse().unwrap()));
-        assert!(a0.mac().is_some());
+        let lo = interfaces.iter().find(|interface| interface.name == "lo").unwrap();
+        assert!(a0.mac.is_some() && lo.mac.is_none());
+        let prefixes: Vec<u8> = a0.addresses.iter().map(|own| own.prefix).collect();
+        assert_eq!(prefixes[..2], [24, 64]);
         let routes = left.net.routes().unwrap();
         assert!(routes.iter().any(|route| route.destination == "default" && route.gateway.is_some()), "{routes:?}");
     }
