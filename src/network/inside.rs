@@ -19,7 +19,7 @@ use super::error::{Error, Result};
 use super::hold::Bounds;
 use super::netns::{NetNs, read_kernel, write_kernel};
 use super::queue::{self, Keeper};
-use super::rules::{self, jump};
+use super::rules;
 use super::spec::Family;
 
 const NEW: &str = "TRANSSHIP-NEW";
@@ -106,12 +106,11 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
     Keeper::open(queue, bounds.max_packets)
 }
 
-/// A chain of one rule, entered first of all from the hooks, in both families.
+/// A chain of one rule, entered first of all from the hooks, in both families. Nobody looks first whether it is there: a
+/// container waits, and [`remove`] takes away as many jumps as there are.
 fn place(chain: &str, hooks: &[&str], rule: &str) -> Result<()> {
     let placed = rules::for_both(|family| {
-        let present = rules::list(family)?;
-        let missing = hooks.iter().filter(|hook| !present.contains(&jump(hook, chain)));
-        let jumps: String = missing.map(|hook| format!("-I {hook} 1 -j {chain}\n")).collect();
+        let jumps: String = hooks.iter().map(|hook| format!("-I {hook} 1 -j {chain}\n")).collect();
         rules::restore(family, &format!("*raw\n:{chain} - [0:0]\n-A {chain} {rule}\n{jumps}COMMIT\n"))
     });
     for (family, placed) in Family::BOTH.into_iter().zip(placed) {
