@@ -20,6 +20,7 @@ use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
 use memories::Memory;
 use rcu::Rcu;
+use returns::Returns;
 use sending_back::SendingBack;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ pub mod log;
 pub mod memories;
 pub mod parts;
 pub mod rcu;
+pub mod returns;
 pub mod sending_back;
 pub mod told;
 pub mod visits;
@@ -108,6 +110,8 @@ pub struct World {
     pub memories: Table<CheckpointId, Memory>,
     /// Containers that run again and whose restart policy and hold are still being put back.
     pub settling: Table<ContainerId, ()>,
+    /// Whether containers are being brought back just now.
+    pub returns: Arc<Returns>,
     /// Containers that an operation is at work on.
     pub busy: Busy,
     /// What holds that were lifted have kept, for whoever asks.
@@ -189,6 +193,7 @@ impl World {
             landings: Table::default(),
             memories: Table::default(),
             settling: Table::default(),
+            returns: Arc::default(),
             busy: Busy::default(),
             lifted: Table::default(),
             downtimes: Table::default(),

@@ -193,14 +193,20 @@ impl Hold {
     /// # Errors
     /// Where iptables fails its rules lead to a queue that lets everything pass, and `release` may be called again.
     pub fn release(&mut self) -> Result<HoldReport> {
+        let report = self.lift()?;
+        forget_shared();
+        Ok(report)
+    }
+
+    /// The same, but for what all holds share: [`forget_shared`] has to follow, when nobody is waited for any more.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn lift(&mut self) -> Result<HoldReport> {
         self.let_pass()?;
         rules::remove(self.queue, self.placed.as_deref())?;
         let keeper = self.keeper.take().ok_or(Error::AlreadyReleased { queue: self.queue })?;
         let tally = keeper.close()?;
-        if let Err(error) = rules::forget_tracking() {
-            // It is lifted all the same, and the next one to be lifted tries again.
-            tracing::warn!(error = &error as &dyn std::error::Error, "what holds share could not be taken away");
-        }
         Ok(HoldReport { parked: tally.parked, dropped: tally.dropped, held: self.since.elapsed() })
     }
 
@@ -229,6 +235,13 @@ impl Hold {
     /// When the queue is gone.
     pub fn waiting(&self) -> Result<u64> {
         Ok(queue::waiting_and_dropped(self.queue)?.0)
+    }
+}
+
+/// Takes away what holds share, unless there is one. Where that fails the next one to be lifted tries again.
+pub fn forget_shared() {
+    if let Err(error) = rules::forget_tracking() {
+        tracing::warn!(error = &error as &dyn std::error::Error, "what holds share could not be taken away");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is left to do when a restored container runs.
 
 use crate::docker::Container;
+use crate::network::hold;
 use crate::store::ContainerId;
 use crate::store::claims::Claim;
 use crate::world::World;
@@ -40,9 +41,15 @@ fn give_restart_policy_back(world: &World, claim: &Claim) -> Result<(), Box<dyn 
 
 /// Ends a container's hold: it runs, or nobody waits for it any more.
 pub fn lift_hold(world: &World, container: &ContainerId) {
+    lift_hold_beside_others(world, container);
+    hold::forget_shared();
+}
+
+/// The same while others may still be held: [`hold::forget_shared`] follows when none of them is.
+pub fn lift_hold_beside_others(world: &World, container: &ContainerId) {
     drop(world.stand_ins.take(container));
     let Some(mut hold) = world.holds.take(container) else { return };
-    match hold.release() {
+    match hold.lift() {
         Ok(report) => {
             tracing::info!(%container, ?report, "hold lifted");
             world.lifted.keep(container.clone(), report);

@@ -4,7 +4,7 @@ use super::{group, prepare};
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
 use crate::interposer::{Answer, resume};
-use crate::network::hold::Hold;
+use crate::network::hold::{self, Hold};
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
 use crate::network::ways::{Link, Moving};
@@ -15,6 +15,10 @@ use crate::world::{Waiting, World};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long settling is put off while others come back.
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(10);
 
 /// Puts the container's network in order and lets it run, or leaves it stopped until its group is complete.
 pub fn container(world: &Arc<World>, claim: &Claim) -> Result<Answer, Failure> {
@@ -242,7 +246,10 @@ fn settle_later(world: &Arc<World>, group: Vec<Claim>, networks: Vec<OwnNetwork>
     let settling = Settling { world, group };
     let settle = move || {
         let Settling { world, group } = &settling;
-        group.iter().for_each(|claim| super::settle::lift_hold(world, &claim.container));
+        group.iter().for_each(|claim| super::settle::lift_hold_beside_others(world, &claim.container));
+        // They run, and others do not yet.
+        world.returns.wait_until_none(LONGEST_PUT_OFF);
+        hold::forget_shared();
         for OwnNetwork { waiting, remembered } in &networks {
             if let Err(error) = temporary::remove(waiting.pid.unsigned_abs(), remembered.addresses()) {
                 tracing::warn!(%error, "the temporary addresses could not be taken away");

@@ -112,6 +112,7 @@ fn container_of(target: &Target) -> Result<ContainerId, Failure> {
 pub fn start() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         let _expedited = context.rcu.expedite();
+        let _returning = context.returns.begin();
         let cold_start = operation.cold_start_on_failure;
         for target in &mut operation.targets {
             let started = match target.damaged.take() {

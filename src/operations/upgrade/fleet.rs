@@ -54,7 +54,9 @@ pub fn freeze(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
 pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
     let mut courses = std::mem::take(&mut upgrade.containers);
     let waves = courses.chunk_by_mut(|one, other| one.wave == other.wave);
+    let returning = context.returns.begin();
     let failures = waves.flat_map(|wave| in_parallel(wave, |course| come_back(course, upgrade, context))).collect();
+    drop(returning);
     upgrade.containers = courses;
     together(failures).map_or(Ok(()), Err)
 }
