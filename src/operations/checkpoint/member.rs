@@ -6,6 +6,7 @@ use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
 use crate::network::hold::FreeQueue;
 use crate::network::remembered::Remembered;
+use crate::network::spec::ReplyTuple;
 use crate::process::Identity;
 use crate::store::{CheckpointId, ContainerId, Staging};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub struct Member {
     /// The queue that its hold is going to lead to.
     #[serde(skip)]
     pub free_queue: Option<FreeQueue>,
+    /// Where what belongs to its connections arrives, as it was shortly before its turn came.
+    #[serde(skip)]
+    pub outbound: Option<Vec<ReplyTuple>>,
     /// What was told of its surroundings before it stood still.
     #[serde(skip)]
     pub surroundings: Option<Surroundings>,
@@ -76,6 +80,7 @@ impl Member {
             timings: BTreeMap::new(),
             staging: None,
             free_queue: None,
+            outbound: None,
             surroundings: None,
             snapshot: None,
             network: None,

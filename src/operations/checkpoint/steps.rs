@@ -12,7 +12,7 @@ use crate::network::backlog::{self, Reason, Waiting};
 use crate::network::hold::{FreeQueue, Hold};
 use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
-use crate::network::spec::HoldSpec;
+use crate::network::spec::{HoldSpec, ReplyTuple};
 use crate::network::{inside, published};
 use crate::operations::{self, holds};
 use crate::process;
@@ -78,6 +78,8 @@ pub fn pre_copy() -> CheckpointStep {
             member.staging = Some(staging);
             if !member.joins_network() {
                 member.free_queue = Some(free_queue(member, context)?);
+                // Reading the kernel's table takes as long as it is large. Others may be away meanwhile.
+                member.outbound = operation.place.as_ref().map(|_| outbound(member)).transpose()?;
             }
         }
         take_turn(operation)
@@ -179,9 +181,21 @@ fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
     context.parked_inside.keep(member.id.clone(), parked);
     let waiting = backlog::wait_until_clear(&netns, context.settings.accept_patience()).or_fail(failed)?;
     waiting.iter().for_each(|waiting| context.told.note(&left_behind(member, waiting)));
-    let remembered = remember(member)?;
-    let tightened = context.holds.with(&member.id, |hold| hold.tighten(remembered.outbound()));
+    let outbound = member.outbound.take().map_or_else(|| outbound(member), Ok)?;
+    let tightened = context.holds.with(&member.id, |hold| hold.tighten(outbound));
     tightened.transpose().or_fail(failed).map(drop)
+}
+
+/// Connections that it has opened between its hold and its standing still are held as well.
+fn hold_late_ones(member: &Member, context: &Context) -> Result<(), Failure> {
+    let outbound = member.network.as_ref().map(Remembered::outbound).unwrap_or_default();
+    let tightened = context.holds.with(&member.id, |hold| {
+        match outbound.iter().all(|tuple| hold.spec().outbound.contains(tuple)) {
+            true => Ok(()),
+            false => hold.tighten(outbound),
+        }
+    });
+    tightened.transpose().or_fail(|| format!("packets to {} cannot be held", member.name)).map(drop)
 }
 
 fn free_queue(member: &Member, context: &Context) -> Result<FreeQueue, Failure> {
@@ -198,11 +212,12 @@ fn left_behind(member: &Member, waiting: &Waiting) -> String {
     }
 }
 
-/// The network as it is now, with all connections that the container has opened by now.
-fn remember(member: &Member) -> Result<Remembered, Failure> {
+/// Where what belongs to all connections arrives that the container has opened by now.
+fn outbound(member: &Member) -> Result<Vec<ReplyTuple>, Failure> {
     let failed = || network_unreadable(member);
     let spec = published::from_inspect(&member.inspect).or_fail(failed)?;
-    Remembered::now(spec, member.queue).or_fail(failed)
+    let now = Remembered::now(spec, member.queue).or_fail(failed)?;
+    Ok(now.outbound())
 }
 
 /// What a container has of the network for itself: none in another's network namespace.
@@ -304,6 +319,7 @@ pub fn dump() -> CheckpointStep {
             });
             member.still = Some(still?);
             member.network = network.or_fail(|| network_unreadable(member))?;
+            hold_late_ones(member, context)?;
             member.pages_bytes = describe::pages_bytes(&images);
             member.took("dump", begun.elapsed());
         }
