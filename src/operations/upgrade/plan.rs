@@ -101,6 +101,8 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
 
 fn plan_packages(manager: &dyn PackageManager, wish: &Wish) -> Result<Plan, Failure> {
     let failed = |error: PackageError| refusal("the packages cannot be changed", &error);
+    // What dpkg has left half done keeps apt from planning anything, and apt's own words for it are others.
+    require_ready(manager, &[])?;
     let plan = match &wish.way_back {
         Some(back) => {
             require_unchanged(manager, back)?;
@@ -113,9 +115,15 @@ fn plan_packages(manager: &dyn PackageManager, wish: &Wish) -> Result<Plan, Fail
         }
     };
     let names: Vec<String> = plan.changes.iter().map(|change| change.package.clone()).collect();
-    let problems = manager.problems(&names).map_err(failed)?;
+    require_ready(manager, &names)?;
+    Ok(plan)
+}
+
+/// Whether the packages can be changed just now.
+fn require_ready(manager: &dyn PackageManager, names: &[String]) -> Result<(), Failure> {
+    let problems = manager.problems(names).map_err(|error| refusal("the packages cannot be looked at", &error))?;
     match problems.split_first() {
-        None => Ok(plan),
+        None => Ok(()),
         Some((first, others)) => {
             let others = others.iter().map(|problem| format!("{}; {}", problem.reason(), problem.remedy())).collect();
             Err(Failure::refused(format!("the packages cannot be changed now: {}", first.reason()))

@@ -23,8 +23,11 @@ pub(super) fn problems(packages: &[String]) -> Result<Vec<Problem>> {
     let mut found: Vec<_> = locked().into_iter().collect();
     // Of a manager that is at work just now, everything is half done.
     if found.is_empty() {
-        found.extend(interrupted(Path::new(UPDATES)).then_some(Problem::Interrupted));
-        found.extend(unfinished(&installed(&[])?));
+        // What it had begun may be half written, and is not read then.
+        found.extend(match interrupted(Path::new(UPDATES)) {
+            true => Some(Problem::Interrupted),
+            false => unfinished(&installed(&[])?),
+        });
     }
     let names: Vec<_> = packages.iter().map(String::as_str).collect();
     if !names.is_empty() {
