@@ -23,7 +23,8 @@
 //! the canary), [`services`] (the interposer's place in front of runc), [`packages`] (what the engine was installed
 //! from), [`handover`] (who owns a container while it migrates), [`transport`] (other hosts, and the process without
 //! privileges that talks to them). Across them: [`saga`] (steps and journal), [`world`] (what outlives an operation),
-//! [`operations`] (each verb). At the ends: [`helper`] (the socket, recovery), [`cli`], [`report`] (what an operation
+//! [`operations`] (the verbs of a single host), [`migration`] (containers that move between hosts), [`pairing`] (who those
+//! hosts are). At the ends: [`helper`] (the socket, recovery), [`cli`], [`report`] (what an operation
 //! did, as a page or as lines) and [`metrics`] (figures for a monitor).
 //!
 //! Who decides when something dies half way: the claim. Where the claim on a group's leader exists, the group is
@@ -38,10 +39,12 @@ pub mod handover;
 pub mod helper;
 pub mod interposer;
 pub mod metrics;
+pub mod migration;
 pub mod network;
 pub mod operations;
 pub mod packages;
 pub mod pager;
+pub mod pairing;
 pub mod process;
 pub mod report;
 pub mod restore;

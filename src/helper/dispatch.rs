@@ -2,11 +2,12 @@
 
 use super::protocol::{Lost, Message, Request};
 use crate::failure::Failure;
+use crate::migration::{self, evacuated_upgrade};
 use crate::operations::upgrade::strategy::EVACUATE;
-use crate::operations::{self, evacuated_upgrade};
 use crate::saga::{Asked, Progress};
 use crate::world::told::Round;
 use crate::world::{Context, Told, World};
+use crate::{operations, pairing};
 use serde_json::Value;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -112,7 +113,7 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::Install { dry_run } => operations::install::install(context, dry_run),
         Request::Uninstall { dry_run } => operations::install::uninstall(context, dry_run),
         Request::Migrate { containers, to, keep_source, dry_run, compress, rate, mode, goal, tcp, binds } => {
-            let how = operations::migrate::How {
+            let how = migration::source::How {
                 peer: to,
                 keep_source,
                 dry_run,
@@ -123,13 +124,13 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
                 closes_lost: tcp == Lost::Close,
                 binds,
             };
-            operations::migrate::run(context, &containers, &how, peer)
+            migration::source::run(context, &containers, &how, peer)
         }
         Request::Evacuate { to, dry_run, compress, rate } => {
-            let wish = operations::evacuate::Wish { peers: to, dry_run, compress, rate };
-            operations::evacuate::run(context, &wish, Asked::by(peer))
+            let wish = migration::evacuate::Wish { peers: to, dry_run, compress, rate };
+            migration::evacuate::run(context, &wish, Asked::by(peer))
         }
-        Request::Return { from } => operations::homecoming::run(context, from.as_deref(), Asked::by(peer)),
+        Request::Return { from } => migration::homecoming::run(context, from.as_deref(), Asked::by(peer)),
         Request::Forwards => operations::forward::list(context),
         Request::EndForward { container } => operations::forward::remove(context, &container),
         Request::Upgrade { to, strategy, may_stop, dry_run, evacuate_to } => match evacuate_to.is_empty() {
@@ -147,17 +148,17 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         Request::History { limit } => operations::status::history(context, limit),
         Request::Metrics => operations::metrics::run(context),
         Request::PeerInvite { addresses, name, valid_minutes } => {
-            operations::peers::invite(context, &addresses, name.as_deref(), valid_minutes)
+            pairing::invite(context, &addresses, name.as_deref(), valid_minutes)
         }
-        Request::PeerJoin { invitation, addresses } => operations::peers::join(context, &invitation.0, &addresses),
-        Request::PeerList => operations::peers::list(context),
-        Request::PeerRemove { name } => operations::peers::remove(context, &name),
+        Request::PeerJoin { invitation, addresses } => pairing::join(context, &invitation.0, &addresses),
+        Request::PeerList => pairing::list(context),
+        Request::PeerRemove { name } => pairing::remove(context, &name),
         Request::PeerAllow { name, containers, checkpoints, takes_back } => {
-            operations::peers::allow(context, &name, containers, checkpoints, takes_back)
+            pairing::allow(context, &name, containers, checkpoints, takes_back)
         }
-        Request::PeerRotate => operations::peers::rotate(context),
+        Request::PeerRotate => pairing::rotate(context),
         Request::Decide { operation, decision, force } => {
-            operations::decide::run(context, operation, decision, force, peer)
+            migration::decide::run(context, operation, decision, force, peer)
         }
         Request::Cancel { operation } => operations::cancel::run(context, operation, peer),
         Request::Resume { operation } => super::recovery::resume(context, operation),

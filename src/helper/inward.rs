@@ -4,11 +4,11 @@
 //! port can set. That it *is* the port the kernel says. Routes come from the rooms that answer them; here is only the door.
 
 use super::port;
-use crate::operations;
 use crate::transport::caller::{Caller, CallerKey, Refusal};
 use crate::transport::client::HELPER_SOCKET;
 use crate::transport::protocol::{PAIR, Problem};
 use crate::world::World;
+use crate::{migration, operations, pairing};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
@@ -51,8 +51,8 @@ pub async fn serve(
 /// Everything that peers may ask for.
 fn routes(world: Arc<World>) -> Router {
     Router::new()
-        .merge(operations::peers::inward::routes())
-        .merge(operations::arrive::inward::routes())
+        .merge(pairing::inward::routes())
+        .merge(migration::inward::routes())
         .merge(operations::ship::inward::routes())
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "this version of transship does not know the request") })
         .layer(from_fn_with_state(Arc::clone(&world), door))

@@ -5,8 +5,8 @@
 //! helper died; the journal knows how far it came. `GET /v1/metrics` answers with what a monitor is told, as text.
 
 use crate::failure::Failure;
-pub use crate::operations::migrate::binds::{Course, Rule as Bind};
-pub use crate::operations::migrate::memory::{Goal, IfMissed, Mode};
+pub use crate::migration::source::binds::{Course, Rule as Bind};
+pub use crate::migration::source::memory::{Goal, IfMissed, Mode};
 pub use crate::transport::client::Compress;
 pub use crate::world::decisions::Decision;
 pub use crate::world::told::Round;

@@ -1,19 +1,19 @@
 //! What a killed helper left: brought to an end before anything new begins.
 
 use crate::failure::{Failure, OrFail};
-use crate::operations;
-use crate::operations::arrive::Arrive;
+use crate::migration::destination::Arrive;
+use crate::migration::evacuate::Evacuate;
+use crate::migration::evacuated_upgrade::EvacuatedUpgrade;
+use crate::migration::homecoming::Homecoming;
+use crate::migration::source::Migrate;
 use crate::operations::checkpoint::Checkpoint;
-use crate::operations::evacuate::Evacuate;
-use crate::operations::evacuated_upgrade::EvacuatedUpgrade;
-use crate::operations::homecoming::Homecoming;
-use crate::operations::migrate::Migrate;
 use crate::operations::restore::Restore;
 use crate::operations::ship::{Fetch, Push};
 use crate::operations::upgrade::Upgrade;
 use crate::saga::{self, Operation, OperationRecord};
 use crate::world::log::Log;
 use crate::world::{Context, World};
+use crate::{migration, operations};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -97,8 +97,8 @@ fn carry_on(world: &Arc<World>, record: OperationRecord, parts: Vec<JoinHandle<(
         parts.into_iter().for_each(|part| drop(part.join()));
         tracing::warn!(operation = record.id, kind = record.kind, of = record.subject, "unfinished; it goes on");
         let ended = match record.kind.as_str() {
-            Migrate::KIND => operations::migrate::recover(&context, &record),
-            Arrive::KIND => operations::arrive::recover(&context, &record),
+            Migrate::KIND => migration::source::recover(&context, &record),
+            Arrive::KIND => migration::destination::recover(&context, &record),
             _ => bring_to_an_end(&context, &record),
         };
         if let Err(failure) = ended {
@@ -157,11 +157,11 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
         Upgrade::KIND => recover::<Upgrade>(context, record),
         Push::KIND => recover::<Push>(context, record),
         Fetch::KIND => recover::<Fetch>(context, record),
-        Migrate::KIND => operations::migrate::go_on(context, record),
-        Arrive::KIND => operations::arrive::go_on(context, record),
-        Evacuate::KIND => operations::evacuate::go_on(context, record),
-        Homecoming::KIND => operations::homecoming::go_on(context, record),
-        EvacuatedUpgrade::KIND => operations::evacuated_upgrade::go_on(context, record),
+        Migrate::KIND => migration::source::go_on(context, record),
+        Arrive::KIND => migration::destination::go_on(context, record),
+        Evacuate::KIND => migration::evacuate::go_on(context, record),
+        Homecoming::KIND => migration::homecoming::go_on(context, record),
+        EvacuatedUpgrade::KIND => migration::evacuated_upgrade::go_on(context, record),
         other => Err(Failure::new(format!("operation {}: this version does not know {other}", record.id))),
     }
 }

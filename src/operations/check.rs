@@ -5,7 +5,7 @@ use crate::checkpoint::preflight::{self, ContainerFacts, Finding, HostFacts, Pur
 use crate::criu::canary::{self, CanaryError, CanaryReport};
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
-use crate::operations::migrate::{self, binds::Rule};
+use crate::migration::source::{self, binds::Rule};
 use crate::services::{Interposition, effective_runc};
 use crate::world::Context;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub fn run(
         false => Value::Null,
     };
     let containers = match to {
-        Some(peer) => migrate::outlook(context, references, peer, binds)?,
+        Some(peer) => source::outlook(context, references, peer, binds)?,
         None => freezable(context, references)?,
     };
     Ok(json!({

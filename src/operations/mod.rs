@@ -1,28 +1,21 @@
-//! What an operator asks for, each a readable list of steps.
+//! What an operator asks of a single host, each a readable list of steps.
 
-mod answering;
-pub mod arrive;
+pub mod answering;
 pub mod cancel;
 pub mod check;
 pub mod checkpoint;
 pub mod collect;
-pub mod decide;
-pub mod evacuate;
-pub mod evacuated_upgrade;
 pub mod export;
 pub mod forward;
 pub mod holds;
-pub mod homecoming;
 pub mod images;
 pub mod import;
 pub mod inspect;
 pub mod install;
 pub mod list;
 pub mod metrics;
-pub mod migrate;
 pub mod pack;
-pub mod peers;
-mod processor;
+pub mod processor;
 pub mod remove;
 pub mod report;
 pub mod restore;
@@ -32,6 +25,7 @@ pub mod status;
 pub mod upgrade;
 
 use crate::failure::{Failure, OrFail};
+use crate::migration::{destination, evacuate, evacuated_upgrade, homecoming, source};
 use crate::restore::gate;
 use crate::saga::{Operation, OperationRecord, Phase};
 use crate::store::checkpoint::Form;
@@ -76,13 +70,13 @@ fn newest_of(context: &Context, checkpoints: Vec<Checkpoint>, reference: &str) -
 }
 
 /// The note that a container's next create restores a checkpoint; not placed yet.
-fn claim(context: &Context, container: &ContainerId, checkpoint: &CheckpointId) -> Result<Claim, StoreError> {
+pub fn claim(context: &Context, container: &ContainerId, checkpoint: &CheckpointId) -> Result<Claim, StoreError> {
     let manifest = context.catalog.get(checkpoint)?.manifest_digest().to_string();
     Ok(Claim::new(container.clone(), checkpoint.clone(), manifest, gate::SOCKET.into()))
 }
 
 /// The right to work on containers; refused while another operation does.
-fn turn(context: &Context, names: Vec<String>) -> Result<Turn<'_>, Failure> {
+pub fn turn(context: &Context, names: Vec<String>) -> Result<Turn<'_>, Failure> {
     context.busy.begin(names).map_err(|name| {
         Failure::refused(format!("another operation is at work on {name}")).remedy("wait for it; see: transship status")
     })
@@ -115,12 +109,12 @@ pub fn open_record(context: &Context, operation: i64) -> Result<OperationRecord,
 }
 
 /// The names of an operation's containers, where it is about some and not about the engine.
-fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
+pub fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
     let list = match record.kind.as_str() {
         checkpoint::Checkpoint::KIND => "/members",
         restore::Restore::KIND => "/targets",
-        migrate::Migrate::KIND => "/freeze/members",
-        arrive::Arrive::KIND => "/members",
+        source::Migrate::KIND => "/freeze/members",
+        destination::Arrive::KIND => "/members",
         ship::Push::KIND | ship::Fetch::KIND => return Some(vec![ship::turn_on(record.state["id"].as_str()?)]),
         // Their parts have the turns.
         evacuate::Evacuate::KIND | homecoming::Homecoming::KIND | evacuated_upgrade::EvacuatedUpgrade::KIND => {

@@ -49,7 +49,7 @@ fn told(context: &Context, record: &OperationRecord) -> Value {
         "began": record.began,
         "step": last.as_ref().map(|entry| &entry.step),
         "since": last.as_ref().map(|entry| entry.at),
-        "decisions": super::decide::choices(context, record),
+        "decisions": crate::migration::decide::choices(context, record),
         "failure": record.result.as_ref().map(|result| &result["failure"]),
     })
 }

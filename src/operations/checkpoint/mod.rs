@@ -13,7 +13,7 @@
 mod group;
 pub mod line;
 mod member;
-pub(super) mod steps;
+pub mod steps;
 
 pub use group::{admit, of as groups};
 pub use member::Member;

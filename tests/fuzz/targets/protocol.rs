@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use transship::docker::creation_request;
 use transship::helper::protocol::Request;
 use transship::network::published;
-use transship::operations::migrate::words::{Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
+use transship::migration::words::{Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
 use transship::transport::book::Book;
 use transship::transport::port::config::Config;
 use transship::transport::protocol::{Hello, PairAnswer, PairRequest, Problem, RotateRequest};

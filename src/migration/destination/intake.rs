@@ -1,0 +1,156 @@
+//! What a source sends besides words: images, and the checkpoints' files.
+
+use super::admit;
+use crate::archive::RelPath;
+use crate::failure::{Failure, OrFail};
+use crate::migration::words::{Here, LayersThere};
+use crate::operations::images;
+use crate::store::CheckpointId;
+use crate::world::Context;
+use crate::world::visits::{MOST_FILES, Visit};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// So much is left on the store's file system, whatever comes.
+pub const LEFT_FREE: u64 = 64 << 20;
+/// How many of an image's layers are here, from the lowest up: what lies on others is another layer.
+pub fn layers_there(context: &Context, peer: &str, layers: &[String]) -> Result<LayersThere, Failure> {
+    admit::may(context, peer)?;
+    let failed = || "the images here cannot be listed".to_owned();
+    let mut there = 0;
+    for image in context.docker.image_ids().or_fail(failed)? {
+        // One that has just been removed has none.
+        let own = context.docker.image_layers(&image).unwrap_or_default();
+        there = there.max(own.iter().zip(layers).take_while(|(own, wanted)| own == wanted).count());
+    }
+    Ok(LayersThere { there })
+}
+
+/// Takes an image in, as `docker save` writes it; that one and no other, and without a name.
+pub fn take_image(
+    context: &Context,
+    (peer, id): (&str, &CheckpointId),
+    image: &str,
+    tar: impl Read + Send + 'static,
+) -> Result<(), Failure> {
+    admit::may(context, peer)?;
+    let before = context.docker.image_ids().or_fail(|| "the images here cannot be listed".into())?;
+    let tar = images::without_names(tar, image);
+    context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())?;
+    // The first list is the one that has none of them.
+    context.brought_images.keep_new(id.clone(), before);
+    Ok(())
+}
+
+/// Returns when what has come is on disk: a loss of power does not take it any more.
+pub fn sync(context: &Context) -> Result<(), Failure> {
+    let failed = || "what has come cannot be written out".to_owned();
+    let root = context.docker.engine().or_fail(failed)?.root;
+    for path in [Path::new(&root), context.catalog.layout().root()] {
+        let directory = File::open(path).or_fail(failed)?;
+        nix::unistd::syncfs(directory).or_fail(failed)?;
+    }
+    Ok(())
+}
+
+/// Bytes that come, each time a sign of life of whoever sends them.
+pub struct Watched<'a> {
+    /// The bytes.
+    pub bytes: &'a mut dyn Read,
+    /// What they come for.
+    pub visit: &'a Visit,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.visit.sign_of_life();
+        self.bytes.read(buffer)
+    }
+}
+
+/// A file of a checkpoint that comes.
+pub struct Incoming<'a> {
+    /// What it comes for.
+    pub visit: Arc<Visit>,
+    checkpoint: &'a CheckpointId,
+    path: &'a str,
+    target: PathBuf,
+}
+
+impl<'a> Incoming<'a> {
+    /// A file that a peer sends; refused where it belongs to nothing that comes from there, or has no room for `more` bytes.
+    pub fn admit(
+        context: &Context,
+        (peer, id): (&str, &CheckpointId),
+        (checkpoint, path): (&'a CheckpointId, &'a str),
+        more: u64,
+    ) -> Result<Self, Failure> {
+        let failed = || format!("{path} of checkpoint {checkpoint} cannot be kept");
+        let visit = super::visit_of(context, peer, id)?;
+        if !visit.brings(checkpoint) {
+            return Err(Failure::refused(format!("checkpoint {checkpoint} is none of migration {id}")));
+        }
+        let staging = context.catalog.staging(checkpoint).ok_or_else(|| Failure::new(failed()))?;
+        let target = RelPath::new(path).or_fail(failed)?.below(staging.dir());
+        let free = context.catalog.free_bytes().or_fail(failed)?;
+        if more.saturating_add(LEFT_FREE) > free {
+            return Err(Failure::new(format!(
+                "{path} has {more} bytes, and {free} are free on the store's disk there"
+            ))
+            .remedy("make room on the destination: transship gc"));
+        }
+        Ok(Self { visit, checkpoint, path, target })
+    }
+
+    /// Puts it in its place, now that all of it lies at `coming`.
+    pub fn put(&self, coming: &Path) -> Result<(), Failure> {
+        let failed = || format!("{} of checkpoint {} cannot be kept", self.path, self.checkpoint);
+        self.visit.take_in(&format!("{}/{}", self.checkpoint, self.path), || {
+            if let Some(parent) = self.target.parent() {
+                std::fs::create_dir_all(parent).or_fail(failed)?;
+            }
+            std::fs::rename(coming, &self.target).or_fail(failed)
+        })
+    }
+}
+
+/// Keeps one file of a checkpoint that comes, from byte `from` on; what is before is here. It is believed nothing: digests are
+/// compared when all is there.
+///
+/// It is on disk then: the source's own copy is memory, and goes with its power. Of one that breaks off stays what has come.
+pub fn keep_file(
+    context: &Context,
+    (peer, id): (&str, &CheckpointId),
+    (checkpoint, path): (&CheckpointId, &str),
+    (from, length): (u64, u64),
+    bytes: &mut dyn Read,
+) -> Result<(), Failure> {
+    let failed = || format!("{path} of checkpoint {checkpoint} cannot be kept");
+    let more = length.saturating_sub(from);
+    let incoming = Incoming::admit(context, (peer, id), (checkpoint, path), more)?;
+    let (parts, name) = (incoming.visit.parts(), format!("{checkpoint}/{path}"));
+    let part = parts.go_on(&name, from, &context.catalog.layout().tmp(), MOST_FILES);
+    let mut part = part.or_fail(failed)?;
+    let mut bytes = Watched { bytes, visit: &incoming.visit }.take(more);
+    let copied = std::io::copy(&mut bytes, &mut part).or_fail(failed)?;
+    if copied != more {
+        return Err(Failure::new(format!("{path} broke off after {copied} of {more} bytes")));
+    }
+    part.sync().or_fail(failed)?;
+    part.put_in_place(|coming| incoming.put(coming)).or_fail(failed)??;
+    parts.forget(&name);
+    Ok(())
+}
+
+/// How much of a file is here.
+pub fn here(
+    context: &Context,
+    (peer, id): (&str, &CheckpointId),
+    (checkpoint, path): (&CheckpointId, &str),
+) -> Result<Here, Failure> {
+    let visit = Incoming::admit(context, (peer, id), (checkpoint, path), 0)?.visit;
+    let name = format!("{checkpoint}/{path}");
+    Ok(Here { bytes: visit.parts().here(&name), is_whole: visit.has_taken_in(&name) })
+}

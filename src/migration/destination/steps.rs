@@ -1,0 +1,464 @@
+//! The steps of `arrive`, each beside its undo.
+
+use super::member::{self, Member};
+use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, remove_image};
+use crate::archive::rootfs;
+use crate::docker::{DockerError, is_same_network, network_request};
+use crate::failure::{Failure, OrFail};
+use crate::handover::{Arrival, arrival};
+use crate::migration::words::LABEL;
+use crate::migration::{networks, tree};
+use crate::operations;
+use crate::operations::restore::put_files;
+use crate::pager::Told;
+use crate::restore::prepare;
+use crate::saga::{Operation, Step};
+use crate::store::claims::Decider;
+use crate::store::layout;
+use crate::store::staging::Durability;
+use crate::store::{Checkpoint, CheckpointId};
+use crate::world::Context;
+use crate::world::decisions::Decision;
+use crate::world::visits::Word;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+type ArriveStep = Step<Arrive, Context>;
+
+/// How long a source may say nothing before it is asked, once its container is restored.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// So many silences in a row, without a byte of a file either, and it does not come any more: an hour, for a source that
+/// copies a large volume on its own disk first.
+const SILENCES: u32 = 120;
+
+/// How long dockerd may take to come up, where the whole host has just booted.
+const DOCKER_PATIENCE: Duration = Duration::from_secs(600);
+
+fn nothing(_: &mut Arrive, _: &Context) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Networks and volumes that lack, and the containers, stopped and without a restart policy.
+pub fn make() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let failed = || format!("{} cannot be made", arrive.name());
+        // What another has made since it was asked for first.
+        admit::look(context, &arrive.peer, &arrive.offer)?;
+        for told in &arrive.offer.networks {
+            let name = told["Name"].as_str().unwrap_or_default();
+            if arrive.networks.iter().any(|lacks| lacks == name) && context.docker.network(name).is_err() {
+                make_network(arrive, context, told)?;
+            }
+        }
+        for told in &arrive.offer.volumes {
+            let request = labelled(json!({ "Name": told["Name"], "Labels": told["Labels"] }), &arrive.id);
+            context.docker.create_volume(&request).or_fail(failed)?;
+            let name = told["Name"].as_str().unwrap_or_default();
+            if !is_made_for(arrive, &context.docker.volume(name).or_fail(failed)?) {
+                // Docker takes one of that name for the one that was asked for.
+                return Err(Failure::new(format!("the volume {name} was made by somebody else meanwhile")));
+            }
+        }
+        binds::make(&arrive.offer.binds, &arrive.id)?;
+        for number in 0..arrive.members.len() {
+            make_one(arrive, context, number)?;
+        }
+        // The images, too, which came before. It costs nobody anything now: the source's containers run.
+        intake::sync(context)?;
+        let containers = arrive.containers();
+        arrive.visit(context).change(|standing| standing.containers = containers);
+        Ok(())
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        arrive.visit(context).close_intake();
+        memory::forget(context, &arrive.id)?;
+        for member in arrive.members.iter().rev() {
+            if let Some(staging) = context.catalog.staging(&member.checkpoint) {
+                staging.discard().or_fail(|| format!("what came of {} cannot be removed", member.name))?;
+            }
+            if let Some(container) = made_here(arrive, member, context)? {
+                context.docker.remove(&container).or_fail(|| format!("{} cannot be removed", member.name))?;
+            }
+        }
+        binds::remove(&arrive.offer.binds, &arrive.id)?;
+        for volume in &arrive.volumes {
+            let failed = || format!("the volume {volume} cannot be removed");
+            if is_there_for(arrive, context.docker.volume(volume)).or_fail(failed)? {
+                context.docker.remove_volume(volume).or_fail(failed)?;
+            }
+        }
+        for network in &arrive.networks {
+            let failed = || format!("the network {network} cannot be removed");
+            let is_ours = is_there_for(arrive, context.docker.network(network)).or_fail(failed)?;
+            // Another migration may have come to use it meanwhile.
+            if is_ours && !networks::is_used(&context.containers().or_fail(failed)?, network) {
+                context.docker.remove_network(network).or_fail(failed)?;
+            }
+        }
+        arrive.brought_images.iter().for_each(|image| remove_image(context, image));
+        Ok(())
+    }
+    Step::new("make", run, undo)
+}
+
+/// Another migration may be at making the same one.
+fn make_network(arrive: &Arrive, context: &Context, told: &Value) -> Result<(), Failure> {
+    let name = told["Name"].as_str().unwrap_or_default();
+    let made = context.docker.create_network(&labelled(network_request(told), &arrive.id));
+    match context.docker.network(name) {
+        Ok(here) if is_same_network(&here, told) => Ok(()),
+        _ => made.or_fail(|| format!("the network {name} cannot be made")),
+    }
+}
+
+fn make_one(arrive: &mut Arrive, context: &Context, number: usize) -> Result<(), Failure> {
+    let (name, checkpoint) = (arrive.members[number].name.clone(), arrive.members[number].checkpoint.clone());
+    let failed = || format!("a container {name} cannot be made");
+    let request = labelled(member::request(&arrive.inspect_to_be(number)?), &arrive.id);
+    let id = context.docker.create(&name, &request).or_fail(failed)?;
+    arrive.members[number].container = Some(id.parse().or_fail(failed)?);
+    context.catalog.begin(&checkpoint).or_fail(|| format!("the store cannot take the checkpoint of {name}")).map(drop)
+}
+
+fn labelled(mut request: Value, id: &CheckpointId) -> Value {
+    if !request["Labels"].is_object() {
+        request["Labels"] = json!({});
+    }
+    request["Labels"][LABEL] = json!(id);
+    request
+}
+
+fn is_made_for(arrive: &Arrive, told: &Value) -> bool {
+    told["Labels"][LABEL] == arrive.id.as_str()
+}
+
+/// Whether it is there, and was made for this migration.
+fn is_there_for(arrive: &Arrive, told: Result<Value, DockerError>) -> Result<bool, DockerError> {
+    match told {
+        Ok(told) => Ok(is_made_for(arrive, &told)),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The container that was made for a member. A helper that died over that has not noted which.
+fn made_here(arrive: &Arrive, member: &Member, context: &Context) -> Result<Option<String>, Failure> {
+    if let Some(container) = &member.container {
+        return Ok(Some(container.to_string()));
+    }
+    match context.docker.container(&member.name) {
+        Ok(found) => Ok((found.label(LABEL) == Some(arrive.id.as_str())).then(|| found.id().to_owned())),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Failure::new(format!("{} cannot be looked at", member.name)).because(&error)),
+    }
+}
+
+/// The checkpoints' files, until the source says that all are there; then every digest (I4).
+pub fn receive() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let manifests = wait_for_manifests(arrive, context)?;
+        arrive.visit(context).close_intake();
+        if manifests.len() != arrive.members.len() {
+            return Err(Failure::new(format!("{} manifests came for {}", manifests.len(), arrive.name())));
+        }
+        for (member, manifest) in arrive.members.iter().zip(&manifests) {
+            let failed = || format!("the checkpoint of {} is not what it should be", member.name);
+            let staging = context.catalog.staging(&member.checkpoint).ok_or_else(|| Failure::new(failed()))?;
+            staging.adopt(manifest.as_bytes(), Durability::FilesAreOnDisk, &|_| {}).or_fail(failed)?;
+            // What lies there was hashed just now.
+            prepare::adopted(&context.world, &member.checkpoint)?;
+        }
+        memory::forget(context, &arrive.id)
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        arrive.members.iter().try_for_each(|member| {
+            prepare::forget(context, &member.checkpoint);
+            let removed = context.catalog.remove_if_there(&member.checkpoint);
+            removed.or_fail(|| format!("the checkpoint of {} cannot be removed", member.name))
+        })
+    }
+    Step::new("receive", run, undo)
+}
+
+fn wait_for_manifests(arrive: &mut Arrive, context: &Context) -> Result<Vec<String>, Failure> {
+    let visit = arrive.visit(context);
+    let (mut silences, mut signs) = (0, 0);
+    loop {
+        let heard_of = visit.signs_of_life();
+        if heard_of != signs {
+            (silences, signs) = (0, heard_of);
+        }
+        match visit.next_word(SILENCE) {
+            Some(Word::Restore(manifests)) => return Ok(manifests),
+            Some(Word::Handover(request)) => heard(arrive, context, arrival::Event::Request(request))?,
+            Some(Word::Forced(event)) => heard(arrive, context, event)?,
+            None if silences >= SILENCES => {
+                return Err(Failure::new(format!("{} has not sent all of {}", arrive.peer, arrive.name())));
+            }
+            None => silences += 1,
+        }
+    }
+}
+
+/// A word of the handover, or a person's. The rules say what becomes of it; this carries out what they say, short of letting it run.
+pub(super) fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Result<(), Failure> {
+    let next = arrive.arrival.on(event).next;
+    if next != arrive.arrival {
+        arrive.stands(context, next)?;
+    }
+    match next {
+        // The answer follows when all is undone.
+        Arrival::Dropped | Arrival::Lost => Err(Failure::new(match event {
+            arrival::Event::ForceDrop => format!("{} was dropped here by force", arrive.name()),
+            _ => format!("{} is not to run here: {} keeps it", arrive.name(), arrive.peer),
+        })),
+        // Answered once it runs.
+        Arrival::Released => {
+            if event == arrival::Event::ForceRun {
+                arrive.decided = Some(Decision::Run);
+            }
+            Ok(())
+        }
+        _ => {
+            arrive.visit(context).hear();
+            Ok(())
+        }
+    }
+}
+
+/// Their files where Docker's storage driver looks for them, and their volumes'.
+pub fn place() -> ArriveStep {
+    Step::new("place", put_in_place, nothing)
+}
+
+fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+    let root = context.docker.engine().or_fail(|| "Docker does not say where its files are".into())?.root;
+    for member in &arrive.members {
+        let failed = || format!("the files of {} cannot be put in place", member.name);
+        let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
+        let container = context.docker.container(member.id()?.as_str()).or_fail(failed)?;
+        if let Some(upper) = container.upper_directory() {
+            // A start that came to nothing has left its own there.
+            empty(Path::new(upper)).or_fail(failed)?;
+        }
+        put_files(&container, &checkpoint)?;
+        let placed = logs::put(Path::new(&root), member.id()?, &checkpoint);
+        placed.or_fail(|| format!("the log of {} cannot be put in place", member.name))?;
+    }
+    let checkpoint = context.catalog.get(&arrive.id).or_fail(|| "the volumes' files cannot be read".into())?;
+    for (number, name) in arrive.volumes.iter().enumerate() {
+        let told = context.docker.volume(name).or_fail(|| format!("the volume {name} cannot be looked at"))?;
+        let mountpoint = PathBuf::from(told["Mountpoint"].as_str().unwrap_or_default());
+        fill(&checkpoint, &tree::files(tree::VOLUMES, number), &mountpoint)?;
+    }
+    for (number, bind) in arrive.offer.binds.iter().enumerate().filter(|(_, bind)| bind.is_brought) {
+        fill(&checkpoint, &tree::files(tree::BINDS, number), &bind.path)?;
+        binds::mark(&bind.path, &arrive.id).or_fail(|| format!("{} cannot be marked", bind.path.display()))?;
+    }
+    arrive.is_placed = true;
+    Ok(())
+}
+
+/// A helper before this one had put the files in place, and may have died with the host's power. The checkpoint was on
+/// disk by then, and what is in place is made from it again: `false` where it is not whole.
+pub fn put_in_place_again(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
+    let failed = || format!("{} cannot be made ready again", arrive.name());
+    context.docker.wait_until_up(DOCKER_PATIENCE, || false).or_fail(failed)?;
+    for container in arrive.containers().iter().rev() {
+        // The start that the other helper was at ends by itself: nobody answers it at the gate.
+        at_the_gate::end(context, container)?;
+        context.claims.give_back(container).or_fail(failed)?;
+    }
+    for member in &arrive.members {
+        if let Err(failure) = prepare::verify(context, &member.checkpoint, &|_, _| {}) {
+            tracing::error!(migration = %arrive.id, %failure, "what came from the peer is not whole any more");
+            return Ok(false);
+        }
+    }
+    put_in_place(arrive, context)?;
+    Ok(true)
+}
+
+fn fill(checkpoint: &Checkpoint, files: &[String; 2], directory: &Path) -> Result<(), Failure> {
+    let failed = || format!("the files of {} cannot be put in place", directory.display());
+    // Docker has copied in what the image has there, or an earlier try has left its own.
+    empty(directory).or_fail(failed)?;
+    let [base, delta] = files.each_ref().map(|file| checkpoint.dir().join(layout::EXTRA).join(file));
+    let base = File::open(base).or_fail(failed)?;
+    let delta = File::open(delta).or_fail(failed)?;
+    rootfs::apply(base, Some(delta), directory).or_fail(failed)
+}
+
+fn empty(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
+/// The next create of each restores its checkpoint; that they run is decided by the first one's claim alone.
+pub fn claim() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let [first, ..] = arrive.members.as_slice() else { return Ok(()) };
+        let decider = Decider { container: first.id()?.clone(), checkpoint: first.checkpoint.clone() };
+        for member in &arrive.members {
+            let failed = || format!("{} cannot be claimed", member.name);
+            let claim = operations::claim(context, member.id()?, &member.checkpoint).or_fail(failed)?;
+            let claim = if *member.id()? == decider.container { claim } else { claim.decided_by(decider.clone()) };
+            context.claims.place(&claim).or_fail(failed)?;
+        }
+        Ok(())
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let containers = arrive.containers();
+        let withdrawn = containers.iter().try_for_each(|container| context.claims.withdraw(container));
+        withdrawn.or_fail(|| format!("the claims on {} cannot be withdrawn", arrive.name()))
+    }
+    Step::new("claim", run, undo)
+}
+
+/// `docker start`, which restores them and comes back when they run. Done when they stand ready at the gate.
+pub fn start() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        match at_the_gate::bring(arrive, context)? {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(format!("the checkpoint of {} is damaged", arrive.name()))),
+        }
+    }
+    fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        at_the_gate::end_all(arrive, context)?;
+        let failed = || format!("the claims on {} cannot be given back", arrive.name());
+        arrive.containers().iter().try_for_each(|container| {
+            if arrive.is_taken_back() {
+                // It was given to this host, and may have been let go.
+                context.claims.finish(container).or_fail(failed)?;
+            }
+            context.claims.give_back(container).or_fail(failed)
+        })
+    }
+    Step::new("start", run, undo)
+}
+
+/// The source is told that they are restored, and decides.
+pub fn wait_for_word() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let visit = arrive.visit(context);
+        if arrive.arrival == Arrival::Expecting {
+            arrive.stands(context, arrive.arrival.on(arrival::Event::Restored).next)?;
+            visit.hear();
+        } else {
+            // A helper before this one had told so. What it had restored is gone with it, and never ran.
+            if at_the_gate::bring(arrive, context)?.is_none() {
+                arrive.stands(context, arrive.arrival.on(arrival::Event::Gone).next)?;
+                return Err(Failure::new(format!("what came of {} is not whole any more", arrive.name())));
+            }
+        }
+        while arrive.arrival == Arrival::Restored {
+            match visit.next_word(SILENCE) {
+                Some(Word::Handover(request)) => heard(arrive, context, arrival::Event::Request(request))?,
+                Some(Word::Forced(event)) => heard(arrive, context, event)?,
+                Some(Word::Restore(_)) => visit.hear(),
+                None => ask_source(arrive, context)?,
+            }
+        }
+        Ok(())
+    }
+    Step::new("await", run, nothing)
+}
+
+/// The source may have decided and not have been able to say so.
+fn ask_source(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+    match crate::migration::source::decided(&arrive.peer, &arrive.id) {
+        Ok(Some(request)) => heard(arrive, context, arrival::Event::Request(request)),
+        Ok(None) => Ok(()),
+        Err(error) => {
+            tracing::info!(migration = %arrive.id, peer = arrive.peer, %error, "its source cannot be asked; waiting on");
+            Ok(())
+        }
+    }
+}
+
+/// From here on they run here.
+pub fn release() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        let name = arrive.name();
+        if !matches!(arrive.arrival, Arrival::Released | Arrival::Running) {
+            return Err(Failure::new(format!("{name} is not to run here: its source was told {:?}", arrive.arrival)));
+        }
+        let failed = || format!("{name} was given to this host and does not run");
+        let [first, ..] = arrive.members.as_slice() else { return Err(Failure::new(failed())) };
+        let is_claimed = context.claims.find(first.id()?).or_fail(failed)?.is_some();
+        // What was let go may have run, and is not restored once more.
+        let may_still_start = is_claimed && !context.claims.is_committed(first.id()?);
+        let let_run = if may_still_start { at_the_gate::let_run(arrive, context)? } else { None };
+        let some_run = let_run.as_ref().is_some_and(|failed| failed.len() < arrive.members.len());
+        let event = match some_run || at_the_gate::any_runs(arrive, context)? {
+            true => arrival::Event::Runs,
+            false => arrival::Event::Gone,
+        };
+        if event == arrival::Event::Gone && arrive.decided == Some(Decision::Run) {
+            // The source may be no more, and then this is all that there is of it: it is not lost yet.
+            return Err(Failure::new(failed()).remedy(format!(
+                "see on {} whether it is still there; transship resume OPERATION tries it here again, and \
+                 transship decide OPERATION drop removes it (see transship status)",
+                arrive.peer
+            )));
+        }
+        if event == arrival::Event::Runs && arrive.arrival == Arrival::Released && arrive.offer.memory.is_some() {
+            // It runs; that it needs nobody any more is said when all its memory is here.
+            arrive.visit(context).change(|standing| standing.follows = Some(Told::default()));
+            arrive.visit(context).hear();
+            return whole(&let_run.unwrap_or_default());
+        }
+        let next = arrive.arrival.on(event).next;
+        if event == arrival::Event::Gone
+            && let Err(failure) = at_the_gate::end_all(arrive, context)
+        {
+            tracing::error!(migration = %arrive.id, %failure, "what was not let run is ended later");
+        }
+        arrive.stands(context, next)?;
+        arrive.visit(context).hear();
+        match next {
+            Arrival::Running => whole(&let_run.unwrap_or_default()),
+            _ => Err(Failure::new(failed()).remedy(format!(
+                "{} still has it, frozen: decide there; then, here, transship resume OPERATION removes what is left of it \
+                 (see transship status)",
+                arrive.peer
+            ))),
+        }
+    }
+    Step::new("release", run, nothing)
+}
+
+/// Whether all that were let go run; those that do not were given to this host all the same (I8).
+fn whole(failed: &[String]) -> Result<(), Failure> {
+    match failed {
+        [] => Ok(()),
+        failed => {
+            Err(Failure::new(format!("{} was let go and does not run; what came with it does", failed.join(", ")))
+                .remedy("its checkpoint is kept until: transship resume OPERATION (see transship status)"))
+        }
+    }
+}
+
+/// The checkpoints that brought them are of no use any more.
+pub fn settle() -> ArriveStep {
+    fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        binds::keep(&arrive.offer.binds)?;
+        arrive.members.iter().try_for_each(|member| {
+            context.settling.wait_until_taken(member.id()?);
+            context.landings.take(member.id()?);
+            context.packing.stop(&member.checkpoint);
+            let removed = context.catalog.remove_if_there(&member.checkpoint);
+            removed.or_fail(|| format!("the checkpoint of {} cannot be removed", member.name))
+        })
+    }
+    Step::new("settle", run, nothing)
+}

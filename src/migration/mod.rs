@@ -1,0 +1,23 @@
+//! Containers that move between hosts, and keep their connections.
+//!
+//! ```text
+//!   evacuated_upgrade ──► evacuate, homecoming ──► source ┄┄┄ inward ┄┄┄► destination
+//!                                                     └──► words ◄──────────┘
+//! ```
+//!
+//! * [`source`]: the host that containers leave, and [`destination`]: the one that they come to; neither uses the other;
+//! * [`words`]: what the two say to each other; [`tree`] and [`networks`]: what both read from what goes along;
+//! * [`evacuate`], [`homecoming`] and [`evacuated_upgrade`]: what is made of several migrations;
+//! * [`decide`]: where a person has the last word;
+//! * [`inward`]: what peers ask of all these.
+
+pub mod decide;
+pub mod destination;
+pub mod evacuate;
+pub mod evacuated_upgrade;
+pub mod homecoming;
+pub mod inward;
+pub mod networks;
+pub mod source;
+pub mod tree;
+pub mod words;

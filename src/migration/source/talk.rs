@@ -1,0 +1,284 @@
+//! What the source says to the destination.
+
+use super::binds::Bind;
+use super::{Migrate, compress};
+use crate::archive::hash::all_cores;
+use crate::checkpoint::{describe, preflight};
+use crate::failure::{Failure, OrFail};
+use crate::handover::{Arrival, Request};
+use crate::migration::networks;
+use crate::migration::words::{self, Coming, Following, Layers, LayersThere, Needs, Offer, Standing, Synced, Welcome};
+use crate::operations::checkpoint::Member;
+use crate::operations::{check, images, processor};
+use crate::store::CheckpointId;
+use crate::transport::client::{self, Carriage, Compress, Peer, PeerError};
+use crate::world::Context;
+use crate::world::cancels::Watch;
+use crate::world::decisions::Decision;
+use serde_json::{Value, json};
+use std::io::Read;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Between two tries to reach a peer that has to be told something.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long an answer may take that means no work.
+const QUICK: Duration = Duration::from_secs(20);
+
+/// How long Docker may take before the next piece of an image: it packs all of it first. The container runs meanwhile.
+const PACKING: Duration = Duration::from_secs(900);
+
+/// How long nothing of a file may go. The container may stand still for it, and goes on here when it is over.
+pub const STALL: Duration = Duration::from_secs(30);
+
+/// How long making networks, volumes and the container may take, and writing all of it out.
+const PREPARE: Duration = Duration::from_secs(900);
+
+/// How long writing out may take.
+const SYNC: Duration = Duration::from_secs(600);
+
+/// How long restoring may take there. The container stands still meanwhile, and goes on here when it is over.
+pub const RESTORE: Duration = Duration::from_secs(600);
+
+/// How long letting go may take on the other side.
+const RELEASE: Duration = Duration::from_secs(60);
+
+/// A peer, by the name that the book has.
+pub fn peer(name: &str) -> Peer {
+    Peer::named(Path::new(client::SOCKET), name)
+}
+
+/// A migration's peer, for one of so many bodies that are sent at once. Where nothing of it goes for `patience`, it is
+/// given up.
+pub fn sending(migrate: &Migrate, patience: Duration, at_once: u64) -> Peer {
+    let rate = migrate.rate.map(|rate| NonZeroU64::new(rate.get() / at_once).unwrap_or(NonZeroU64::MIN));
+    let carriage = Carriage { compress: compression(migrate), rate, patience: Some(patience) };
+    peer(&migrate.peer).carried(carriage)
+}
+
+/// As was asked for, or as link and cores give.
+fn compression(migrate: &Migrate) -> Compress {
+    migrate.compress.unwrap_or_else(|| compress::chosen(migrate.measured_link, all_cores()))
+}
+
+/// Bytes on their way to the peer, until the migration is cancelled.
+pub struct Watched<R> {
+    /// The bytes.
+    pub bytes: R,
+    /// Whether it is.
+    pub watch: Watch,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.watch.go_on()?;
+        self.bytes.read(buffer)
+    }
+}
+
+/// Counts what is read.
+pub struct Counted<R> {
+    /// The bytes.
+    pub bytes: R,
+    /// How many there were.
+    pub done: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        self.done.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// A failure in the peer's own words.
+pub fn failed(error: &PeerError, what: String) -> Failure {
+    let failure = Failure::new(what).because(error);
+    match error.remedy() {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
+    }
+}
+
+/// Asks whether the container may come; nothing is made there.
+pub fn look(context: &Context, migrate: &Migrate) -> Result<Welcome, Failure> {
+    let path = words::path(migrate.id(), "expect");
+    let answer = peer(&migrate.peer).post(&path, &offer(context, migrate)?, Some(QUICK));
+    answer.map_err(|error| failed(&error, format!("{} cannot go to {}", migrate.name(), migrate.peer)).as_refusal())
+}
+
+fn offer(context: &Context, migrate: &Migrate) -> Result<Offer, Failure> {
+    let members = migrate.freeze.members();
+    let engine = context.docker.engine().or_fail(|| "Docker does not say what it is".into())?;
+    let origin = describe::origin(&engine);
+    let origin = origin.map_err(|error| Failure::new("this host cannot be described").because(error.as_ref()))?;
+    Ok(Offer {
+        members: members.iter().map(coming).collect(),
+        networks: networks::of(&context.docker, members)?,
+        volumes: migrate.volumes.iter().map(|volume| volume.told.clone()).collect(),
+        binds: migrate.binds.iter().map(Bind::told).collect(),
+        origin,
+        link: migrate.link,
+        needs: needs(context, members)?,
+        processor: processor::features(context)?,
+        memory: migrate
+            .mode
+            .has_memory_follow()
+            .then(|| Following { compress: compression(migrate), rate: migrate.rate }),
+    })
+}
+
+/// What their memory, their writable layers and their deleted files take. Volumes are not counted: that would take too long.
+fn needs(context: &Context, members: &[Member]) -> Result<Needs, Failure> {
+    let mut needs = Needs::default();
+    for member in members {
+        let facts = check::facts(context, &member.container())?;
+        needs.memory = needs.memory.saturating_add(facts.memory());
+        needs.disk = needs.disk.saturating_add(preflight::space_needed(&facts));
+    }
+    Ok(needs)
+}
+
+fn coming(member: &Member) -> Coming {
+    Coming { checkpoint: member.checkpoint.clone(), inspect: member.inspect.clone() }
+}
+
+/// Sends an image, without the layers that are there.
+pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(), Failure> {
+    let containers = migrate.freeze.members().iter().map(Member::container);
+    let name = containers.into_iter().find(|container| container.image_id() == image).map(|it| it.image().to_owned());
+    // Nothing is sent but what the containers are made from.
+    let name = name.ok_or_else(|| Failure::new(format!("{} asks for another image: {image}", migrate.peer)))?;
+    let failed_to = || format!("the image {name} cannot be sent to {}", migrate.peer);
+    let layers = context.docker.image_layers(image).or_fail(failed_to)?;
+    let (count, question) = (layers.len(), Layers { layers });
+    let answer = peer(&migrate.peer).post(&words::path(migrate.id(), "layers"), &question, Some(QUICK));
+    let LayersThere { there } = answer.map_err(|error| failed(&error, failed_to()))?;
+    let there = there.min(count);
+    context.told.note(&format!("sending the image {name}: {there} of its {count} layers are there"));
+    let tar = context.docker.save_image(image).or_fail(failed_to)?;
+    let tar = images::without_layers(tar, &question.layers[..there]);
+    let (peer, path) = (sending(migrate, PACKING, 1), words::path(migrate.id(), &format!("image?of={image}")));
+    let tar = Watched { bytes: tar, watch: migrate.cancel.watch() };
+    let sent = migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))?;
+    sent.map(drop).map_err(|error| failed(&error, failed_to()))
+}
+
+/// Has networks, volumes and the containers made there.
+pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
+    let offer = offer(context, migrate)?;
+    let (peer, path) = (peer(&migrate.peer), words::path(migrate.id(), "prepare"));
+    let made = migrate.cancel.unless_cancelled(move || peer.post::<Value>(&path, &offer, Some(PREPARE)))?;
+    made.map(drop).map_err(|error| failed(&error, format!("{} cannot be made on {}", migrate.name(), migrate.peer)))
+}
+
+/// Has all of them restored there, stopped. No answer means that it was not heard: nothing runs there without a commit.
+pub fn restore(migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Failure> {
+    let path = words::path(migrate.id(), "restore");
+    let peer = peer(&migrate.peer);
+    let restored = move || peer.post::<Standing>(&path, &words::Sealed { manifests }, Some(RESTORE));
+    let answer = migrate.cancel.unless_cancelled(restored)?;
+    let standing =
+        answer.map_err(|error| failed(&error, format!("{} was not restored on {}", migrate.name(), migrate.peer)))?;
+    match (&standing.arrival, &standing.problem) {
+        (Arrival::Restored, _) => Ok(standing),
+        (_, Some(problem)) => {
+            let mut failure = Failure::new(format!("{} cannot be restored on {}", migrate.name(), migrate.peer));
+            failure.why = std::iter::once(&problem.what).chain(&problem.why).cloned().collect();
+            failure.remedy = problem.remedy.clone();
+            Err(failure)
+        }
+        (other, None) => Err(Failure::new(format!("{} says of {}: {other:?}", migrate.peer, migrate.name()))),
+    }
+}
+
+/// Returns when what was sent is on the peer's disk.
+pub fn sync(migrate: &Migrate) -> Result<(), Failure> {
+    let (name, there) = (migrate.name(), &migrate.peer);
+    let synced = peer(there).post::<Synced>(&words::path(migrate.id(), "sync"), &json!({}), Some(SYNC));
+    let synced = synced.map_err(|error| failed(&error, format!("{there} does not say that {name} is on its disk")))?;
+    match migrate.boot_there.as_ref() == Some(&synced.boot) {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{there} was booted since {name} came, and may have lost what was not on its disk"
+        ))
+        .remedy(format!("look at {name} there; here are its files still: its container, its volumes, its checkpoint"))),
+    }
+}
+
+/// One word of the handover, and where the destination stands now.
+pub fn say(peer_name: &str, id: &CheckpointId, request: Request) -> Result<Standing, PeerError> {
+    let peer = peer(peer_name);
+    match request {
+        Request::Commit => peer.post(&words::path(id, "commit"), &json!({}), Some(RELEASE)),
+        Request::Drop => peer.post(&words::path(id, "drop"), &json!({}), Some(RELEASE)),
+        Request::Offer | Request::Ask => peer.get(&words::path(id, "standing")),
+    }
+}
+
+/// Whether nothing more follows from a request at the destination. Until then it was not heard, or is being seen to; or it is
+/// stuck there, which it says.
+fn is_last_word(request: Request, answer: Arrival, is_stuck: bool) -> bool {
+    match request {
+        Request::Commit => is_stuck || matches!(answer, Arrival::Running | Arrival::Dropped | Arrival::Lost),
+        Request::Drop => !matches!(answer, Arrival::Expecting | Arrival::Restored),
+        Request::Offer | Request::Ask => true,
+    }
+}
+
+/// What comes of insisting.
+pub enum Heard {
+    /// The destination says where it stands.
+    Says(Standing),
+    /// A person did not want to wait for that.
+    Decided(Decision),
+}
+
+/// Says it again and again until there is an answer from which nothing more follows, a person decides, or `patience` is
+/// over.
+pub fn insist(context: &Context, migrate: &Migrate, request: Request, patience: Duration) -> Result<Heard, PeerError> {
+    let (begun, mut pause, mut told) = (Instant::now(), SHORTEST_PAUSE, false);
+    loop {
+        match say(&migrate.peer, migrate.id(), request) {
+            Ok(standing) if is_last_word(request, standing.arrival, standing.problem.is_some()) => {
+                return Ok(Heard::Says(standing));
+            }
+            // It runs, though not all of it is there.
+            Ok(standing) if standing.follows.is_some() => return Ok(Heard::Says(standing)),
+            other if begun.elapsed() >= patience => return other.map(Heard::Says),
+            other => {
+                let why = other.map_or_else(|error| error.to_string(), |standing| format!("{:?}", standing.arrival));
+                if !std::mem::replace(&mut told, true) {
+                    context.told.note(&format!("{} has not done it yet ({why}); asking on", migrate.peer));
+                }
+            }
+        }
+        // The network has no event that says when it works again.
+        if let Some(decision) = context.decisions.wait(migrate.id(), pause) {
+            return Ok(Heard::Decided(decision));
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i3_a_commit_is_repeated_until_the_copy_runs_or_is_gone() {
+        let repeated = [Arrival::Expecting, Arrival::Restored, Arrival::Released];
+        repeated.iter().for_each(|answer| assert!(!is_last_word(Request::Commit, *answer, false), "{answer:?}"));
+        let ends = [Arrival::Running, Arrival::Dropped, Arrival::Lost];
+        ends.iter().for_each(|answer| assert!(is_last_word(Request::Commit, *answer, false), "{answer:?}"));
+        assert!(is_last_word(Request::Commit, Arrival::Released, true), "a person has to see to it there");
+        assert!(!is_last_word(Request::Drop, Arrival::Restored, false));
+        assert!(is_last_word(Request::Drop, Arrival::Running, false), "it was refused");
+    }
+}
