@@ -30,7 +30,9 @@ impl Remembered {
 
     /// The same, of a container that stands still and whose new connections are held; and the host forgets the connections
     /// from outside that both ends have closed. A web server leaves tens of thousands of them in the table, which is read in
-    /// full for every other container that is frozen, and once more by dockerd for each that it takes down.
+    /// full for every other container that is frozen, and once more by dockerd for each that it takes down. dockerd deletes what
+    /// is tracked of a container's addresses, by the list that it has read: a visitor who uses a port again, and is led to
+    /// where the container has gone by then, may be in the place of an old connection, and would go with it.
     ///
     /// # Errors
     /// When the kernel does not give its table, or takes nothing out of it.

@@ -30,8 +30,8 @@ const ASSURED: u32 = 1 << 2;
 const CONFIRMED: u32 = 1 << 3;
 /// No window checks for one direction of a TCP connection (linux/netfilter/nf_conntrack_tcp.h).
 const TCP_BE_LIBERAL: u8 = 0x08;
-/// `TCP_CONNTRACK_TIME_WAIT`: both ends have closed, and both know.
-const TIME_WAIT: u8 = 7;
+/// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` (linux/netfilter/nf_conntrack_tcp.h): both ends are done with it.
+const OVER: [u8; 2] = [7, 8];
 /// An entry lives at least this many seconds after it was put back: those about to expire when the container was frozen
 /// must not be gone before it speaks again.
 const SHORTEST_LIFE: u32 = 30;
@@ -95,9 +95,9 @@ impl Entry {
         (self.reply.source != self.original.destination).then_some(self.reply.source)
     }
 
-    /// Whether both ends have closed the connection. The kernel remembers it for two minutes more, for stragglers.
+    /// Whether both ends have closed the connection, or one has reset it. The kernel remembers it for a while, for stragglers.
     pub fn is_over(&self) -> bool {
-        self.tcp.is_some_and(|tcp| tcp.state == TIME_WAIT)
+        self.tcp.is_some_and(|tcp| OVER.contains(&tcp.state))
     }
 
     /// The bits a new entry is given. The NAT bits are the kernel's to set, and so are the passing ones.

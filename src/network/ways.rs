@@ -30,9 +30,6 @@ pub struct Link {
     pub destination: IpAddr,
 }
 
-/// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` (linux/netfilter/nf_conntrack_tcp.h): both ends are done with it.
-const ENDED: [u8; 2] = [7, 8];
-
 /// The first port that is no service's by convention.
 const FIRST_PORT: u16 = 1024;
 
@@ -152,7 +149,7 @@ impl Moving<'_> {
 }
 
 fn is_open(entry: &Entry) -> bool {
-    entry.protocol == Protocol::Tcp && entry.tcp.is_none_or(|tcp| !ENDED.contains(&tcp.state))
+    entry.protocol == Protocol::Tcp && !entry.is_over()
 }
 
 /// The ports that a connection may have between the hosts: where they begin follows from the connection, so that two

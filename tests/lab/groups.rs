@@ -5,9 +5,9 @@ use super::lab::{BOTH, Container, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
 use super::migrations::{leftovers, migrate, settle, whereabouts};
 
 /// Two that share a network, its owner first, and a volume.
-const PAIR: [(&str, u16); 2] = [("steady", 7000), ("beside", 7001)];
+pub const PAIR: [(&str, u16); 2] = [("steady", 7000), ("beside", 7001)];
 
-fn start_pair() -> [String; 2] {
+pub fn start_pair() -> [String; 2] {
     let ports = "-p 7000:7000 -p 7001:7001";
     let options =
         [format!("--network front {ports} -v shared:/data"), "--network container:steady -v shared:/data".into()];
@@ -17,7 +17,7 @@ fn start_pair() -> [String; 2] {
     born(SID)
 }
 
-fn born(host: Host) -> [String; 2] {
+pub fn born(host: Host) -> [String; 2] {
     PAIR.map(|(name, port)| on(&host, name, |container| container.born(port)))
 }
 

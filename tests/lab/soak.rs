@@ -3,6 +3,7 @@
 
 use super::chance::Chance;
 use super::clients::{Load, Watch};
+use super::groups::{PAIR, born, start_pair};
 use super::lab::{BOTH, Container, Host, SID, THIRD, TRIXIE, paired_hosts, third_host};
 use super::migrations::{leftovers, migrate, settle, whereabouts};
 use std::collections::BTreeMap;
@@ -172,26 +173,31 @@ fn i1_i3_whatever_is_killed_at_any_moment_exactly_one_copy_runs_in_the_end() {
 
 #[test]
 #[ignore = "long: scripts/test soak"]
-fn i1_i5_i6_web_server_and_database_go_round_three_hosts_under_their_clients() {
+fn i1_i5_i6_web_server_database_and_group_go_round_three_hosts_under_their_clients() {
     let _turn = paired_hosts();
     third_host();
     let address = SID.address();
     SID.sh("docker run -d --name db --restart always --network front -p 6379:6379 -v data:/data redis \
          redis-server --protected-mode no --bind 0.0.0.0 --dir /data --appendonly yes");
     SID.sh("docker run -d --name web --network front -p 8080:80 nginx nginx -g 'daemon off;'");
+    let pair = start_pair();
     SID.within_seconds(10, "docker exec db redis-cli set kept forever && docker exec web true");
     let queries = Load::redis(&address, "-c 20 -n 100000");
     let requests = Load::ab("-k -c 10 -n 50000", &format!("http://{address}:8080/"));
     let fresh = Load::ab("-c 5 -n 5000", &format!("http://{address}:8080/"));
+    let watches = PAIR.map(|(_, port)| Watch::start(&format!("{address}:{port}")));
+    let (owner, _) = PAIR[0];
     for (from, to) in [(SID, TRIXIE), (TRIXIE, THIRD), (THIRD, SID)] {
-        ["db", "web"].iter().for_each(|name| migrate(from, name, to));
+        ["db", "web", owner].iter().for_each(|name| migrate(from, name, to));
+        assert_eq!(born(to), pair, "on {}", to.0);
     }
+    watches.into_iter().for_each(Watch::end);
     [queries, requests, fresh].into_iter().for_each(Load::end);
     assert_eq!(SID.sh("docker exec db redis-cli get kept"), "forever");
     for host in [TRIXIE, THIRD] {
         assert_eq!(host.sh("docker ps -aq; docker volume ls -q"), "", "{} has removed what it had", host.0);
     }
+    SID.sh("docker ps -aq | xargs docker rm -f");
     [SID, TRIXIE, THIRD].into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
-    SID.sh("docker rm -f db web");
     THIRD.down();
 }
