@@ -1,6 +1,7 @@
 //! `transship check`
 
-use super::{Ask, list, migrate, text};
+use super::values::bind;
+use super::{Ask, list, text};
 use crate::failure::Failure;
 use crate::helper::protocol::{Bind, Request};
 use serde_json::Value;
@@ -17,7 +18,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PEER")]
     to: Option<String>,
     /// With --to: what becomes of what they have mounted of this host; see `migrate --help`.
-    #[arg(long = "bind", value_name = "copy|shared[=PATH]", value_parser = migrate::bind)]
+    #[arg(long = "bind", value_name = "copy|shared[=PATH]", value_parser = bind)]
     binds: Vec<Bind>,
     /// Only look; do not dump and restore the canary.
     #[arg(long)]

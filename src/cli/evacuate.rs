@@ -1,7 +1,7 @@
 //! `transship evacuate` and `transship return`
 
-use super::migrate::{Word, rate};
 use super::render::{bytes, table};
+use super::values::{Word, rate};
 use super::{Ask, list, text};
 use crate::failure::Failure;
 use crate::helper::protocol::Request;

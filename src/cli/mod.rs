@@ -30,6 +30,7 @@ mod rm;
 mod share;
 mod status;
 mod upgrade;
+mod values;
 
 use crate::failure::Failure;
 use crate::helper::protocol::Request;
