@@ -24,7 +24,7 @@
 //! from), [`handover`] (who owns a container while it migrates), [`transport`] (other hosts, and the process without
 //! privileges that talks to them). Across them: [`saga`] (steps and journal), [`world`] (what outlives an operation),
 //! [`operations`] (the verbs of a single host), [`migration`] (containers that move between hosts), [`pairing`] (who those
-//! hosts are). At the ends: [`helper`] (the socket, recovery), [`cli`], [`report`] (what an operation
+//! hosts are), [`overview`] (what is told of all operations). At the ends: [`helper`] (the socket, recovery), [`cli`], [`report`] (what an operation
 //! did, as a page or as lines) and [`metrics`] (figures for a monitor).
 //!
 //! Who decides when something dies half way: the claim. Where the claim on a group's leader exists, the group is
@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod migration;
 pub mod network;
 pub mod operations;
+pub mod overview;
 pub mod packages;
 pub mod pager;
 pub mod pairing;

@@ -86,9 +86,6 @@ const DOORS: &[(&str, &[&str])] = &[
             "criu",
             "docker",
             "failure",
-            "metrics",
-            // doubtful: against the flow; what is told of all operations has to know those that move containers.
-            "migration",
             "network",
             "packages",
             "process",
@@ -122,6 +119,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "world",
         ],
     ),
+    ("overview", &["failure", "metrics", "migration", "operations", "report", "saga", "services", "world"]),
     ("pairing", &["failure", "migration", "transport", "world"]),
     // Ends: nothing uses them but the programs, and the command line what it says to the helper.
     (
@@ -132,8 +130,10 @@ const DOORS: &[(&str, &[&str])] = &[
             "metrics",
             "migration",
             "operations",
+            "overview",
             "pager",
             "pairing",
+            "process::wait_for_end",
             "restore::addresses",
             "restore::carry_out",
             "restore::gate",

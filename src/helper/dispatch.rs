@@ -7,7 +7,7 @@ use crate::operations::upgrade::strategy::EVACUATE;
 use crate::saga::{Asked, Progress};
 use crate::world::told::Round;
 use crate::world::{Context, Told, World};
-use crate::{operations, pairing};
+use crate::{operations, overview, pairing};
 use serde_json::Value;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,8 +91,11 @@ fn broken() -> Failure {
 
 fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Failure> {
     match request {
-        Request::Check { containers, canary, to, binds } => {
-            operations::check::run(context, &containers, canary, to, binds)
+        Request::Check { containers, canary, to: None, binds: _ } => {
+            operations::check::run(context, &containers, canary)
+        }
+        Request::Check { containers, canary, to: Some(peer), binds } => {
+            migration::source::check(context, &containers, canary, peer, binds)
         }
         Request::Checkpoint { containers, leave_running, name } => {
             operations::checkpoint::run(context, &containers, leave_running, name, peer)
@@ -143,10 +146,10 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
                 .remedy("--strategy evacuate, or no --evacuate-to")),
         },
         Request::Rollback { operation, dry_run } => operations::upgrade::roll_back(context, operation, dry_run, peer),
-        Request::Report { operation } => operations::report::run(context, operation),
-        Request::Status => operations::status::run(context),
-        Request::History { limit } => operations::status::history(context, limit),
-        Request::Metrics => operations::metrics::run(context),
+        Request::Report { operation } => overview::report::run(context, operation),
+        Request::Status => overview::status::run(context),
+        Request::History { limit } => overview::status::history(context, limit),
+        Request::Metrics => overview::metrics::run(context),
         Request::PeerInvite { addresses, name, valid_minutes } => {
             pairing::invite(context, &addresses, name.as_deref(), valid_minutes)
         }

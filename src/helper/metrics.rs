@@ -6,7 +6,7 @@
 //! a second at most.
 
 use crate::metrics::CONTENT_TYPE;
-use crate::operations;
+use crate::overview;
 use crate::world::World;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -46,7 +46,7 @@ pub async fn answer(world: Arc<World>) -> Response {
 /// The figures of now, or why there are none.
 async fn text(world: Arc<World>) -> Result<String, String> {
     // The journal and the store are read: for a thread that may wait.
-    match tokio::task::spawn_blocking(move || operations::metrics::text(&world)).await {
+    match tokio::task::spawn_blocking(move || overview::metrics::text(&world)).await {
         Ok(text) => text.map_err(|failure| failure.to_string()),
         Err(error) => {
             tracing::error!(%error, "a fault in transshipd itself");

@@ -122,7 +122,7 @@ fn serve(settings: &Path) -> Result<(), Failure> {
     let world = World { on_settled: crate::operations::settled::containers, ..World::open(settings)? };
     let world = Arc::new(world);
     let metrics = Arc::clone(&world.metrics);
-    world.journal.tell_ends_to(move |record, entries| crate::operations::metrics::count(&metrics, record, entries));
+    world.journal.tell_ends_to(move |record, entries| crate::overview::metrics::count(&metrics, record, entries));
     gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;
     recovery::run(&world)?;
     if let Err(failure) = port::keep(&world) {

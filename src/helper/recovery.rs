@@ -12,7 +12,7 @@ use crate::operations::ship::{Fetch, Push};
 use crate::operations::upgrade::Upgrade;
 use crate::saga::{self, Operation, OperationRecord};
 use crate::world::log::Log;
-use crate::world::{Context, World};
+use crate::world::{Context, Turn, World};
 use crate::{migration, operations};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -96,10 +96,9 @@ fn carry_on(world: &Arc<World>, record: OperationRecord, parts: Vec<JoinHandle<(
         // A part that has panicked has ended as well, and is looked at in the journal.
         parts.into_iter().for_each(|part| drop(part.join()));
         tracing::warn!(operation = record.id, kind = record.kind, of = record.subject, "unfinished; it goes on");
-        let ended = match record.kind.as_str() {
-            Migrate::KIND => migration::source::recover(&context, &record),
-            Arrive::KIND => migration::destination::recover(&context, &record),
-            _ => bring_to_an_end(&context, &record),
+        let ended = match is_handover(&record) {
+            true => bring_handover_to_an_end(&context, &record),
+            false => bring_to_an_end(&context, &record),
         };
         if let Err(failure) = ended {
             tracing::warn!(operation = record.id, %failure, "ended");
@@ -141,13 +140,19 @@ fn carry_upgrades_on(world: &Arc<World>, upgrades: Vec<OperationRecord>) -> Resu
 pub fn resume(context: &Context, operation: i64) -> Result<Value, Failure> {
     let record = operations::open_record(context, operation)?;
     // Whoever is at work on it has the turn on its containers.
-    let turn = operations::turn_of(context, &record)?;
+    let turn = turn_of(context, &record)?;
     // Whoever had it until now may have brought the operation to its end, or further.
     let record = operations::open_record(context, operation)?;
     let ended = bring_to_an_end(context, &record);
     drop(turn);
     crate::operations::settled::containers(&context.world);
     ended.map(|_| json!({ "operation": operation }))
+}
+
+/// Whoever works on its containers by now may have taken it up, and brought it further.
+fn bring_handover_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
+    let _turn = turn_of(context, record)?;
+    bring_to_an_end(context, &operations::open_record(context, record.id)?)
 }
 
 fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
@@ -169,4 +174,30 @@ fn bring_to_an_end(context: &Context, record: &OperationRecord) -> Result<Value,
 fn recover<O: Operation<World = Context>>(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
     let world = &context.world;
     saga::recover::<O>(record, context, &world.journal, &world.failpoints, context.told.as_ref())
+}
+
+/// The right to work on what an operation in the journal is about: its containers, or everything.
+fn turn_of<'a>(context: &'a Context, record: &OperationRecord) -> Result<Turn<'a>, Failure> {
+    match containers_of(record) {
+        Some(names) => operations::turn(context, names),
+        None => operations::turn_on_everything(context),
+    }
+}
+
+/// The names of an operation's containers, where it is about some and not about the engine.
+fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
+    let list = match record.kind.as_str() {
+        Checkpoint::KIND => "/members",
+        Restore::KIND => "/targets",
+        Migrate::KIND => "/freeze/members",
+        Arrive::KIND => "/members",
+        Push::KIND | Fetch::KIND => return Some(vec![operations::ship::turn_on(record.state["id"].as_str()?)]),
+        // Their parts have the turns.
+        Evacuate::KIND | Homecoming::KIND | EvacuatedUpgrade::KIND => {
+            return Some(Vec::new());
+        }
+        _ => return None,
+    };
+    let containers = record.state.pointer(list)?.as_array()?.iter();
+    containers.map(|container| container["name"].as_str().map(str::to_owned)).collect()
 }

@@ -8,9 +8,9 @@
 //! Each is an operation of its own, with this one as `within`, and is taken up by itself where a helper was killed; this one
 //! goes by what the journal has of them. What stays goes through the upgrade by the strategy `auto`.
 
-use super::{decide, evacuate, homecoming};
+use super::{evacuate, homecoming};
 use crate::failure::{Failure, OrFail};
-use crate::operations::upgrade;
+use crate::operations::{self, upgrade};
 use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
 use crate::world::Context;
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ pub fn run(context: &Context, wish: Wish, asked: Asked<'_>) -> Result<Value, Fai
 
 /// Goes on with what one before it has begun: at the helper's start, or on request.
 pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    decide::state::<EvacuatedUpgrade>(record)?;
+    operations::state::<EvacuatedUpgrade>(record)?;
     let world = &context.world;
     saga::recover::<EvacuatedUpgrade>(record, context, &world.journal, &world.failpoints, context.told.as_ref())
 }

@@ -26,6 +26,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long restoring may take there. The container stands still meanwhile, and goes on here when it is over.
+pub const RESTORE: Duration = Duration::from_secs(600);
 
 /// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
 pub const LABEL: &str = "transship.migration";

@@ -5,7 +5,6 @@ use crate::checkpoint::preflight::{self, ContainerFacts, Finding, HostFacts, Pur
 use crate::criu::canary::{self, CanaryError, CanaryReport};
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
-use crate::migration::source::{self, binds::Rule};
 use crate::services::{Interposition, effective_runc};
 use crate::world::Context;
 use serde_json::{Value, json};
@@ -14,24 +13,23 @@ use std::path::PathBuf;
 /// CRIU's limit for deleted files that are open, as dumps set it, in bytes.
 pub const GHOST_LIMIT: u64 = 1 << 30;
 
-/// Says of the host and of each container (all running ones, where none is named) whether it can be done; with a peer,
-/// whether the container can go there.
-pub fn run(
+/// Says of the host and of each container (all running ones, where none is named) whether it can be done.
+pub fn run(context: &Context, references: &[String], with_canary: bool) -> Result<Value, Failure> {
+    answer(context, with_canary, || freezable(context, references))
+}
+
+/// What is said of the host, and what `look` says of containers.
+pub fn answer(
     context: &Context,
-    references: &[String],
     with_canary: bool,
-    to: Option<String>,
-    binds: Vec<Rule>,
+    look: impl FnOnce() -> Result<Vec<Value>, Failure>,
 ) -> Result<Value, Failure> {
     let mut findings = preflight::inspect_host(&host_facts());
     let canary = match with_canary {
         true => try_canary(context, &mut findings),
         false => Value::Null,
     };
-    let containers = match to {
-        Some(peer) => source::outlook(context, references, peer, binds)?,
-        None => freezable(context, references)?,
-    };
+    let containers = look()?;
     Ok(json!({
         "host": { "able": is_able(&findings), "findings": findings },
         "canary": canary,

@@ -13,19 +13,15 @@ pub mod import;
 pub mod inspect;
 pub mod install;
 pub mod list;
-pub mod metrics;
 pub mod pack;
 pub mod processor;
 pub mod remove;
-pub mod report;
 pub mod restore;
 pub mod settled;
 pub mod ship;
-pub mod status;
 pub mod upgrade;
 
 use crate::failure::{Failure, OrFail};
-use crate::migration::{destination, evacuate, evacuated_upgrade, homecoming, source};
 use crate::restore::gate;
 use crate::saga::{Operation, OperationRecord, Phase};
 use crate::store::checkpoint::Form;
@@ -82,14 +78,6 @@ pub fn turn(context: &Context, names: Vec<String>) -> Result<Turn<'_>, Failure> 
     })
 }
 
-/// The right to work on what an operation in the journal is about: its containers, or everything.
-pub fn turn_of<'a>(context: &'a Context, record: &OperationRecord) -> Result<Turn<'a>, Failure> {
-    match containers_of(record) {
-        Some(names) => turn(context, names),
-        None => turn_on_everything(context),
-    }
-}
-
 /// An operation in the journal.
 pub fn record(context: &Context, operation: i64) -> Result<OperationRecord, Failure> {
     let record = context.journal.operation(operation).or_fail(|| "the journal cannot be read".into())?;
@@ -108,22 +96,10 @@ pub fn open_record(context: &Context, operation: i64) -> Result<OperationRecord,
     }
 }
 
-/// The names of an operation's containers, where it is about some and not about the engine.
-pub fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
-    let list = match record.kind.as_str() {
-        checkpoint::Checkpoint::KIND => "/members",
-        restore::Restore::KIND => "/targets",
-        source::Migrate::KIND => "/freeze/members",
-        destination::Arrive::KIND => "/members",
-        ship::Push::KIND | ship::Fetch::KIND => return Some(vec![ship::turn_on(record.state["id"].as_str()?)]),
-        // Their parts have the turns.
-        evacuate::Evacuate::KIND | homecoming::Homecoming::KIND | evacuated_upgrade::EvacuatedUpgrade::KIND => {
-            return Some(Vec::new());
-        }
-        _ => return None,
-    };
-    let containers = record.state.pointer(list)?.as_array()?.iter();
-    containers.map(|container| container["name"].as_str().map(str::to_owned)).collect()
+/// What an operation in the journal remembers.
+pub fn state<O: Operation>(record: &OperationRecord) -> Result<O, Failure> {
+    let unreadable = || format!("operation {} in the journal cannot be read", record.id);
+    serde_json::from_value(record.state.clone()).or_fail(unreadable)
 }
 
 /// A checkpoint's form for people.

@@ -5,7 +5,7 @@ use super::{Arrive, follow};
 use crate::checkpoint::mend;
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
-use crate::migration::source;
+use crate::migration::words;
 use crate::network::hold::Hold;
 use crate::network::published;
 use crate::network::spec::HoldSpec;
@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long Docker may take to bring them to the gate. The source does not wait longer.
-const LANDING: Duration = source::RESTORE;
+const LANDING: Duration = words::RESTORE;
 
 /// How long Docker may take to come to an end of starting one, once it is let go or refused.
 pub const END_OF_START: Duration = Duration::from_secs(60);

@@ -1,12 +1,14 @@
 //! Whether this host can run what runs on a peer: its processor, its programs, its room.
 
-use super::intake::LEFT_FREE;
 use crate::criu::rpc::Criu;
 use crate::docker::Engine;
 use crate::failure::{Failure, OrFail};
 use crate::migration::words::Offer;
 use crate::operations::processor;
 use crate::world::Context;
+
+/// So much is left on the store's file system, whatever comes.
+pub const LEFT_FREE: u64 = 64 << 20;
 
 /// The oldest engine that restores were tried with.
 const OLDEST_ENGINE: u32 = 26;

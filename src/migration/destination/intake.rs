@@ -1,6 +1,8 @@
 //! What a source sends besides words: images, and the checkpoints' files.
 
 use super::admit;
+use super::arrivals::visit_of;
+use super::capability::LEFT_FREE;
 use crate::archive::RelPath;
 use crate::failure::{Failure, OrFail};
 use crate::migration::words::{Here, LayersThere};
@@ -13,8 +15,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// So much is left on the store's file system, whatever comes.
-pub const LEFT_FREE: u64 = 64 << 20;
 /// How many of an image's layers are here, from the lowest up: what lies on others is another layer.
 pub fn layers_there(context: &Context, peer: &str, layers: &[String]) -> Result<LayersThere, Failure> {
     admit::may(context, peer)?;
@@ -88,7 +88,7 @@ impl<'a> Incoming<'a> {
         more: u64,
     ) -> Result<Self, Failure> {
         let failed = || format!("{path} of checkpoint {checkpoint} cannot be kept");
-        let visit = super::visit_of(context, peer, id)?;
+        let visit = visit_of(context, peer, id)?;
         if !visit.brings(checkpoint) {
             return Err(Failure::refused(format!("checkpoint {checkpoint} is none of migration {id}")));
         }

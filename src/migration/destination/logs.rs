@@ -1,6 +1,6 @@
 //! What a container has written where it comes from, where Docker here looks for it.
 
-use crate::migration::source::logs::{BASE, REST, all_rotated, rotated};
+use crate::migration::logs::{BASE, REST, all_rotated, rotated};
 use crate::store::{Checkpoint, ContainerId, layout};
 use std::fs::File;
 use std::io;

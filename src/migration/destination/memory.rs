@@ -3,7 +3,9 @@
 //! Pages lie in a directory below the store's temporary one, which goes with the visit. Their digests only find them: whatever
 //! is put together is compared with the manifest when all is there.
 
-use super::intake::{Incoming, LEFT_FREE, Watched};
+use super::arrivals::visit_of;
+use super::capability::LEFT_FREE;
+use super::intake::{Incoming, Watched};
 use crate::archive::blocks::{self, Cutting, MOST_BLOCKS, PAGE, Pool};
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
@@ -43,7 +45,7 @@ fn pool(context: &Context, visit: &Visit, id: &CheckpointId) -> Result<(PathBuf,
 /// Keeps pages of memory that come one behind the other.
 pub fn keep_pages(context: &Context, (peer, id): (&str, &CheckpointId), bytes: &mut dyn Read) -> Result<(), Failure> {
     let failed = || "memory that comes cannot be kept".to_owned();
-    let visit = super::visit_of(context, peer, id)?;
+    let visit = visit_of(context, peer, id)?;
     let (directory, pool) = pool(context, &visit, id)?;
     let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
     let path = directory.join(PAGES);

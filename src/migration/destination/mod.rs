@@ -11,37 +11,40 @@
 //! said commit or drop: it may have committed. Until it has, the copy does not run (I2).
 
 mod admit;
+mod arrivals;
 mod at_the_gate;
 mod binds;
 mod capability;
 mod follow;
+pub mod forced;
 pub mod intake;
 mod logs;
 mod member;
 pub mod memory;
+mod of_source;
 mod reach;
+mod said;
 mod steps;
 
+pub use arrivals::forget_peer;
+pub use said::{say, standing, sync};
+
 use crate::failure::{Failure, OrFail};
-use crate::handover::{Arrival, Request, arrival};
+use crate::handover::Arrival;
 use crate::migration::words::{Offer, Welcome};
-use crate::migration::{decide, source};
-use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
+use crate::operations;
+use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::CheckpointId;
-use crate::store::handovers::About;
 use crate::world::decisions::Decision;
-use crate::world::landing::Kept;
-use crate::world::visits::{Standing, Visit, Word};
+use crate::world::visits::{Standing, Visit};
 use crate::world::{Context, World};
+use arrivals::{keep, kept, standing_on_disk, without_copy};
 use member::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a source's word may wait until it is seen to; then the source hears where it stands, and says it again.
-const HEARING: Duration = Duration::from_secs(45);
 
 /// Taking containers in that belong together.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,26 +70,6 @@ pub struct Arrive {
     is_placed: bool,
     /// What a person has decided by force.
     decided: Option<Decision>,
-}
-
-fn kept(world: &World, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
-    world.handovers.get(About::Arrival, id).or_fail(|| "where it stands cannot be read".into())
-}
-
-fn keep(world: &World, peer: &str, id: &CheckpointId, arrival: Arrival) -> Result<(), Failure> {
-    let kept = Kept { peer: peer.to_owned(), arrival };
-    world.handovers.put(About::Arrival, id, &kept).or_fail(|| "where it stands cannot be written down".into())
-}
-
-/// A host that is a peer no longer says nothing late: what came from it and is over need not be remembered.
-pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
-    for id in context.handovers.all(About::Arrival) {
-        let is_past = |kept: Kept| kept.peer == peer && kept.arrival.is_over() && !context.visits.has(&id);
-        if kept(context, &id)?.is_some_and(is_past) {
-            context.handovers.remove(About::Arrival, &id).or_fail(|| "what came from it cannot be forgotten".into())?;
-        }
-    }
-    Ok(())
 }
 
 impl Operation for Arrive {
@@ -140,6 +123,11 @@ impl Operation for Arrive {
 }
 
 impl Arrive {
+    /// The name of each.
+    fn names(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.name.clone()).collect()
+    }
+
     fn checkpoints(&self) -> Vec<CheckpointId> {
         self.members.iter().map(|member| member.checkpoint.clone()).collect()
     }
@@ -230,10 +218,10 @@ fn prepare_with(
         decided: None,
     };
     let asked = format!("peer {peer}");
-    let names = operation.members.iter().map(|member| member.name.clone()).collect();
+    let names = operation.names();
     let visit = begin(context, (peer, id), operation.checkpoints(), Standing::default(), move |context| {
         // Nobody else works on containers of these names meanwhile.
-        let _turn = crate::operations::turn(context, names)?;
+        let _turn = operations::turn(context, names)?;
         let world = &context.world;
         saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(&asked))
     })?;
@@ -244,16 +232,10 @@ fn prepare_with(
     }
 }
 
-/// At the helper's start: goes on with a visit that one before it had.
-pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    let _turn = crate::operations::turn_of(context, record)?;
-    go_on(context, &crate::operations::open_record(context, record.id)?)
-}
-
 /// Goes on with a visit; whoever calls it has the turn on its container.
 pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
     let unreadable = || format!("operation {} in the journal cannot be read", record.id);
-    let operation: Arrive = serde_json::from_value(record.state.clone()).or_fail(unreadable)?;
+    let operation: Arrive = operations::state(record)?;
     // What the source was told is written down before it is told, and in the journal when the step has ended.
     let arrival = standing_on_disk(context, &operation.id)?;
     let mut record = record.clone();
@@ -330,155 +312,4 @@ fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>
         }
     }
     world.visits.take(id);
-}
-
-/// Where it stands when nothing of the copy is left.
-fn without_copy(arrival: Arrival) -> Arrival {
-    match arrival.on(arrival::Event::RestoreFailed).next {
-        Arrival::Dropped => Arrival::Dropped,
-        other => other.on(arrival::Event::Gone).next,
-    }
-}
-
-/// Whether a person can decide this about a migration that comes here.
-pub fn can_be(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Arrive, Failure> {
-    let operation: Arrive = decide::state(record)?;
-    let (name, peer) = (operation.name(), &operation.peer);
-    match (decision, standing_on_disk(context, &operation.id)?) {
-        (Decision::Thaw | Decision::End, _) => {
-            Err(Failure::usage(format!("{name} comes to this host: it is let run or dropped here")))
-        }
-        (Decision::Run | Decision::Drop, Arrival::Restored | Arrival::Released) => Ok(operation),
-        (_, Arrival::Running) => Err(Failure::refused(format!("{name} runs here, as any container"))),
-        (_, other) => Err(Failure::refused(format!("{peer} has not sent all of {name}, or it is gone: {other:?}"))),
-    }
-}
-
-/// What a decision can cost, by what the source says now; nothing where that is nothing.
-pub fn risk(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Option<String>, Failure> {
-    let operation = can_be(context, record, decision)?;
-    let (name, peer) = (operation.name(), &operation.peer);
-    Ok(match (decision, source::decided(peer, &operation.id)) {
-        (Decision::Run, Ok(Some(Request::Commit))) | (Decision::Drop, Ok(Some(Request::Drop) | None)) => None,
-        (Decision::Run, Ok(Some(_))) => Some(format!("{peer} has kept {name}, which runs there: two would run")),
-        (Decision::Run, Ok(None)) => {
-            Some(format!("{peer} has not given {name} away yet: it may still keep it, and then two run"))
-        }
-        (Decision::Run, Err(error)) => Some(format!(
-            "{peer} cannot be asked ({error}); if {name} goes on there, two run, and their files differ from then on"
-        )),
-        (_, Ok(_)) => Some(format!(
-            "{peer} has given {name} away: it would run nowhere until it is brought back there, with: transship decide OPERATION thaw"
-        )),
-        (_, Err(error)) => {
-            Some(format!("{peer} cannot be asked ({error}): this may be the only copy of {name} that is left"))
-        }
-    })
-}
-
-/// Carries a decision out: by whoever is at work on the migration, or else here.
-pub fn decide(context: &Context, record: OperationRecord, decision: Decision) -> Result<(), Failure> {
-    let operation = can_be(context, &record, decision)?;
-    let event = match decision {
-        Decision::Run => arrival::Event::ForceRun,
-        _ => arrival::Event::ForceDrop,
-    };
-    let tell = || {
-        if let Some(visit) = context.visits.get(&operation.id) {
-            visit.say(Word::Forced(event), HEARING);
-        }
-    };
-    let (turn, was_told) = decide::turn_after(context, &record, tell)?;
-    if !was_told {
-        // Whoever had the turn until now may have brought it to its end.
-        let mut record = crate::operations::open_record(context, record.id)?;
-        can_be(context, &record, decision)?;
-        record.state["decided"] = json!(decision);
-        let next = standing_on_disk(context, &operation.id)?.on(event).next;
-        keep(context, &operation.peer, &operation.id, next)?;
-        if let Err(failure) = go_on(context, &record) {
-            tracing::info!(operation = record.id, %failure, "a decision is carried out");
-        }
-    }
-    drop(turn);
-    decide::ended(context, record.id, if decision == Decision::Run { Phase::Done } else { Phase::Undone })
-}
-
-/// What the source says of a visit, and where it stands afterwards.
-pub fn say(context: &Context, peer: &str, id: &CheckpointId, word: Word) -> Result<Standing, Failure> {
-    admit::may(context, peer)?;
-    match context.visits.has(id) {
-        true => {
-            let patience = match word {
-                Word::Restore(_) => source::RESTORE,
-                Word::Handover(_) | Word::Forced(_) => HEARING,
-            };
-            Ok(visit_of(context, peer, id)?.say(word, patience))
-        }
-        false => without_a_visit(context, peer, id, &word),
-    }
-}
-
-/// A visit that a peer has a say in.
-fn visit_of(context: &Context, peer: &str, id: &CheckpointId) -> Result<Arc<Visit>, Failure> {
-    let visit = context.visits.get(id).filter(|visit| visit.peer == peer);
-    visit.ok_or_else(|| Failure::refused(format!("migration {id} was not prepared, or is over here")))
-}
-
-/// Nobody works on it: it is over, or was never begun. The rules are the same.
-fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word) -> Result<Standing, Failure> {
-    let Word::Handover(request) = word else {
-        return Err(Failure::refused(format!("migration {id} was not prepared, or is over here")));
-    };
-    let known = kept(context, id)?;
-    if known.as_ref().is_some_and(|known| known.peer != peer) {
-        return Err(Failure::refused(format!("migration {id} comes from another host")));
-    }
-    if is_to_be_taken_up(context, id)? {
-        return Err(Failure::new(format!("migration {id} is about to be taken up again")).remedy("ask again"));
-    }
-    let on_disk = known.map(|known| known.arrival).unwrap_or_default();
-    let before = match on_disk {
-        // Nobody works on it and nobody will, so there is no copy. It was not written down that it is dropped.
-        Arrival::Restored => without_copy(Arrival::Restored),
-        other => other,
-    };
-    let after = before.on(arrival::Event::Request(*request)).next;
-    tracing::info!(migration = %id, peer, ?request, ?before, ?after, "asked about a migration that nobody works on");
-    if after != on_disk {
-        keep(context, peer, id, after)?;
-    }
-    // The source need not ask until it is out of patience.
-    let failure = (after == Arrival::Released).then(|| {
-        Failure::new("it was given to this host, and what would let it run here has failed")
-            .remedy("on that host: transship status, and transship resume OPERATION; then the same here")
-    });
-    Ok(Standing { arrival: after, is_over: true, failure, ..Standing::default() })
-}
-
-/// Whether a helper before this one has left it unfinished, and this one has not come to it yet.
-fn is_to_be_taken_up(context: &Context, id: &CheckpointId) -> Result<bool, Failure> {
-    let unfinished = context.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
-    Ok(unfinished.iter().any(|record| record.kind == Arrive::KIND && record.state["id"] == id.as_str()))
-}
-
-/// Returns when all that came is on disk. Only of what runs here: the source deletes what it has.
-pub fn sync(context: &Context, peer: &str, id: &CheckpointId) -> Result<(), Failure> {
-    admit::may(context, peer)?;
-    match kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.arrival).unwrap_or_default() {
-        Arrival::Running => intake::sync(context),
-        other => Err(Failure::refused(format!("migration {id} does not run here: it is {other:?}"))),
-    }
-}
-
-/// Where a visit stands; of one that is over, what is written down.
-pub fn standing(context: &Context, peer: &str, id: &CheckpointId) -> Result<Standing, Failure> {
-    match context.visits.has(id) {
-        true => Ok(visit_of(context, peer, id)?.standing()),
-        false => without_a_visit(context, peer, id, &Word::Handover(Request::Ask)),
-    }
-}
-
-fn standing_on_disk(context: &Context, id: &CheckpointId) -> Result<Arrival, Failure> {
-    Ok(kept(context, id)?.map(|kept| kept.arrival).unwrap_or_default())
 }

@@ -1,7 +1,7 @@
 //! The steps of `arrive`, each beside its undo.
 
 use super::member::{self, Member};
-use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, remove_image};
+use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, of_source, remove_image};
 use crate::archive::rootfs;
 use crate::docker::{DockerError, is_same_network, network_request};
 use crate::failure::{Failure, OrFail};
@@ -375,7 +375,7 @@ pub fn wait_for_word() -> ArriveStep {
 
 /// The source may have decided and not have been able to say so.
 fn ask_source(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-    match crate::migration::source::decided(&arrive.peer, &arrive.id) {
+    match of_source::decided(&arrive.peer, &arrive.id) {
         Ok(Some(request)) => heard(arrive, context, arrival::Event::Request(request)),
         Ok(None) => Ok(()),
         Err(error) => {

@@ -12,8 +12,8 @@ mod steps;
 pub use left::{Left, all as all_left, back as is_back};
 
 use crate::failure::Failure;
-use crate::migration::decide;
 use crate::migration::source::How;
+use crate::operations;
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::ContainerId;
 use crate::transport::client::Compress;
@@ -192,7 +192,7 @@ fn failed(answer: &Value) -> Option<Failure> {
 
 /// Goes on with what one before it has begun: at the helper's start, or on request.
 pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    decide::state::<Evacuate>(record)?;
+    operations::state::<Evacuate>(record)?;
     let world = &context.world;
     let answer = saga::recover::<Evacuate>(record, context, &world.journal, &world.failpoints, context.told.as_ref())?;
     failed(&answer).map_or(Ok(answer), Err)

@@ -1,7 +1,7 @@
 //! How much a host can take in, as a peer asks for it that moves containers to it.
 
 use crate::failure::{Failure, OrFail};
-use crate::migration::source::talk;
+use crate::migration::asking;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,6 @@ pub fn here(world: &World) -> Result<Room, Failure> {
 
 /// A peer's.
 pub fn of_peer(peer: &str) -> Result<Room, Failure> {
-    let told = talk::peer(peer).get("/v1/room");
-    told.map_err(|error| talk::failed(&error, format!("{peer} does not say how much it can take in")).as_refusal())
+    let told = asking::peer(peer).get("/v1/room");
+    told.map_err(|error| asking::failed(&error, format!("{peer} does not say how much it can take in")).as_refusal())
 }

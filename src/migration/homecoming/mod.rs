@@ -7,7 +7,8 @@ pub mod asked;
 mod steps;
 
 use crate::failure::Failure;
-use crate::migration::{decide, evacuate};
+use crate::migration::evacuate;
+use crate::operations;
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::CheckpointId;
 use crate::world::Context;
@@ -116,7 +117,7 @@ fn failed(answer: &Value) -> Option<Failure> {
 
 /// Goes on with what one before it has begun: at the helper's start, or on request.
 pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    decide::state::<Homecoming>(record)?;
+    operations::state::<Homecoming>(record)?;
     let world = &context.world;
     let answer =
         saga::recover::<Homecoming>(record, context, &world.journal, &world.failpoints, context.told.as_ref())?;

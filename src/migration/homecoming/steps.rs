@@ -3,8 +3,8 @@
 use super::{Group, Homecoming};
 use crate::failure::{Failure, OrFail};
 use crate::handover::Arrival;
+use crate::migration::asking;
 use crate::migration::evacuate;
-use crate::migration::source::talk;
 use crate::migration::words::{self, LABEL};
 use crate::saga::Step;
 use crate::store::handovers::About;
@@ -90,7 +90,7 @@ fn come_back(context: &Context, group: &Group, mut was_cut_short: bool) -> Resul
 /// Asks the peer to send them, and waits until it is at it no more.
 fn ask(context: &Context, group: &Group) -> Result<SendingBack, Failure> {
     let path = words::path(&group.migration, "return");
-    let peer = talk::peer(&group.peer);
+    let peer = asking::peer(&group.peer);
     let mut standing = insist(group, || peer.post(&path, &json!({}), None))?;
     context.told.part(&group.title(), &format!("comes from {}", group.peer), 1, 1);
     while matches!(standing, SendingBack::UnderWay) {
@@ -111,7 +111,7 @@ fn insist(group: &Group, say: impl Fn() -> Result<SendingBack, PeerError>) -> Re
             }
             told => {
                 let what = || format!("{} cannot be asked to send {} back", group.peer, group.title());
-                return told.map_err(|error| talk::failed(&error, what()));
+                return told.map_err(|error| asking::failed(&error, what()));
             }
         }
     }

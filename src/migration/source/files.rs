@@ -3,6 +3,7 @@
 use super::talk::{Counted, Watched};
 use super::{Migrate, talk};
 use crate::failure::{Failure, OrFail};
+use crate::migration::asking;
 use crate::migration::words;
 use crate::migration::words::Here;
 use crate::store::CheckpointId;
@@ -117,7 +118,7 @@ fn send_one(
         let error = match cancel.unless_cancelled(move || to.put::<Value>(&part, counted, Some(left)))? {
             Ok(_) => return Ok(()),
             Err(error) if error.is_in_doubt() => error,
-            Err(error) => return Err(talk::failed(&error, failed())),
+            Err(error) => return Err(asking::failed(&error, failed())),
         };
         tracing::info!(%path, %error, "the connection broke");
         let here = arrived(peer, &request, cancel, (error, moved))?;
@@ -139,7 +140,7 @@ fn arrived(
     cancel: &Cancellable,
     (mut error, moved): (PeerError, Instant),
 ) -> Result<Here, Failure> {
-    let failure = |error: &PeerError| talk::failed(error, format!("a file cannot be sent to {}", peer.name()));
+    let failure = |error: &PeerError| asking::failed(error, format!("a file cannot be sent to {}", peer.name()));
     while moved.elapsed() < PATIENCE {
         let (to, question) = (peer.clone(), request.to_owned());
         let asked = cancel.unless_cancelled(move || {

@@ -4,8 +4,9 @@
 //! Pages are read from it for the destination until that says that none is missing, and only then it is ended. A helper
 //! that dies here does no harm: the next one finds the processes as they were.
 
+use super::departures::kept;
 use super::steps::{by_force, not_run_there, write_down};
-use super::{Migrate, kept, talk};
+use super::{Migrate, talk};
 use crate::checkpoint::dump::{Still, Verdict};
 use crate::checkpoint::memory::FrozenMemory;
 use crate::checkpoint::mend;

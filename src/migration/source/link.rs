@@ -1,7 +1,7 @@
 //! How this host and a peer reach each other.
 
-use super::talk;
 use crate::failure::{Failure, OrFail};
+use crate::migration::asking;
 use crate::network::ways::Link;
 use crate::world::Context;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
@@ -9,8 +9,8 @@ use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 /// The same, once the peer has answered.
 pub fn to_reachable(context: &Context, peer: &str) -> Result<Link, Failure> {
     let link = to(context, peer)?;
-    let answered = talk::peer(peer).hello();
-    answered.map_err(|error| talk::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
+    let answered = asking::peer(peer).hello();
+    answered.map_err(|error| asking::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
     Ok(link)
 }
 

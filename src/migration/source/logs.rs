@@ -8,18 +8,12 @@
 //! Docker appends to the file where it finds one, and has rotated logs by number ([moby's `loggerutils/logfile.go`]).
 
 use crate::failure::{Failure, OrFail};
+use crate::migration::logs::{BASE, REST, all_rotated, rotated};
 use crate::operations::checkpoint::{Member, steps as freeze_steps};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// Below [`crate::store::layout::EXTRA`] of the container's checkpoint: what there was while it ran.
-pub const BASE: &str = "logs/base";
-/// What came since.
-pub const REST: &str = "logs/rest";
-/// No engine is told to keep more.
-const MOST_ROTATED: usize = 100;
 
 /// A container's log that is being copied.
 #[derive(Debug)]
@@ -30,16 +24,6 @@ pub struct Log {
     /// Held open: Docker may rename it.
     file: File,
     copied: u64,
-}
-
-/// The name of a log that Docker has put aside, in the checkpoint; Docker compresses some.
-pub fn rotated(number: usize, compressed: &str) -> String {
-    format!("logs/rotated-{number}{compressed}")
-}
-
-/// The numbers and endings of the logs that may have been put aside.
-pub fn all_rotated() -> impl Iterator<Item = (usize, &'static str)> {
-    (1..=MOST_ROTATED).flat_map(|number| ["", ".gz"].map(|compressed| (number, compressed)))
 }
 
 /// Copies what there is while the containers run.

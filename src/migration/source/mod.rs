@@ -14,36 +14,37 @@
 
 pub mod binds;
 mod compress;
+mod departures;
 mod files;
 mod follow;
+pub mod forced;
 pub mod group;
 mod link;
 pub mod logs;
 mod lost;
 pub mod memory;
 mod outlook;
+mod recovery;
 mod steps;
 pub mod talk;
 pub mod volumes;
 
+pub use departures::{forget_peer, standing};
 pub use follow::pages;
-pub use talk::RESTORE;
+pub use recovery::go_on;
 
 use crate::archive::blocks::KnownBlocks;
 use crate::docker::Container;
-use crate::failure::{Failure, OrFail};
-use crate::handover::departure::Outcome;
-use crate::handover::{Arrival, Departure, Request};
-use crate::migration::{decide, words};
+use crate::failure::Failure;
+use crate::handover::Departure;
 use crate::network::ways::Link;
 use crate::operations::{
     self,
     checkpoint::{self, Checkpoint, Member},
 };
-use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
-use crate::store::handovers::About;
+use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, ContainerId};
-use crate::transport::client::{Compress, PeerError};
+use crate::transport::client::Compress;
 use crate::world::Context;
 use crate::world::cancels::Cancellable;
 use crate::world::decisions::Decision;
@@ -54,7 +55,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
 use volumes::Volume;
 
 /// Moving containers that belong together.
@@ -194,7 +194,12 @@ impl Migrate {
         &self.freeze.leader().id
     }
 
-    /// The names of all.
+    /// The name of each.
+    fn names(&self) -> Vec<String> {
+        self.members().iter().map(|member| member.name.clone()).collect()
+    }
+
+    /// The names of all, for people.
     fn name(&self) -> String {
         self.freeze.subject()
     }
@@ -298,15 +303,17 @@ pub fn begin(context: &Context, migrate: Migrate, asked: Asked<'_>) -> Result<Va
     saga::run(migrate, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }
 
-/// Whether containers can go to a peer, and what becomes of their connections; all running ones, where none is named.
-pub fn outlook(
+/// `check --to`: says of this host and of each container (all running ones, where none is named) whether it can go to a peer,
+/// and what becomes of its connections.
+pub fn check(
     context: &Context,
     references: &[String],
+    with_canary: bool,
     peer: String,
     binds: Vec<Rule>,
-) -> Result<Vec<Value>, Failure> {
+) -> Result<Value, Failure> {
     let how = How { dry_run: true, binds, ..How::to(peer) };
-    outlook::of(context, references, &how)
+    operations::check::answer(context, with_canary, || outlook::of(context, references, &how))
 }
 
 /// The migration of containers that belong together; refused where this host has something against it.
@@ -339,212 +346,4 @@ pub fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Lin
         cancel: context.cancels.admit(),
         closes_lost: how.closes_lost,
     })
-}
-
-/// What the source of a migration has decided, by its own word; nothing where it has not yet.
-pub fn decided(peer: &str, id: &CheckpointId) -> Result<Option<Request>, PeerError> {
-    let departure: Option<Departure> = talk::peer(peer).get(&words::departure_path(id))?;
-    Ok(match departure {
-        Some(Departure::GivenUp | Departure::Closed(Outcome::Kept)) => Some(Request::Drop),
-        Some(departure) if departure.is_past_commit() => Some(Request::Commit),
-        _ => None,
-    })
-}
-
-/// Where a migration from here stands; a destination asks that has waited for long.
-///
-/// It is told to its destination alone.
-pub fn standing(context: &Context, peer: &str, id: &CheckpointId) -> Result<Option<Departure>, Failure> {
-    let kept = kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.departure);
-    if kept.is_some_and(was_kept) {
-        // Where a person has taken it back, the claim goes a while later.
-        return Ok(kept);
-    }
-    let claims = context.claims.all();
-    if let Some(claim) = claims.iter().find(|claim| claim.checkpoint == *id && claim.departed_to.is_some()) {
-        return Ok((claim.departed_to.as_deref() == Some(peer)).then_some(Departure::Committed));
-    }
-    Ok(kept)
-}
-
-/// Whether a person can decide this about a migration from here.
-pub fn can_be(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Migrate, Failure> {
-    let operation: Migrate = decide::state(record)?;
-    let (name, peer) = (operation.name(), &operation.peer);
-    if !matches!(decision, Decision::Thaw | Decision::End) {
-        return Err(Failure::usage(format!("{name} leaves this host: it is thawed or ended here")));
-    }
-    if !operation.has_committed(context) {
-        return Err(Failure::refused(format!("{name} was not given to {peer}: whatever fails leaves it running here"))
-            .remedy(format!("transship resume {}", record.id)));
-    }
-    let ends = operation.steps().iter().position(|step| step.name == "stop").unwrap_or_default();
-    match decision == Decision::Thaw && record.step >= ends {
-        true => Err(Failure::refused(format!("{peer} has said that {name} runs there"))),
-        false => Ok(operation),
-    }
-}
-
-/// What a decision can cost, by what the destination says now; nothing where that is nothing.
-pub fn risk(context: &Context, record: &OperationRecord, decision: Decision) -> Result<Option<String>, Failure> {
-    let operation = can_be(context, record, decision)?;
-    let (name, peer) = (operation.name(), operation.peer.as_str());
-    let says = talk::say(peer, operation.id(), Request::Ask);
-    Ok(match (decision, says.map(|standing| standing.arrival)) {
-        (Decision::Thaw, Ok(Arrival::Dropped)) | (Decision::End, Ok(Arrival::Running)) => None,
-        (Decision::Thaw, Ok(Arrival::Lost)) => {
-            Some(format!("{name} may have run on {peer} before it was lost there: its clients are taken back in time"))
-        }
-        (Decision::Thaw, Ok(Arrival::Running | Arrival::Released)) => {
-            Some(format!("{name} runs on {peer}: two would run"))
-        }
-        (Decision::Thaw, Ok(Arrival::Restored)) => {
-            Some(format!("{peer} answers and is about to let {name} run: transship resume {} is enough", record.id))
-        }
-        (Decision::Thaw, Ok(Arrival::Expecting)) => Some(format!(
-            "{peer} does not remember {name}, and may have let it run: then its clients are taken back in time"
-        )),
-        (Decision::Thaw, Err(error)) => Some(format!(
-            "{peer} cannot be asked ({error}); if {name} runs there, or comes to run there, two run, and their files differ from then on"
-        )),
-        (_, Ok(Arrival::Dropped | Arrival::Lost)) => Some(format!(
-            "{peer} has no copy of {name}: it would run nowhere until it is restored from its checkpoint here"
-        )),
-        (_, Ok(_)) => Some(format!("{name} does not run on {peer} yet")),
-        (_, Err(error)) => Some(format!("{peer} cannot be asked ({error}): {name} may run nowhere afterwards")),
-    })
-}
-
-/// Carries a decision out: by whoever is at work on the migration, or else here.
-pub fn decide(context: &Context, record: OperationRecord, decision: Decision, asked_by: &str) -> Result<(), Failure> {
-    let operation: Migrate = decide::state(&record)?;
-    let tell = || context.decisions.leave(operation.id(), decision);
-    let turn = decide::turn_after(context, &record, tell);
-    // Where nobody has heard it nobody may hear it later: whoever decided is told that it was not carried out, or it is here.
-    let is_left = context.decisions.wait(operation.id(), Duration::ZERO).is_some();
-    let (_turn, was_told) = turn?;
-    if !was_told || is_left {
-        carry_out(context, record.id, decision)?;
-    }
-    let wanted = if decision == Decision::Thaw { Phase::Undone } else { Phase::Done };
-    if decision == Decision::Thaw {
-        bring_back(context, &operation, asked_by)?;
-    }
-    decide::ended(context, record.id, wanted)
-}
-
-/// Carries a decision out on a migration that nobody works on; whoever calls it has the turn on its container.
-fn carry_out(context: &Context, operation: i64, decision: Decision) -> Result<(), Failure> {
-    // Whoever had the turn until now may have brought it to its end.
-    let mut record = operations::open_record(context, operation)?;
-    let migrate = can_be(context, &record, decision)?;
-    if decision == Decision::Thaw {
-        // Before anything runs here: a loss of power must not leave that it was given away and nothing else.
-        keep(context, &migrate, Departure::GivenUp)?;
-    }
-    record.state["decided"] = json!(decision);
-    if let Err(failure) = take_up(context, &record) {
-        tracing::info!(operation = record.id, %failure, "a decision is carried out");
-    }
-    Ok(())
-}
-
-/// Restores what was taken back after its processes had ended: it goes on from what was frozen.
-fn bring_back(context: &Context, operation: &Migrate, asked_by: &str) -> Result<(), Failure> {
-    let mut ended = Vec::new();
-    for member in operation.freeze.members() {
-        let claim = context.claims.find(&member.id).or_fail(|| "the claims cannot be read".into())?;
-        if claim.is_some_and(|claim| claim.checkpoint == member.checkpoint && claim.departed_to.is_none()) {
-            // It is refused as one that runs until Docker has heard of their end.
-            let stopped = context.docker.wait_until_stopped(member.id.as_str());
-            stopped.or_fail(|| format!("{} has ended, and Docker does not say so", member.name))?;
-            ended.push(member.checkpoint.clone());
-        }
-    }
-    match ended.is_empty() {
-        true => Ok(()),
-        false => operations::restore::members(context, &ended, Asked::by(asked_by)).map(drop),
-    }
-}
-
-/// What is written down of a migration from here.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    /// Where it goes.
-    peer: String,
-    /// Where it stands.
-    departure: Departure,
-}
-
-fn kept(context: &Context, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
-    context.handovers.get(About::Departure, id).or_fail(|| "where it stands cannot be read".into())
-}
-
-fn keep(context: &Context, migrate: &Migrate, departure: Departure) -> Result<(), Failure> {
-    let kept = Kept { peer: migrate.peer.clone(), departure };
-    let written = context.handovers.put(About::Departure, migrate.id(), &kept);
-    written.or_fail(|| format!("where the migration of {} stands cannot be written down", migrate.name()))
-}
-
-/// Whether the container was kept here, by what is written down.
-fn was_kept(departure: Departure) -> bool {
-    matches!(departure, Departure::GivenUp | Departure::Contested | Departure::Closed(Outcome::Kept))
-}
-
-/// A host that is a peer no longer asks nothing: what went to it and is closed need not be remembered.
-pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
-    for id in context.handovers.all(About::Departure) {
-        let is_past =
-            |kept: Kept| kept.peer == peer && (kept.departure.is_closed() || kept.departure == Departure::GivenUp);
-        if kept(context, &id)?.is_some_and(is_past) {
-            let forgotten = context.handovers.remove(About::Departure, &id);
-            forgotten.or_fail(|| "what went to it cannot be forgotten".into())?;
-        }
-    }
-    Ok(())
-}
-
-/// At the helper's start: brings a migration to its end that one before it had begun.
-pub fn recover(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    let _turn = operations::turn_of(context, record)?;
-    go_on(context, &operations::open_record(context, record.id)?)
-}
-
-/// Brings a migration to its end; whoever calls it has the turn on its container.
-pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    let operation: Migrate = decide::state(record)?;
-    let ended = take_up(context, record);
-    // A helper that had begun to take it back may have died over that.
-    if kept(context, operation.id())?.is_some_and(|kept| was_kept(kept.departure)) {
-        bring_back(context, &operation, &record.asked_by)?;
-    }
-    ended
-}
-
-fn take_up(context: &Context, record: &OperationRecord) -> Result<Value, Failure> {
-    let world = &context.world;
-    let operation: Migrate = decide::state(record)?;
-    let mut record = record.clone();
-    if let Some(kept) = kept(context, operation.id())?.filter(|kept| was_kept(kept.departure)) {
-        // It may run here since. That was on disk before it did; the journal may not know.
-        record.state["decided"] = json!(Decision::Thaw);
-        record.state["departure"] = json!(kept.departure);
-    }
-    saga::recover::<Migrate>(&record, context, &world.journal, &world.failpoints, context.told.as_ref())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::handover::departure::Loss;
-
-    #[test]
-    fn i1_what_was_kept_here_is_never_told_of_the_commit_again() {
-        let kept = [Departure::GivenUp, Departure::Contested, Departure::Closed(Outcome::Kept)];
-        assert!(kept.into_iter().all(was_kept));
-        let given = [Departure::Committed, Departure::Settled, Departure::Closed(Outcome::Moved)];
-        let stranded = [Loss::NeverRan, Loss::MayHaveRun].map(Departure::Stranded);
-        assert!(!given.into_iter().chain(stranded).any(was_kept));
-        assert!(given.into_iter().chain(stranded).all(Departure::is_past_commit));
-    }
 }

@@ -1,12 +1,14 @@
 //! The steps of `migrate`, each beside its undo.
 
+use super::departures::keep;
 use super::memory::{Dumped, Follow, Mode};
 use super::talk::{self, Heard};
-use super::{Migrate, files, follow, keep, logs, lost};
+use super::{Migrate, files, follow, logs, lost};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
 use crate::handover::{Arrival, Departure, Request, departure};
+use crate::migration::asking;
 use crate::migration::words::Standing;
 use crate::migration::{networks, tree};
 use crate::network::forward::{Forward, Leads};
@@ -333,7 +335,7 @@ pub fn release() -> MigrateStep {
         }
         let heard = talk::insist(context, migrate, Request::Commit, PATIENCE).map_err(|error| {
             let what = format!("{} was given to {}, which has not said that it runs", migrate.name(), migrate.peer);
-            talk::failed(&error, what)
+            asking::failed(&error, what)
                 .remedy("bring the peer back, then: transship resume OPERATION (see transship status)")
         })?;
         let standing = match heard {

@@ -6,19 +6,19 @@ use crate::archive::hash::all_cores;
 use crate::checkpoint::{describe, preflight};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
+use crate::migration::asking::{failed, peer};
 use crate::migration::networks;
 use crate::migration::words::{self, Coming, Following, Layers, LayersThere, Needs, Offer, Standing, Synced, Welcome};
 use crate::operations::checkpoint::Member;
 use crate::operations::{check, images, processor};
 use crate::store::CheckpointId;
-use crate::transport::client::{self, Carriage, Compress, Peer, PeerError};
+use crate::transport::client::{Carriage, Compress, Peer, PeerError};
 use crate::world::Context;
 use crate::world::cancels::Watch;
 use crate::world::decisions::Decision;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::num::NonZeroU64;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -42,16 +42,8 @@ const PREPARE: Duration = Duration::from_secs(900);
 /// How long writing out may take.
 const SYNC: Duration = Duration::from_secs(600);
 
-/// How long restoring may take there. The container stands still meanwhile, and goes on here when it is over.
-pub const RESTORE: Duration = Duration::from_secs(600);
-
 /// How long letting go may take on the other side.
 const RELEASE: Duration = Duration::from_secs(60);
-
-/// A peer, by the name that the book has.
-pub fn peer(name: &str) -> Peer {
-    Peer::named(Path::new(client::SOCKET), name)
-}
 
 /// A migration's peer, for one of so many bodies that are sent at once. Where nothing of it goes for `patience`, it is
 /// given up.
@@ -94,15 +86,6 @@ impl<R: Read> Read for Counted<R> {
         let count = self.bytes.read(buffer)?;
         self.done.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
-    }
-}
-
-/// A failure in the peer's own words.
-pub fn failed(error: &PeerError, what: String) -> Failure {
-    let failure = Failure::new(what).because(error);
-    match error.remedy() {
-        Some(remedy) => failure.remedy(remedy),
-        None => failure,
     }
 }
 
@@ -182,7 +165,7 @@ pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
 pub fn restore(migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Failure> {
     let path = words::path(migrate.id(), "restore");
     let peer = peer(&migrate.peer);
-    let restored = move || peer.post::<Standing>(&path, &words::Sealed { manifests }, Some(RESTORE));
+    let restored = move || peer.post::<Standing>(&path, &words::Sealed { manifests }, Some(words::RESTORE));
     let answer = migrate.cancel.unless_cancelled(restored)?;
     let standing =
         answer.map_err(|error| failed(&error, format!("{} was not restored on {}", migrate.name(), migrate.peer)))?;

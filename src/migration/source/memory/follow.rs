@@ -1,9 +1,9 @@
 //! CRIU's pages go to the peer while CRIU writes them.
 
-use super::talk::{self, Counted, Watched};
+use super::talk::{Counted, Watched};
 use crate::archive::blocks::{BlockStream, Cutting, KnownBlocks, PAGE};
 use crate::failure::{Failure, OrFail};
-use crate::migration::words;
+use crate::migration::{asking, words};
 use crate::store::{CheckpointId, layout};
 use crate::transport::client::Peer;
 use crate::world::cancels::Cancellable;
@@ -132,7 +132,7 @@ impl Follow<'_> {
         let request = format!("pages/{}/{path}?from={from}&length={until}&whole={is_whole}", pages.checkpoint);
         let (peer, request) = (self.peer.clone(), words::path(&self.id, &request));
         let kept = self.cancel.unless_cancelled(move || peer.put::<Value>(&request, body, None))?;
-        kept.map_err(|error| talk::failed(&error, failed()))?;
+        kept.map_err(|error| asking::failed(&error, failed()))?;
         pages.sent = until;
         Ok(())
     }

@@ -23,7 +23,7 @@ use super::{Migrate, talk};
 use crate::archive::blocks::KnownBlocks;
 use crate::checkpoint::live_memory;
 use crate::failure::{Failure, OrFail};
-use crate::migration::words;
+use crate::migration::{asking, words};
 use crate::operations::check;
 use crate::saga::Step;
 use crate::world::Context;
@@ -125,7 +125,7 @@ fn one(migrate: &mut Migrate, inits: &[i32], known: &Mutex<KnownBlocks>) -> Resu
     let failed = || format!("memory of {} cannot be sent to {}", migrate.name(), migrate.peer);
     round::run(inits, known, &looked, &migrate.cancel.watch(), |pages| {
         let sent = migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, pages, None))?;
-        sent.map(drop).map_err(|error| talk::failed(&error, failed()))
+        sent.map(drop).map_err(|error| asking::failed(&error, failed()))
     })?;
     let (memory, sent) = (looked.memory.into_inner(), looked.lacking.load(Ordering::Relaxed));
     migrate.memory_sent += sent;

@@ -1,11 +1,11 @@
 //! `metrics`: what the journal and the store tell a monitor.
 
-use super::checkpoint::Checkpoint;
 use super::report::spans;
-use super::restore::Restore;
 use crate::failure::{Failure, OrFail};
 use crate::metrics::{Ended, Metrics, Now};
 use crate::migration::source::Migrate;
+use crate::operations::checkpoint::Checkpoint;
+use crate::operations::restore::Restore;
 use crate::report::Span;
 use crate::saga::{Entry, Operation, OperationRecord, Phase};
 use crate::world::{Context, World};

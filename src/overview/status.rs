@@ -1,6 +1,7 @@
 //! `status` and `history`: what is going on, and what was done.
 
 use crate::failure::{Failure, OrFail};
+use crate::migration::decide;
 use crate::saga::OperationRecord;
 use crate::services::{Interposition, effective_runc};
 use crate::world::Context;
@@ -49,7 +50,7 @@ fn told(context: &Context, record: &OperationRecord) -> Value {
         "began": record.began,
         "step": last.as_ref().map(|entry| &entry.step),
         "since": last.as_ref().map(|entry| entry.at),
-        "decisions": crate::migration::decide::choices(context, record),
+        "decisions": decide::choices(context, record),
         "failure": record.result.as_ref().map(|result| &result["failure"]),
     })
 }

@@ -1,8 +1,8 @@
 //! `report`: what the journal knows of an operation, put together.
 
-use super::checkpoint::Checkpoint;
-use super::upgrade::Upgrade;
 use crate::failure::{Failure, OrFail};
+use crate::operations::checkpoint::Checkpoint;
+use crate::operations::upgrade::Upgrade;
 use crate::report::{Cause, ContainerCourse, Outcome, Report, Span};
 use crate::saga::{Entry, Operation, OperationRecord, Phase};
 use crate::world::Context;
