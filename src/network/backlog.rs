@@ -7,8 +7,9 @@
 //!
 //! The kernel tells nobody when there are none left, hence the polling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::net::{self, IpAddr};
 use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr};
@@ -67,6 +68,22 @@ pub fn wait_until_clear(namespace: &NetNs, limit: Duration) -> Result<Vec<Waitin
     }
 }
 
+/// The TCP connections of the namespace that it has closed, or half, and of which the other end has not acknowledged
+/// everything: their own ends, and the other ones.
+///
+/// # Errors
+/// [`Error::EnterNamespace`] and [`Error::Netlink`].
+pub fn undelivered(namespace: &NetNs) -> Result<HashSet<(net::SocketAddr, net::SocketAddr)>> {
+    let mut found = HashSet::new();
+    Diagnosis::inside(namespace)?
+        .ask(&[FIN_WAIT1, LAST_ACK, CLOSING], |body| {
+            found.insert(ends(body)?);
+            Ok(())
+        })
+        .map_err(Error::netlink("ask about closed connections"))?;
+    Ok(found)
+}
+
 /// Connections by what they wait for.
 type Counts = BTreeMap<(u16, Reason), u32>;
 
@@ -89,34 +106,40 @@ impl Diagnosis {
 
     fn waiting(&mut self) -> Result<Vec<Waiting>> {
         let mut counts = Counts::new();
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            self.count(family as u8, &mut counts).map_err(Error::netlink("ask about listening sockets"))?;
-        }
+        self.ask(&[SYN_RECV, FIN_WAIT1, LAST_ACK, LISTEN, CLOSING], |body| add(body, &mut counts))
+            .map_err(Error::netlink("ask about listening sockets"))?;
         Ok(counts.into_iter().map(|((port, reason), connections)| Waiting { port, reason, connections }).collect())
     }
 
-    fn count(&mut self, family: u8, counts: &mut Counts) -> io::Result<()> {
-        self.socket.send_to(&question(family), &SocketAddr::new(0, 0), 0)?;
-        loop {
-            let length = self.socket.recv(&mut &mut self.buffer[..], 0)?;
-            for message in messages(&self.buffer[..length]) {
-                let (kind, body) = message?;
-                match kind {
-                    DONE => return Ok(()),
-                    ERROR => return Err(answer_error(body)),
-                    _ => add(body, counts)?,
-                }
+    /// Hands over all sockets in these states, of both families.
+    fn ask(&mut self, states: &[u8], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            self.socket.send_to(&question(family as u8, states), &SocketAddr::new(0, 0), 0)?;
+            while self.hear(&mut each)? {}
+        }
+        Ok(())
+    }
+
+    /// Hands over the sockets of one datagram. Whether there are more.
+    fn hear(&mut self, each: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool> {
+        let length = self.socket.recv(&mut &mut self.buffer[..], 0)?;
+        for message in messages(&self.buffer[..length]) {
+            let (kind, body) = message?;
+            match kind {
+                DONE => return Ok(false),
+                ERROR => return Err(answer_error(body)),
+                _ => each(body)?,
             }
         }
+        Ok(true)
     }
 }
 
 /// struct nlmsghdr and struct inet_diag_req_v2: all sockets of the family in these states.
-fn question(family: u8) -> Vec<u8> {
+fn question(family: u8, states: &[u8]) -> Vec<u8> {
     const LENGTH: u32 = 16 + 56;
     const REQUEST_AND_DUMP: u16 = 0x301;
-    let states =
-        [SYN_RECV, FIN_WAIT1, LAST_ACK, LISTEN, CLOSING].iter().fold(0_u32, |states, state| states | 1 << state);
+    let states = states.iter().fold(0_u32, |states, state| states | 1 << state);
     let mut bytes = Vec::with_capacity(LENGTH as usize);
     bytes.extend(LENGTH.to_ne_bytes());
     bytes.extend(BY_FAMILY.to_ne_bytes());
@@ -160,6 +183,21 @@ fn add(body: &[u8], counts: &mut Counts) -> io::Result<()> {
         *counts.entry((port, reason)).or_default() += connections;
     }
     Ok(())
+}
+
+/// The two ends of a socket: ports and addresses stand behind its state, in network order. IPv4 in the newer family's sockets
+/// is IPv4.
+fn ends(body: &[u8]) -> io::Result<(net::SocketAddr, net::SocketAddr)> {
+    let fields = body.get(..40).ok_or_else(short)?;
+    let end = |port: usize, address: usize| {
+        let octets: [u8; 16] = fields[address..address + 16].try_into().expect("16 bytes");
+        let ip = match i32::from(fields[0]) {
+            libc::AF_INET => IpAddr::from([octets[0], octets[1], octets[2], octets[3]]),
+            _ => IpAddr::from(octets).to_canonical(),
+        };
+        net::SocketAddr::new(ip, u16::from_be_bytes([fields[port], fields[port + 1]]))
+    };
+    Ok((end(4, 8), end(6, 24)))
 }
 
 /// The error in the body of struct nlmsgerr.
@@ -209,13 +247,15 @@ mod tests {
         let limit = Duration::from_millis(20);
         let waiting = wait_until_clear(&namespace.net, limit).unwrap();
         assert_eq!(waiting, [Waiting { port: 7000, reason: Reason::NotDelivered, connections: 1 }]);
+        let ends = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+        assert_eq!(undelivered(&namespace.net).unwrap(), HashSet::from([ends]));
         client.read_to_end(&mut Vec::new()).unwrap();
         assert_eq!(wait_until_clear(&namespace.net, Duration::from_secs(5)).unwrap(), []);
     }
 
     #[test]
     fn a_datagram_cut_short_is_an_error() {
-        let mut bytes = question(2);
+        let mut bytes = question(2, &[LISTEN]);
         bytes.truncate(60);
         assert!(messages(&bytes).next().unwrap().is_err());
         assert!(add(&[0; 71], &mut Counts::new()).is_err());

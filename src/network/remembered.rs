@@ -1,8 +1,10 @@
 //! What a checkpoint remembers of its container's network: what is held, and what was tracked.
 
+use super::backlog;
 use super::error::Result;
+use super::netns::NetNs;
 use super::spec::{HoldSpec, ReplyTuple};
-use super::tracking::{self, Entry};
+use super::tracking::{self, Entry, Tuple};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -28,16 +30,22 @@ impl Remembered {
         Ok(Self { spec, queue, tracked })
     }
 
-    /// The same, of a container that stands still and whose new connections are held; and the host forgets the connections
-    /// from outside that both ends have closed. A web server leaves tens of thousands of them in the table, which is read in
-    /// full for every other container that is frozen, and once more by dockerd for each that it takes down. dockerd deletes what
-    /// is tracked of a container's addresses, by the list that it has read: a visitor who uses a port again, and is led to
-    /// where the container has gone by then, may be in the place of an old connection, and would go with it.
+    /// The same, of a container that stands still and whose new connections are held, with its network namespace; and the
+    /// host forgets the connections from outside that are over. A web server leaves tens of thousands of them in the table,
+    /// which is read in full for every other container that is frozen, and once more by dockerd for each that it takes down.
+    /// dockerd deletes what is tracked of a container's addresses, by the list that it has read: a visitor who uses a port
+    /// again, and is led to where the container has gone by then, may be in the place of an old connection, and would go with
+    /// it.
     ///
     /// # Errors
-    /// When the kernel does not give its table, or takes nothing out of it.
-    pub fn standing_still(spec: HoldSpec, queue: Option<u16>) -> Result<Self> {
-        let (over, tracked): (Vec<_>, Vec<_>) = tracking::save(&spec.addresses)?.into_iter().partition(Entry::is_over);
+    /// When the kernel does not give its tables, or takes nothing out of them.
+    pub fn standing_still(spec: HoldSpec, queue: Option<u16>, namespace: &NetNs) -> Result<Self> {
+        // The kernel takes any acknowledgement for the last one.
+        let undelivered = backlog::undelivered(namespace)?;
+        let has_more_to_say = |tuple: Tuple| undelivered.contains(&(tuple.source, tuple.destination));
+        let is_over =
+            |entry: &Entry| entry.is_over() && !has_more_to_say(entry.reply) && !has_more_to_say(entry.original);
+        let (over, tracked): (Vec<_>, Vec<_>) = tracking::save(&spec.addresses)?.into_iter().partition(is_over);
         let came_in = |entry: &Entry| !spec.addresses.contains(&entry.original.source.ip());
         tracking::remove(&over.into_iter().filter(came_in).collect::<Vec<_>>())?;
         Ok(Self { spec, queue, tracked })

@@ -98,7 +98,7 @@ fn connections_that_both_ends_have_closed_are_forgotten() {
     let spec = HoldSpec { addresses: addresses.clone(), ..HoldSpec::default() };
     let now = segment.host.run(|| Remembered::now(spec.clone(), None));
     assert_eq!((now.tracked.len(), table().len()), (1, 2), "who runs on keeps its table");
-    let still = segment.host.run(|| Remembered::standing_still(spec.clone(), None));
+    let still = segment.host.run(|| Remembered::standing_still(spec.clone(), None, &segment.container.net));
     assert_eq!((still.tracked.len(), table().len()), (1, 1));
     assert_eq!(still.tracked[0].original, now.tracked[0].original);
     ask_all(&mut open, 1);

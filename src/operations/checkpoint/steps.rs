@@ -309,11 +309,11 @@ pub fn dump() -> CheckpointStep {
                 skip_in_flight: false,
                 memory_follows,
             };
-            let (spec, queue) = (own_network(member)?, member.queue);
+            let (spec, queue, netns) = (own_network(member)?, member.queue, network_of(member)?);
             let (still, network) = std::thread::scope(|threads| {
                 // Nothing of it changes any more, and the kernel's table of connections takes its time to read.
-                let remembering =
-                    threads.spawn(move || spec.map(|spec| Remembered::standing_still(spec, queue)).transpose());
+                let read = |spec| Remembered::standing_still(spec, queue, &netns);
+                let remembering = threads.spawn(move || spec.map(read).transpose());
                 let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error, context));
                 (still, remembering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             });
