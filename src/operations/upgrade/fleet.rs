@@ -21,9 +21,15 @@ pub fn away_at_once() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
-/// How many are prepared for that, or come back, at once: most of these wait for Docker, and Docker for the kernel.
-fn at_once() -> usize {
+/// How many are prepared for that at once: most of these wait for Docker.
+fn prepared_at_once() -> usize {
     away_at_once() * 4
+}
+
+/// How many come back at once. Those that were frozen first wait longest, and beside more they would come back later; with
+/// fewer, processors would idle while Docker waits for the kernel.
+fn back_at_once() -> usize {
+    away_at_once() * 2
 }
 
 /// Freezes (or backs up, or stops) every container that is not yet, those that come back last first. Where one fails, those
@@ -32,7 +38,7 @@ pub fn freeze(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
     let mut courses = std::mem::take(&mut upgrade.containers);
     let mut order: Vec<&mut Course> = courses.iter_mut().collect();
     order.sort_by_key(|course| std::cmp::Reverse(course.wave));
-    let line = Line::of(order.iter().map(|course| course.wave), at_once(), away_at_once());
+    let line = Line::of(order.iter().map(|course| course.wave), prepared_at_once(), away_at_once());
     let places = (0..order.len()).map(|index| line.place(index)).collect::<Vec<_>>();
     let (failures, whole) = (Mutex::new(Vec::new()), &*upgrade);
     std::thread::scope(|threads| {
@@ -73,7 +79,7 @@ fn in_parallel(courses: &mut [Course], task: impl Fn(&mut Course) -> Result<(), 
             }
         }
     };
-    std::thread::scope(|threads| (0..at_once().min(slots.len())).for_each(|_| drop(threads.spawn(work))));
+    std::thread::scope(|threads| (0..back_at_once().min(slots.len())).for_each(|_| drop(threads.spawn(work))));
     failures.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
