@@ -40,11 +40,10 @@ impl Remembered {
     /// # Errors
     /// When the kernel does not give its tables, or takes nothing out of them.
     pub fn standing_still(spec: HoldSpec, queue: Option<u16>, namespace: &NetNs) -> Result<Self> {
-        // The kernel takes any acknowledgement for the last one.
-        let undelivered = backlog::undelivered(namespace)?;
-        let has_more_to_say = |tuple: Tuple| undelivered.contains(&(tuple.source, tuple.destination));
-        let is_over =
-            |entry: &Entry| entry.is_over() && !has_more_to_say(entry.reply) && !has_more_to_say(entry.original);
+        // Tracking takes any acknowledgement for the last one; the container's own end knows better.
+        let open = backlog::not_over(namespace)?;
+        let is_open = |tuple: Tuple| open.contains(&(tuple.source, tuple.destination));
+        let is_over = |entry: &Entry| entry.is_over() && !is_open(entry.reply) && !is_open(entry.original);
         let (over, tracked): (Vec<_>, Vec<_>) = tracking::save(&spec.addresses)?.into_iter().partition(is_over);
         let came_in = |entry: &Entry| !spec.addresses.contains(&entry.original.source.ip());
         tracking::remove(&over.into_iter().filter(came_in).collect::<Vec<_>>())?;
