@@ -52,7 +52,8 @@ impl Problem {
     pub fn remedy(&self) -> String {
         match self {
             Self::Interrupted | Self::Unfinished { .. } => {
-                "run `dpkg --configure -a`, and `apt-get -f install` if that is not enough; both may restart services"
+                "run `dpkg --configure -a`, and `apt-get -f install`, or `apt-get install --reinstall` with its name, if \
+                 that is not enough; all of these may restart services"
                     .into()
             }
             Self::Held { packages } => format!("release them: `apt-mark unhold {}`", packages.join(" ")),

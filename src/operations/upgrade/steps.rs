@@ -50,7 +50,8 @@ pub fn fetch() -> UpgradeStep {
             Some(fetched) => fetched.verify().map_err(failed("the packages are not as they were fetched"))?,
             None => {
                 let fetched = manager()?.fetch(&operation.packages, &directory, &mut watch);
-                operation.fetched = Some(fetched.map_err(failed("the packages cannot be fetched"))?);
+                operation.fetched =
+                    Some(fetched.map_err(failed("the packages cannot be fetched, and nothing was touched"))?);
             }
         }
         // Old packages are unpacked beside the new ones: should the disk fill up meanwhile, there still is a way back.

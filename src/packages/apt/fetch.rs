@@ -126,7 +126,9 @@ impl Side {
         };
         let ended = watched::apt_get(&arguments, &self.directory, &self.directory.join(LOG), &mut heard)?;
         if !ended.status.success() {
-            return Err(PackageError::Fetch { packages, log: ended.log });
+            // What apt tries once more is told again if it fails for good.
+            let log = ended.log.into_iter().filter(|line| !line.starts_with("Ign:")).collect();
+            return Err(PackageError::Fetch { packages, log });
         }
         for file in missing {
             let path = self.directory.join(&file.file);
