@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""The client of an upgrade's bench: asks every server it is given again and again, each on its own, and tells how long each
+"""A client that comes anew each time: asks every server it is given again and again, each on its own, and tells how long each
 went without an answer. It runs on the clients' network.
 
-  gaps.py ADDRESS:PORT...
+  gaps.py [--ask LINE] [--patience SECONDS] ADDRESS:PORT...
 
-A server is a web server; what counts is a new connection with an answer, as for people who come to a page. Prints `ready`
-when all have answered, then one JSON object when its standard input ends and all have answered once more.
+A server is a web server, or one that answers the line; what counts is a new connection with an answer, as for people who come
+to a page. Prints `ready` when all have answered, then one JSON object when its standard input ends and all have answered once
+more.
 """
 
+import argparse
 import json
 import socket
 import sys
@@ -24,8 +26,9 @@ RETRY = 0.05
 class Visitor(threading.Thread):
     """Asks one server, and remembers the longest time between two answers."""
 
-    def __init__(self, address):
+    def __init__(self, address, question, patience):
         super().__init__(daemon=True)
+        self.question, self.patience = question, patience
         host, _, port = address.rpartition(":")
         self.address = (host, int(port))
         self.answers, self.failures, self.longest, self.last = 0, 0, 0.0, None
@@ -49,8 +52,8 @@ class Visitor(threading.Thread):
             time.sleep(PAUSE)
 
     def ask(self):
-        with socket.create_connection(self.address, timeout=PATIENCE) as connection:
-            connection.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+        with socket.create_connection(self.address, timeout=self.patience) as connection:
+            connection.sendall(self.question)
             if not connection.recv(4096):
                 raise ConnectionResetError
 
@@ -59,7 +62,13 @@ class Visitor(threading.Thread):
 
 
 def main():
-    visitors = [Visitor(address) for address in sys.argv[1:]]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ask")
+    parser.add_argument("--patience", type=float, default=PATIENCE)
+    parser.add_argument("servers", nargs="+")
+    given = parser.parse_args()
+    question = f"{given.ask}\n".encode() if given.ask else b"HEAD / HTTP/1.0\r\n\r\n"
+    visitors = [Visitor(address, question, given.patience) for address in given.servers]
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:

@@ -12,6 +12,7 @@ import time
 SCRIPTS = pathlib.Path(__file__).resolve().parent.parent
 REPOSITORY = SCRIPTS.parent
 LAB = str(SCRIPTS / "lab")
+GAPS = str(SCRIPTS / "bench.d" / "gaps.py")
 BEGAN = time.monotonic()
 # Without an answer for so many seconds, a connection counts as lost.
 PATIENCE = 20
@@ -166,6 +167,27 @@ class Watch:
         text = self.process.stdout.read()
         self.process.wait()
         return json.loads(text)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Newcomer:
+    """A client that comes anew each time, to a server whose open connections are lost. It waits for none that is not answered
+    soon: what counts is how long nobody was."""
+
+    def __init__(self, address):
+        words = [LAB, "client", sys.executable, GAPS, "--ask", "check", "--patience", "0.2", address]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline().strip() != "ready":
+            raise LabError(f"no client of {address}")
+
+    def end(self):
+        """Waits until it is answered again; in the words of Watch."""
+        out, _ = self.process.communicate()
+        [gap] = json.loads(out)
+        return {"slowest_open_us": gap["longest_s"] * 1e6, "lost": 0, "reset": 0, "refused": 0, "timed_out": 0, "wrong": 0, "problems": []}
 
     def kill(self):
         self.process.kill()

@@ -1,13 +1,12 @@
 """An upgrade of the engine under containers with clients, beside what people do by hand."""
 
 import json
-import pathlib
 import shutil
 import statistics
 import subprocess
 import sys
 
-from lab import LAB, LabError, call, say
+from lab import GAPS, LAB, LabError, call, say
 
 HOST, RELEASE = "bench-upgrade", "trixie"
 CONTAINERS = 10
@@ -16,7 +15,6 @@ FIRST_PORT = 8001
 DATABASES = 2
 # Seconds; loads run for 40 when nothing is in their way.
 LONGEST_LOAD = 90
-GAPS = pathlib.Path(__file__).resolve().parent / "gaps.py"
 
 # What is installed is given in words.
 UPGRADE = """
@@ -73,7 +71,7 @@ def under_load(host, count, way, old, new):
         host.shell("docker run -d --name db$1 -p $1:6379 bench-redis redis-server --protected-mode no --bind 0.0.0.0 --save ''",
                    str(port))
     urls = [f"http://{host.address}:{port}/" for port in webs]
-    visitors = client(sys.executable, str(GAPS), *(f"{host.address}:{port}" for port in webs))
+    visitors = client(sys.executable, GAPS, *(f"{host.address}:{port}" for port in webs))
     if visitors.stdout.readline().strip() != "ready":
         raise LabError("the visitors are not answered")
     loads = start_loads(host, urls, databases) if count > 1 else {}

@@ -59,7 +59,7 @@ def move(lab, mover, mib, mode):
         answers(lab, address)
         for host in mover.hosts:
             host.shell("sync")
-        watch = Watch(lab, address, new=False)
+        watch = mover.client(address)
         time.sleep(WARM_UP)
         began = time.monotonic()
         try:

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from lab import LAB, LabError
+from lab import LAB, LabError, Watch
 
 # Where what is copied goes over the link.
 PORT = 9999
@@ -18,6 +18,10 @@ class Mover:
 
     def modes(self):
         return [None]
+
+    def client(self, address):
+        """Who sees how long it is away."""
+        return Watch(self.lab, address, new=False)
 
     def check(self):
         """Raises where the container does not run on the destination with its memory as it was."""

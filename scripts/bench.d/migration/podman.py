@@ -2,7 +2,7 @@
 
 import subprocess
 
-from lab import LAB, LabError
+from lab import LAB, LabError, Newcomer
 from peers import podman
 
 from .mover import PORT, ByHand
@@ -11,9 +11,13 @@ FILE = f"{podman.HOME}/bench.tar"
 
 
 class Podman(ByHand):
-    key, name = "podman", "podman"
+    key, name = "podman", "podman, to new connections"
     Tool = podman.Podman
     network, inside = "10.88.0.0/16", "10.88.0.99/7000"
+
+    def client(self, address):
+        """Open connections do not live on: what the container says first on the other host is masqueraded there."""
+        return Newcomer(address)
 
     def prepare(self):
         """Both get ready; and the image is on both under the same id, as it would be from a registry."""
