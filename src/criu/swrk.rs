@@ -23,8 +23,8 @@ use super::rpc::CriuError;
 /// Longest message taken from CRIU, in bytes. Real ones stay below 200.
 pub(super) const MAX_MESSAGE: usize = 64 * 1024;
 
-/// How long requests that only ask something may take.
-const QUERY_LIMIT: Duration = Duration::from_secs(20);
+/// How long requests that only ask something may take. CRIU tries out the whole kernel first, which is slow on a busy host.
+const QUERY_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is asked, and what is needed to tell of its failure.
 pub(super) struct Request {

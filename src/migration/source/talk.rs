@@ -30,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long an answer may take that means no work.
 const QUICK: Duration = Duration::from_secs(20);
 
+/// How long the peer may look at itself: it starts CRIU for that, and asks Docker. The container runs meanwhile.
+const LOOK: Duration = Duration::from_secs(120);
+
 /// How long Docker may take before the next piece of an image: it packs all of it first. The container runs meanwhile.
 const PACKING: Duration = Duration::from_secs(900);
 
@@ -92,7 +95,7 @@ impl<R: Read> Read for Counted<R> {
 /// Asks whether the container may come; nothing is made there.
 pub fn look(context: &Context, migrate: &Migrate) -> Result<Welcome, Failure> {
     let path = words::path(migrate.id(), "expect");
-    let answer = peer(&migrate.peer).post(&path, &offer(context, migrate)?, Some(QUICK));
+    let answer = peer(&migrate.peer).post(&path, &offer(context, migrate)?, Some(LOOK));
     answer.map_err(|error| failed(&error, format!("{} cannot go to {}", migrate.name(), migrate.peer)).as_refusal())
 }
 
