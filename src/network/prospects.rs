@@ -66,6 +66,8 @@ pub fn of(seen: &Seen<'_>, moving: &Moving<'_>) -> BTreeMap<Prospect, Vec<Connec
         let sent = Tuple { source: open.local, destination: open.remote };
         let prospect = match by_sent.get(&sent) {
             _ if seen.proxies.contains(&open.remote) => Prospect::Proxy,
+            // It was open when the sockets were listed, and is not any more.
+            Some(entry) if entry.is_over() => continue,
             Some(entry) => tracked(entry, sent, moving),
             None if seen.on_segment.contains(&open.local.ip()) => Prospect::OnSegment,
             None if is_beside(moving.segments, open.remote.ip()) => Prospect::Neighbour,
@@ -97,6 +99,7 @@ fn is_beside(segments: &[Segment], address: IpAddr) -> bool {
 mod tests {
     use super::*;
     use crate::network::spec::Protocol;
+    use crate::network::tracking::TcpState;
     use crate::network::ways::Link;
 
     fn tuple(source: &str, destination: &str) -> Tuple {
@@ -105,6 +108,12 @@ mod tests {
 
     fn entry(original: Tuple, reply: Tuple) -> Entry {
         Entry { protocol: Protocol::Tcp, original, reply, status: 6, timeout: 100, mark: 0, zone: 0, tcp: None }
+    }
+
+    fn ended(entry: Entry) -> Entry {
+        let tcp =
+            TcpState { state: 7, window_scale_original: 7, window_scale_reply: 7, flags_original: 0, flags_reply: 0 };
+        Entry { tcp: Some(tcp), ..entry }
     }
 
     fn prospects(connections: &[(&str, &str)]) -> Vec<(Prospect, SocketAddr)> {
@@ -122,6 +131,7 @@ mod tests {
             .collect();
         let entries = [
             entry(tuple("10.0.0.100:5555", "10.0.0.1:8080"), tuple("172.30.0.9:80", "10.0.0.100:5555")),
+            ended(entry(tuple("10.0.0.100:4444", "10.0.0.1:8080"), tuple("172.30.0.9:80", "10.0.0.100:4444"))),
             entry(tuple("172.30.0.9:40000", "192.0.2.7:5432"), tuple("192.0.2.7:5432", "10.0.0.1:40000")),
             entry(tuple("10.0.0.100:6666", "172.30.0.9:80"), tuple("172.30.0.9:80", "10.0.0.100:6666")),
             entry(tuple("172.30.0.9:42000", "10.0.0.2:22"), tuple("10.0.0.2:22", "10.0.0.1:42000")),
@@ -158,6 +168,11 @@ mod tests {
         for (local, remote, prospect) in cases {
             assert_eq!(prospects(&[(local, remote)]), [(prospect, remote.parse().unwrap())], "{local} {remote}");
         }
+    }
+
+    #[test]
+    fn what_has_ended_since_its_socket_was_seen_is_not_told() {
+        assert!(prospects(&[("172.30.0.9:80", "10.0.0.100:4444")]).is_empty());
     }
 
     #[test]
