@@ -18,7 +18,7 @@ packages() { sed 's/#.*//' "$VM_IMAGES/packages" | tr -s '\n ' ' '; }
 disk_of() {
     local key
     key=$({
-        declare -f build_disk build_vm_root add_kernel add_engine configure make_initrd fill_offline offer_newer offer_offline
+        declare -f build_disk build_vm_root add_kernel unpack_kernel add_engine configure make_initrd fill_offline offer_newer offer_offline
         recipe_key "$DISK_SIZE" "$UPGRADED_PACKAGES"
         tar -c --sort=name --mtime=@0 --owner=0 --group=0 -C "$VM_IMAGES" "$1.conf" packages files initrd
         cat "$CACHE/key.pub"
@@ -58,8 +58,11 @@ build_disk() {
     mkdir -p "$root"
     cp -a --reflink=auto "$(cached base "$2")/." "$root"
     build_vm_root "$root" "$2" "$3"
-    mv "$root"/boot/vmlinuz-* "$1/kernel"
-    make_initrd "$root" "$1"
+    add_kernel "$root" "$2" "$1"
+    [[ $2 == "$CRIU_RELEASE" ]] || add_kernel "$root" "$CRIU_RELEASE" "$1/next"
+    [[ $2 == "$CRIU_RELEASE" || $3 == "$CRIU_RELEASE" ]] || offer_offline "$root" "$2"
+    run_in_root "$root" 'apt-get clean'
+    allow_services "$root"
     truncate -s "$DISK_SIZE" "$1/disk.raw"
     mke2fs -q -t ext4 -L root -E lazy_itable_init=0,lazy_journal_init=0 -d "$root" "$1/disk.raw"
     rm -rf --one-file-system "$root"
@@ -68,14 +71,10 @@ build_disk() {
 build_vm_root() {
     forbid_services "$1"
     run_in_root "$1" "apt-get install -y --no-install-recommends $(packages)"
-    add_kernel "$1"
     [[ $2 == "$CRIU_RELEASE" ]] || offer_newer "$1" "$2"
     add_engine "$1" "$3"
     run_in_root "$1" "apt-get install -y --no-install-recommends -t $CRIU_RELEASE criu"
     configure "$1"
-    [[ $2 == "$CRIU_RELEASE" || $3 == "$CRIU_RELEASE" ]] || offer_offline "$1" "$2"
-    run_in_root "$1" 'apt-get clean'
-    allow_services "$1"
 }
 
 # add_engine ROOT RELEASE
@@ -85,15 +84,32 @@ add_engine() {
     run_in_root "$1" "apt-get install -y --no-install-recommends -t $2 $known"
 }
 
-# The kernel without its package, which would want to make an initrd of its own.
+# add_kernel ROOT RELEASE TO: its modules stay in the root, kernel and initrd come into TO. Without its package, which would
+# want to make an initrd of its own.
 add_kernel() {
-    run_in_root "$1" '
-        cd /tmp
-        kernel=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p" | head -n 1)
-        apt-get -o APT::Sandbox::User=root download "$kernel"
-        dpkg-deb --fsys-tarfile linux-image-*.deb | tar -x --keep-directory-symlink -C /
-        rm linux-image-*.deb
-        depmod "$(cd /usr/lib/modules && ls)"'
+    local version
+    run_in_root "$1" "RELEASE=$2; $(declare -f unpack_kernel); unpack_kernel"
+    version=$(cat "$1/tmp/version")
+    mkdir -p "$3"
+    mv "$1/tmp/kernel" "$3/kernel"
+    rm "$1/tmp/version"
+    make_initrd "$1" "$version" "$3"
+}
+
+# Runs in the root, with sh. A kernel is one package or several, and lies in either place, by its release.
+# shellcheck disable=SC2046
+unpack_kernel() {
+    cd /tmp
+    apt-get -o APT::Sandbox::User=root download $(apt-get -s install -t "$RELEASE" linux-image-cloud-amd64 |
+        sed -n 's/^Inst \(linux-\(image\|base\|binary\|modules\)-[0-9][^ ]*\) (\([^ ]*\) .*/\1=\3/p')
+    for package in linux-*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C /
+    done
+    version=$(dpkg-deb -f linux-image-*.deb Package | sed 's/^linux-image-//')
+    mv "/boot/vmlinuz-$version" kernel || mv "/usr/lib/modules/$version/vmlinuz" kernel
+    depmod "$version"
+    echo "$version" >version
+    rm linux-*.deb
 }
 
 # Files as they are, and who may come in.
@@ -106,10 +122,10 @@ configure() {
     run_in_root "$1" 'systemctl enable systemd-networkd ssh; systemctl mask systemd-networkd-wait-online apt-daily.timer apt-daily-upgrade.timer'
 }
 
-# Just enough to find the disk: busybox, a script, and the modules that the script loads in this order.
+# make_initrd ROOT VERSION TO: just enough to find the disk: busybox, a script, and the modules that the script loads in this
+# order.
 make_initrd() {
-    local root=$1 stage=$2/initrd.d version module
-    version=$(ls "$root/usr/lib/modules")
+    local root=$1 version=$2 stage=$3/initrd.d module
     mkdir -p "$stage"/{bin,dev,proc,sys,root,modules}
     cp "$(command -v busybox)" "$stage/bin/busybox"
     ln -s busybox "$stage/bin/sh"
@@ -122,6 +138,6 @@ make_initrd() {
         esac
         basename "$module" .xz >>"$stage/modules/order"
     done
-    (cd "$stage" && find . | cpio --quiet -o -H newc | gzip -1) >"$2/initrd"
+    (cd "$stage" && find . | cpio --quiet -o -H newc | gzip -1) >"$3/initrd"
     rm -rf --one-file-system "$stage"
 }

@@ -79,6 +79,7 @@ command_up() {
         need_host "$host" "$image"
         [[ $bare ]] || need_transship "$host"
     done
+    [[ $bare ]] || pair_all "${hosts[@]%%=*}"
 }
 
 need_host() {
@@ -128,13 +129,29 @@ command_cut() {
     power_off "$1"
 }
 
-command_boot() {
-    [[ $# -eq 1 ]] || die_usage "boot: which host?"
-    must_be_known "$1"
+command_halt() {
+    [[ $# -eq 1 ]] || die_usage "halt: which host?"
+    must_be_ready "$1"
     take_lock
-    ! is_ready "$1" || return 0
+    # The connection ends with the machine, so what becomes of the command says nothing.
+    run_in "$1" systemctl poweroff </dev/null || true
+    poll "$BOOT_TIMEOUT" machine_has_ended "$1" || die "$1 does not shut down; see $CACHE/hosts/$1/console.log"
     power_off "$1"
-    boot "$1"
+}
+
+command_boot() {
+    local host=${1:-} image
+    [[ $# -eq 1 || ${2:-} == --next-kernel && $# -eq 2 ]] || die_usage "boot: which host? (and, if at all, --next-kernel)"
+    must_be_known "$host"
+    take_lock
+    ! is_ready "$host" || return 0
+    power_off "$host"
+    if [[ ${2:-} ]]; then
+        image=$(recorded "$host" disk)
+        [[ -d $image/next ]] || die "the image of $host has no other kernel: $(recorded "$host" image)"
+        echo /next >"$STATE/hosts/$host/kernel"
+    fi
+    boot "$host"
 }
 
 # The lowest number no host has; it is the last byte of the address.

@@ -30,19 +30,21 @@ start_emulator() {
     echo "$pid $(start_time "$pid")" >"$state/machine"
 }
 
-# emulate HOST ACCELERATOR OPTION...
+# emulate HOST ACCELERATOR OPTION... A machine that goes on from a state learns by the generation that it did so before: its
+# kernel draws other random numbers then.
 emulate() {
-    local host=$1 accel=$2 image disk=$CACHE/hosts/$1
-    image=$(recorded "$host" disk)
+    local host=$1 accel=$2 kernel disk=$CACHE/hosts/$1
+    kernel=$(recorded "$host" disk)$(recorded "$host" kernel || true)
     [[ $accel == kvm ]] || accel=tcg,thread=multi
     local line="root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 systemd.hostname=$host"
     line+=" ip=$(address_of "$host")::$BRIDGE_ADDRESS:255.255.255.0::eth0:none"
     exec nsenter --net="/run/netns/$NAMESPACE" setsid qemu-system-x86_64 \
-        -accel "$accel" -cpu max -smp "$PROCESSORS" -m "$MEMORY" -nodefaults -display none -no-reboot \
-        -kernel "$image/kernel" -initrd "$image/initrd" -append "$line" \
+        -accel "$accel" -cpu "$PROCESSOR" -smp "$PROCESSORS" -m "$MEMORY" -nodefaults -display none -no-reboot \
+        -kernel "$kernel/kernel" -initrd "$kernel/initrd" -append "$line" \
         -drive "file=$disk/disk.qcow2,if=virtio,format=qcow2,discard=unmap" \
         -netdev "tap,id=net,ifname=t-$(recorded "$host" number),script=no,downscript=no" \
         -device "virtio-net-pci,netdev=net,mac=$(mac_of "$host")" -device virtio-rng-pci \
+        -device vmgenid,guid=auto \
         -qmp "unix:$STATE/hosts/$host/qmp,server=on,wait=off" \
         -serial "file:$disk/console.log" "${@:3}"
 }

@@ -6,6 +6,7 @@ CACHE=${TRANSSHIP_VM_CACHE:-/var/cache/transship-vm}
 STATE=${TRANSSHIP_VM_STATE:-/run/transship-vm}
 SUBNET=${TRANSSHIP_VM_SUBNET:-10.78.0}
 MEMORY=${TRANSSHIP_VM_MEMORY:-1536}
+PROCESSOR=${TRANSSHIP_VM_CPU:-max}
 BIN_DIR=${TRANSSHIP_BIN_DIR:-$REPOSITORY/target/release}
 
 DEFAULT_IMAGE=trixie
@@ -25,11 +26,12 @@ FIRST_HOST_NUMBER=11
 
 # $CACHE/
 #   base/RELEASE-KEY    what roots and Docker images are built on
-#   disks/IMAGE-KEY/    disk.raw, kernel, initrd          key, key.pub   for ssh
+#   disks/IMAGE-KEY/    disk.raw, kernel, initrd, next/ (the same of the next kernel)
+#   key, key.pub        for ssh
 #   images/KEY.tar      Docker images                     archives/      downloaded packages
 #   hosts/HOST/         disk.qcow2, console.log, states/NAME/ (see states/)
 #   states/HOST-KEY/    memory, disk.qcow2: a host that has just been booted
 #   tmp/                half-built things, removed by the next call
 # $STATE/
-#   hosts/HOST/         number, image, disk (the directory it stands on), machine (pid and start time), ssh and qmp
-#                       (sockets), ready, transship (installed)
+#   hosts/HOST/         number, image, disk (the directory it stands on), kernel (/next, where it has booted that), machine
+#                       (pid and start time), ssh and qmp (sockets), ready, transship (installed)

@@ -10,7 +10,7 @@ saved_boot() {
     key=$({
         declare -f emulate
         qemu-system-x86_64 --version
-        printf '%s\n' "$(recorded "$1" number)" "$disk" "$(accelerator "$disk")" "$MEMORY" "$PROCESSORS" "$SUBNET"
+        printf '%s\n' "$(recorded "$1" number)" "$disk" "$(accelerator "$disk")" "$MEMORY" "$PROCESSOR" "$PROCESSORS" "$SUBNET"
     } | sha256sum | cut -c1-12)
     echo "$CACHE/states/$1-$key"
 }
@@ -46,7 +46,7 @@ save_machine() {
     poll 20 machine_has_ended "$host" || die "the emulator of $host does not end"
     rm -f "$STATE/hosts/$host/machine"
     mv "$CACHE/hosts/$host/disk.qcow2" "$stage/disk.qcow2"
-    for file in disk engine transship; do
+    for file in disk engine transship kernel; do
         [[ ! -e $STATE/hosts/$host/$file ]] || cp "$STATE/hosts/$host/$file" "$stage/$file"
     done
     rm -rf --one-file-system "$state"
@@ -58,7 +58,7 @@ resume_machine() {
     local host=$1 state=$2 file disk=$CACHE/hosts/$1/disk.qcow2 began=$SECONDS
     need_segment
     qemu-img create -q -f qcow2 -b "$state/disk.qcow2" -F qcow2 "$disk"
-    for file in engine transship; do
+    for file in engine transship kernel; do
         rm -f "$STATE/hosts/$host/$file"
         [[ ! -e $state/$file ]] || cp "$state/$file" "$STATE/hosts/$host/$file"
     done
@@ -94,10 +94,9 @@ command_save() {
     [[ $# -gt 1 ]] || die_usage "save: which hosts?"
     for host in "${@:2}"; do must_be_ready "$host"; done
     take_lock
-    for host in "${@:2}"; do
-        save_machine "$host" "$(saved_as "$host" "$1")"
-        resume_machine "$host" "$(saved_as "$host" "$1")"
-    done
+    # None goes on before all are saved: what they have to do with each other stays as it is.
+    for host in "${@:2}"; do save_machine "$host" "$(saved_as "$host" "$1")"; done
+    for host in "${@:2}"; do resume_machine "$host" "$(saved_as "$host" "$1")"; done
 }
 
 command_resume() {
