@@ -2,11 +2,14 @@
 //! the test's `SCRIPT`.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Host(pub &'static str);
+
+/// Where the helper looks for its failpoints, once it heeds them.
+pub const FAILPOINTS: &str = "/root/failpoints";
 
 /// What makes the hosts.
 pub fn script() -> PathBuf {
@@ -47,12 +50,41 @@ impl Host {
         command.output().expect("the script runs")
     }
 
-    /// Runs a shell condition again and again until it holds; fails the test where it never does.
+    /// Runs a shell script in the host, and does not wait for it.
+    pub fn begin(&self, text: &str) -> Child {
+        let mut command = Command::new(script());
+        command.args(["exec", self.0, "sh", "-c", text]).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the script runs")
+    }
+
+    /// Runs a shell condition again and again until it holds; fails the test where it never does. Seconds are those of a
+    /// machine that is not emulated.
     pub fn within_seconds(&self, seconds: u32, condition: &str) {
+        let seconds = seconds * crate::slowness();
         self.sh(&format!(
             "timeout {seconds} sh -c 'until eval \"$1\"; do :; done' - '{}'",
             condition.replace('\'', "'\\''")
         ));
+    }
+
+    /// The helper fails where [`FAILPOINTS`] says from now on.
+    pub fn heed_failpoints(&self) {
+        self.sh(&format!(
+            "touch {FAILPOINTS}; echo TRANSSHIP_FAILPOINTS={FAILPOINTS} > /etc/default/transshipd; service transshipd restart"
+        ));
+    }
+
+    /// It does not any more.
+    pub fn forget_failpoints(&self) {
+        self.sh(&format!("rm /etc/default/transshipd {FAILPOINTS}; service transshipd restart"));
+    }
+
+    /// The names of an operation's steps, as a run tells them: a new step is not forgotten.
+    pub fn steps_of(&self, command: &str) -> Vec<String> {
+        let lines = self.sh(&format!("transship --json {command} 2>&1 >/dev/null"));
+        let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let steps = messages.filter(|message| message["type"] == "step");
+        steps.map(|step| step["name"].as_str().expect("a name").to_owned()).collect()
     }
 
     /// Its address on the clients' segment.

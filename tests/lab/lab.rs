@@ -1,10 +1,9 @@
 //! The lab's hosts, and what only they are asked.
 
 use super::host::run;
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub use super::host::{Container, Host, program};
+pub use super::host::{Container, FAILPOINTS, Host, program};
 
 /// Docker 28.5.
 pub const SID: Host = Host("sid");
@@ -100,40 +99,10 @@ pub fn third_host() {
     THIRD.sh("docker network create --subnet 10.60.0.0/24 front");
 }
 
-/// Where the helper looks for its failpoints, once it heeds them.
-pub const FAILPOINTS: &str = "/root/failpoints";
-
 impl Host {
     /// Cuts its power and boots it again.
     pub fn reboot(&self) {
         run(&["reboot", self.0]);
-    }
-
-    /// Runs a shell script in the host, and does not wait for it.
-    pub fn begin(&self, text: &str) -> std::process::Child {
-        let mut command = Command::new(super::host::script());
-        command.args(["exec", self.0, "sh", "-c", text]).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("scripts/lab exec")
-    }
-
-    /// The helper fails where [`FAILPOINTS`] says from now on.
-    pub fn heed_failpoints(&self) {
-        self.sh(&format!(
-            "touch {FAILPOINTS}; echo TRANSSHIP_FAILPOINTS={FAILPOINTS} > /etc/default/transshipd; service transshipd restart"
-        ));
-    }
-
-    /// It does not any more.
-    pub fn forget_failpoints(&self) {
-        self.sh(&format!("rm /etc/default/transshipd {FAILPOINTS}; service transshipd restart"));
-    }
-
-    /// The names of an operation's steps, as a run tells them: a new step is not forgotten.
-    pub fn steps_of(&self, command: &str) -> Vec<String> {
-        let lines = self.sh(&format!("transship --json {command} 2>&1 >/dev/null"));
-        let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let steps = messages.filter(|message| message["type"] == "step");
-        steps.map(|step| step["name"].as_str().expect("a name").to_owned()).collect()
     }
 }
 

@@ -28,3 +28,8 @@ mod upgrades;
 
 /// What makes the hosts.
 const SCRIPT: &str = "scripts/lab";
+
+/// How many times longer things take than on a machine of its own.
+fn slowness() -> u32 {
+    1
+}

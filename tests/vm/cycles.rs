@@ -1,11 +1,13 @@
 //! Freezing and restoring.
 
 use super::clients::{Load, Watch};
-use super::machine::{MACHINE, machine};
+use super::host::run;
+use super::machines::{TRIXIE, machine};
+use super::results::tried;
 
 /// What the kernel and systemd know about a container's first process, but for what has to change.
 fn confinement(name: &str) -> String {
-    MACHINE.sh(&format!(
+    TRIXIE.sh(&format!(
         "pid=$(docker inspect -f '{{{{.State.Pid}}}}' {name}); id=$(docker inspect -f '{{{{.Id}}}}' {name}); \
          cat /proc/$pid/attr/current; grep -E '^(Seccomp|Cap|NoNewPrivs|Groups|Uid)' /proc/$pid/status; cat /proc/$pid/cgroup; \
          cd /sys/fs/cgroup/system.slice/docker-$id.scope; cat memory.max pids.max cpu.max cgroup.freeze; \
@@ -16,47 +18,51 @@ fn confinement(name: &str) -> String {
 #[test]
 fn i1_i6_a_confined_process_tree_lives_through_cycles_as_confined_as_before() {
     let _turn = machine();
+    let _tried = tried("freeze and restore of confined processes (AppArmor, seccomp, limits) under clients", &[TRIXIE]);
     let options = "--restart always --memory 512m --pids-limit 200 --cpus 1.5 --user 1000:1000 --tmpfs /tmp -p 7000:7000 programs";
-    let tree = MACHINE.start("tree", options, "/tools/tree 7000");
+    let tree = TRIXIE.start("tree", options, "/tools/tree 7000");
     let (born, before) = (tree.born(7000), confinement("tree"));
     assert!(before.starts_with("docker-default (enforce)"), "AppArmor confines it: {before}");
     assert!(before.contains("Seccomp:\t2"), "seccomp filters its calls: {before}");
-    let watch = Watch::start(&format!("{}:7000", MACHINE.address()));
+    let watch = Watch::start(&format!("{}:7000", TRIXIE.address()));
     for _ in 0..3 {
         tree.cycle();
         assert_eq!(tree.born(7000), born);
         assert_eq!(confinement("tree"), before);
     }
     watch.end();
-    MACHINE.assert_nothing_is_left();
+    TRIXIE.assert_nothing_is_left();
 }
 
 #[test]
 fn i6_redis_under_a_benchmark_lives_through_cycles() {
     let _turn = machine();
+    let _tried = tried("freeze and restore of redis under `redis-benchmark`", &[TRIXIE]);
+    run(&["image", TRIXIE.0, "redis", "redis-server"]);
     let options = "-p 6379:6379 redis";
-    let redis = MACHINE.start("db", options, "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
-    MACHINE.sh("until docker exec db redis-cli ping; do :; done; docker exec db redis-cli set kept whole");
-    let address = MACHINE.address();
+    let redis = TRIXIE.start("db", options, "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
+    TRIXIE.sh("until docker exec db redis-cli ping; do :; done; docker exec db redis-cli set kept whole");
+    let address = TRIXIE.address();
     let words = ["redis-benchmark", "-h", &address, "-c", "10", "-n", "2000", "-t", "set,get", "-q"];
     let load = Load::start(&words, |text| text.contains("GET:") && !text.contains("rror"));
     for _ in 0..3 {
         redis.cycle();
     }
     load.end();
-    assert_eq!(MACHINE.sh("docker exec db redis-cli get kept"), "whole");
-    MACHINE.assert_nothing_is_left();
+    assert_eq!(TRIXIE.sh("docker exec db redis-cli get kept"), "whole");
+    TRIXIE.assert_nothing_is_left();
 }
 
 #[test]
 fn i7_a_backup_leaves_the_container_running_and_others_alone() {
     let _turn = machine();
-    let named = MACHINE.start("named", "-p 7000:7000 programs", "/tools/holder 7000 16");
-    let other = MACHINE.start("other", "-p 7001:7001 programs", "/tools/holder 7001 16");
+    let _tried = tried("backup (`checkpoint --leave-running`) under clients", &[TRIXIE]);
+    let named = TRIXIE.start("named", "-p 7000:7000 programs", "/tools/holder 7000 16");
+    let other = TRIXIE.start("other", "-p 7001:7001 programs", "/tools/holder 7001 16");
     let born = (named.born(7000), other.born(7001));
-    let watches = [7000, 7001].map(|port| Watch::start(&format!("{}:{port}", MACHINE.address())));
-    MACHINE.sh("transship checkpoint named --leave-running --name backup");
+    let watches = [7000, 7001].map(|port| Watch::start(&format!("{}:{port}", TRIXIE.address())));
+    TRIXIE.sh("transship checkpoint named --leave-running --name backup");
     assert_eq!((named.born(7000), other.born(7001)), born);
     watches.into_iter().for_each(Watch::end);
-    MACHINE.assert_nothing_is_left();
+    TRIXIE.assert_nothing_is_left();
 }

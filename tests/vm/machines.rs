@@ -1,0 +1,96 @@
+//! The machines. Each scenario finds them as they were when they had just been made ready, whatever the one before did.
+
+use super::host::{Host, program, run};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+/// Docker 26.1 on Debian 13, and the packages of 28.5 on its disk.
+pub const TRIXIE: Host = Host("trixie");
+
+/// A scenario's turn on [`TRIXIE`], which has no container.
+pub fn machine() -> MutexGuard<'static, ()> {
+    static READY: OnceLock<()> = OnceLock::new();
+    let turn = turn();
+    READY.get_or_init(|| {
+        run(&["down", TRIXIE.0]);
+        run(&["up", "trixie=trixie"]);
+        make_ready(TRIXIE);
+        run(&["save", "alone", TRIXIE.0]);
+    });
+    resume("alone");
+    turn
+}
+
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the machines go on from a state, and looks how fast they are just now.
+fn resume(state: &str) {
+    run(&["resume", state]);
+    let began = Instant::now();
+    TRIXIE.sh("n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done");
+    let slowness = began.elapsed().as_millis() / COUNTING_MS + 1;
+    SLOWNESS.store(u32::try_from(slowness).expect("it has counted within days"), Ordering::Relaxed);
+}
+
+/// How long dash counts to 200,000 on hardware of its own.
+const COUNTING_MS: u128 = 150;
+
+static SLOWNESS: AtomicU32 = AtomicU32::new(1);
+
+/// How many times longer things take than on a machine that is not emulated.
+pub fn slowness() -> u32 {
+    SLOWNESS.load(Ordering::Relaxed)
+}
+
+/// The image that scenarios use, as small as can be, and a short grace period.
+fn make_ready(host: Host) {
+    let copy = |name| format!("{}:/tools/{name}", program(name).display());
+    let mut copies = ["tree", "holder", "watch"].map(copy).to_vec();
+    copies.extend(libraries().into_iter().map(|path| format!("{path}:{path}")));
+    let mut words = vec!["image", host.0, "programs", "--tiny"];
+    copies.iter().for_each(|copy| words.extend(["--copy", copy]));
+    run(&words);
+    host.sh("mkdir -p /etc/transship; echo '{ \"grace_seconds\": 1 }' > /etc/transship/transship.json; \
+         systemctl restart transshipd");
+}
+
+/// What the programs are linked to.
+fn libraries() -> Vec<String> {
+    let output = Command::new("ldd").arg(program("holder")).output().expect("ldd runs");
+    let text = String::from_utf8(output.stdout).expect("paths");
+    text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+}
+
+impl Host {
+    /// Cuts its power, and boots it again.
+    pub fn cut_and_boot(&self) {
+        run(&["cut", self.0]);
+        run(&["boot", self.0]);
+    }
+
+    /// Which version the engine that runs has: the client's may be another.
+    pub fn engine(&self) -> String {
+        self.sh("docker version --format '{{.Server.Version}}'")
+    }
+
+    /// Nothing of an operation is left (I5), and no unit has failed.
+    pub fn assert_nothing_is_left(&self) {
+        self.within_seconds(20, "! iptables-save | grep -q TRANSSHIP");
+        // Checkpoints are compressed there for a while, after all is over.
+        self.within_seconds(60, "! ls -d /var/lib/transship/staging/* 2>/dev/null");
+        for gone in ["/usr/sbin/policy-rc.d", "/var/lib/transship/claims/*"] {
+            assert!(!self.try_sh(&format!("ls -d {gone}")).status.success(), "{gone} is left");
+        }
+        assert_eq!(self.sh("dpkg --audit"), "", "no package is half way");
+        assert_eq!(self.sh("systemctl --failed --plain --no-legend"), "", "no unit has failed");
+        assert_eq!(
+            self.sh("systemctl is-active docker.service docker.socket containerd transshipd | sort -u"),
+            "active"
+        );
+    }
+}
