@@ -1,12 +1,11 @@
 //! Asking a peer, through the port. Blocking: operations run on threads of their own.
 
+use super::pour::{Answer, RUNTIME};
 use super::protocol::{
     BY_PORT, COMPRESS, HELLO, Hello, PATIENCE, PROTOCOL, Problem, RATE, TO_ADDRESSES, TO_KEY, TO_PEER,
 };
-use super::{Address, Fingerprint};
-use reqwest::StatusCode;
-use reqwest::blocking::{Body, Client as Http, RequestBuilder, Response};
-
+use super::{Address, Fingerprint, pour};
+use reqwest::{Body, Client as Http, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
@@ -199,7 +198,7 @@ impl Peer {
         limit: Duration,
     ) -> Result<impl Read + Send + use<Q>, PeerError> {
         let call = format!("POST {path}");
-        self.send(self.http.post(url(path)).json(question).timeout(limit), &call)
+        self.send(self.http.post(url(path)).json(question).timeout(limit), &call).map(Answer::of)
     }
 
     /// Sends bytes, of a length that is known or is not; an error of the reader breaks the request off. Whoever wants to
@@ -211,28 +210,35 @@ impl Peer {
         length: Option<u64>,
     ) -> Result<T, PeerError> {
         let call = format!("PUT {path}");
-        let body = match length {
-            Some(length) => Body::sized(body, length),
-            None => Body::new(body),
-        };
-        let request = self.http.put(url(path)).header("content-type", "application/octet-stream").body(body);
-        self.json(self.send(request, &call)?, &call)
+        let (poured, spout) = pour::body(length);
+        let request = self.http.put(url(path)).header("content-type", "application/octet-stream");
+        let request = self.addressed(request.body(Body::wrap(poured)));
+        let sent = RUNTIME.spawn(async { request.send().await });
+        spout.pour(body);
+        let sent = RUNTIME.block_on(sent).unwrap_or_else(|fault| std::panic::resume_unwind(fault.into_panic()));
+        self.json(self.answered(sent, &call)?, &call)
     }
 
     /// Fetches bytes. What breaks off on the way is an error of the reader, never an early end.
     pub fn get_stream(&self, path: &str) -> Result<impl Read + Send + use<>, PeerError> {
         let call = format!("GET {path}");
-        self.send(self.http.get(url(path)), &call)
+        self.send(self.http.get(url(path)), &call).map(Answer::of)
     }
 
     /// Fetches bytes in answer to some.
     pub fn post_for_stream(&self, path: &str, question: Vec<u8>) -> Result<impl Read + Send + use<>, PeerError> {
         let call = format!("POST {path}");
         let request = self.http.post(url(path)).header("content-type", "application/octet-stream").body(question);
-        self.send(request, &call)
+        self.send(request, &call).map(Answer::of)
     }
 
     fn send(&self, request: RequestBuilder, call: &str) -> Result<Response, PeerError> {
+        let request = self.addressed(request);
+        self.answered(RUNTIME.block_on(async { request.send().await }), call)
+    }
+
+    /// The request with what the port has to know of it.
+    fn addressed(&self, request: RequestBuilder) -> RequestBuilder {
         let request = match &self.to {
             To::Name => request.header(TO_PEER, &self.name),
             To::Key { key, addresses } => {
@@ -245,11 +251,13 @@ impl Peer {
             Some(rate) => request.header(RATE, rate.get()),
             None => request,
         };
-        let request = match self.carriage.patience {
+        match self.carriage.patience {
             Some(patience) => request.header(PATIENCE, patience.as_secs()),
             None => request,
-        };
-        let sent = request.send();
+        }
+    }
+
+    fn answered(&self, sent: reqwest::Result<Response>, call: &str) -> Result<Response, PeerError> {
         let response =
             sent.map_err(|source| PeerError::NoPort { peer: self.name.clone(), call: call.to_owned(), source })?;
         match response.status().is_success() {
@@ -279,7 +287,7 @@ impl Peer {
 
 fn bounded(response: Response) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
-    response.take(LARGEST_ANSWER + 1).read_to_end(&mut body)?;
+    Answer::of(response).take(LARGEST_ANSWER + 1).read_to_end(&mut body)?;
     match body.len() as u64 > LARGEST_ANSWER {
         true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "the answer is larger than 64 MiB")),
         false => Ok(body),
@@ -289,8 +297,7 @@ fn bounded(response: Response) -> io::Result<Vec<u8>> {
 fn http(socket: &Path) -> Http {
     Http::builder()
         .unix_socket(socket)
-        // Each call sets its own; an operation has none that would be right.
-        .timeout(None)
+        // No timeout: each call sets its own; an operation has none that would be right.
         .pool_idle_timeout(IDLE)
         .build()
         .expect("an HTTP client without TLS needs nothing that can be missing")

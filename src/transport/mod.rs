@@ -14,7 +14,8 @@
 //! * [`book`]: the peers, what each may do, and the invitations that are open;
 //! * [`peers`]: identity and book together, and what the port is to know because of them;
 //! * [`tls`]: who is let in, and who is believed to be the one that was called;
-//! * [`port`]: the process; [`client`]: how the helper asks a peer through it; [`protocol`]: what is said.
+//! * [`port`]: the process; [`client`]: how the helper asks a peer through it, with bodies that [`pour`] in; [`protocol`]:
+//!   what is said.
 //!
 //! Nothing here knows Docker or needs root.
 
@@ -32,6 +33,7 @@ pub mod tls;
 pub mod token;
 
 mod file;
+mod pour;
 
 pub use address::Address;
 pub use fingerprint::Fingerprint;

@@ -3,7 +3,7 @@
 use super::active::Active;
 use super::errand::Target;
 use super::link::Link;
-use super::tcp;
+use super::tcp::{self, Wire};
 use crate::transport::protocol::Problem;
 use crate::transport::{Address, Fingerprint, tls};
 use rustls::{AlertDescription, CertificateError, ClientConfig};
@@ -42,7 +42,7 @@ async fn first(
     keys: &[Fingerprint],
     addresses: &[Address],
     called: &str,
-) -> Result<TlsStream<TcpStream>, Problem> {
+) -> Result<TlsStream<Wire>, Problem> {
     let mut problem = Problem::new(format!("{called} does not answer"))
         .remedy("see that transshipd runs there, and that no firewall is between the two hosts; a peer whose address has changed is paired again");
     for address in addresses {
@@ -54,7 +54,7 @@ async fn first(
     Err(problem)
 }
 
-async fn at(config: &Arc<ClientConfig>, keys: &[Fingerprint], address: &Address) -> io::Result<TlsStream<TcpStream>> {
+async fn at(config: &Arc<ClientConfig>, keys: &[Fingerprint], address: &Address) -> io::Result<TlsStream<Wire>> {
     let found = timeout(CONNECT, lookup_host((address.host(), address.port()))).await??;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for socket in found {
@@ -70,11 +70,11 @@ async fn shake_hands(
     config: &Arc<ClientConfig>,
     keys: &[Fingerprint],
     socket: SocketAddr,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> io::Result<TlsStream<Wire>> {
     let expected = keys.first().ok_or_else(|| io::Error::other("no key of it is known"))?;
     let name = tls::hint(expected).map_err(io::Error::other)?;
     let stream = timeout(CONNECT, TcpStream::connect(socket)).await??;
-    tcp::prepare(&stream)?;
+    let stream = tcp::prepared(stream)?;
     timeout(tcp::HANDSHAKE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await?
 }
 

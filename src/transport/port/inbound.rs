@@ -2,10 +2,11 @@
 
 use super::active::{Active, Caller, Watch};
 use super::body::{Body, passed_on};
-use super::link::{Link, MAX_HEAD_BYTES};
+use super::compress;
+use super::link::{Link, MAX_BUFFER_BYTES, MAX_HEAD_BYTES};
 use super::message::{self, Packing};
 use super::seldom::Seldom;
-use super::{compress, tcp};
+use super::tcp::{self, Wire};
 use crate::transport::Fingerprint;
 use crate::transport::protocol::{FROM_KEY, FROM_PEER, FROM_STRANGER, PAIR, Problem};
 use crate::transport::tls;
@@ -91,9 +92,8 @@ async fn connection(stream: TcpStream, mut active: Watch, helper: Arc<Path>, _pe
 }
 
 /// The handshake; whose key the caller has.
-async fn let_in(stream: TcpStream, active: &Active) -> io::Result<(TlsStream<TcpStream>, Fingerprint)> {
-    tcp::prepare(&stream)?;
-    let handshake = TlsAcceptor::from(active.server()).accept(stream);
+async fn let_in(stream: TcpStream, active: &Active) -> io::Result<(TlsStream<Wire>, Fingerprint)> {
+    let handshake = TlsAcceptor::from(active.server()).accept(tcp::prepared(stream)?);
     let stream = timeout(tcp::HANDSHAKE, handshake).await??;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     // The verifier has let none in without.
@@ -103,7 +103,7 @@ async fn let_in(stream: TcpStream, active: &Active) -> io::Result<(TlsStream<Tcp
 }
 
 /// Answers requests until the caller has no more, or is not to be heard any longer.
-async fn speak(stream: TlsStream<TcpStream>, seat: Arc<Seat>, mut active: Watch) {
+async fn speak(stream: TlsStream<Wire>, seat: Arc<Seat>, mut active: Watch) {
     let of_service = Arc::clone(&seat);
     let service = service_fn(move |request| {
         let seat = Arc::clone(&of_service);
@@ -112,7 +112,8 @@ async fn speak(stream: TlsStream<TcpStream>, seat: Arc<Seat>, mut active: Watch)
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     loop {

@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 /// Largest head of a message, in either direction.
 pub const MAX_HEAD_BYTES: usize = 16 << 10;
 
+/// What is read at once of a body, at the most, and what may wait to be written.
+pub const MAX_BUFFER_BYTES: usize = 256 << 10;
+
 /// A connection; closed when dropped.
 #[derive(Debug)]
 pub struct Link {
@@ -21,7 +24,9 @@ pub struct Link {
 impl Link {
     /// Begins to speak on a stream that is connected.
     pub async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> hyper::Result<Self> {
-        let (sender, connection) = Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
+        let mut builder = Builder::new();
+        builder.max_header_size(MAX_HEAD_BYTES).max_buf_size(MAX_BUFFER_BYTES);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         let task = tokio::spawn(async move {
             // Whoever waits for an answer is told of the error.
             let _ = connection.await;

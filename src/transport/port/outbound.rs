@@ -3,7 +3,7 @@
 use super::active::{Active, Watch};
 use super::body::{Body, passed_on};
 use super::errand::{Errand, Target};
-use super::link::{Link, MAX_HEAD_BYTES};
+use super::link::{Link, MAX_BUFFER_BYTES, MAX_HEAD_BYTES};
 use super::message::{self, Packing};
 use super::throttle::throttled;
 use super::{call, compress, stall};
@@ -57,7 +57,8 @@ async fn connection(stream: UnixStream, mut active: Watch) {
         .timer(TokioTimer::new())
         // The helper closes what it does not need.
         .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     loop {
