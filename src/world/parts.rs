@@ -1,11 +1,42 @@
 //! Files that come over connections that may break: what of each is here.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::NamedTempFile;
+
+/// What the disk is told of at once.
+const WRITE_OUT: u64 = 16 << 20;
+
+/// A file that the disk begins with while more of it comes: whoever waits for all of it then waits less.
+#[derive(Debug, Default)]
+pub struct WritingOut {
+    /// Up to where the disk has been told.
+    told: u64,
+}
+
+impl WritingOut {
+    /// One whose first bytes, so many, are seen to.
+    pub fn from(told: u64) -> Self {
+        Self { told }
+    }
+
+    /// So much of it is here now. Whatever cannot be written out shows when all of it is waited for.
+    pub fn has(&mut self, file: &File, here: u64) {
+        let more = here.saturating_sub(self.told);
+        if more < WRITE_OUT {
+            return;
+        }
+        let (from, length) = (self.told.cast_signed(), more.cast_signed());
+        // SAFETY: a call on an open descriptor, which touches no memory of this process.
+        unsafe { nix::libc::sync_file_range(file.as_raw_fd(), from, length, nix::libc::SYNC_FILE_RANGE_WRITE) };
+        self.told = here;
+    }
+}
 
 /// Files of which not all is here. They are removed with this, but for those that were put elsewhere.
 #[derive(Debug, Default)]
@@ -21,6 +52,7 @@ struct Part {
 struct State {
     /// How many bytes are here, from the first on.
     here: u64,
+    writing_out: WritingOut,
     /// Which of those who began to write it may: the last one. One before it may not have noticed that its connection broke.
     writer: u64,
     /// Whether it lies where it belongs: nobody adds on to it any more.
@@ -61,6 +93,7 @@ impl Parts {
         }
         part.file.as_file().set_len(from)?;
         state.here = from;
+        state.writing_out = WritingOut::from(from);
         state.writer += 1;
         let number = state.writer;
         drop(state);
@@ -118,6 +151,8 @@ impl Write for PartWriter {
         let mut state = self.own()?;
         self.part.file.as_file().write_all_at(bytes, state.here)?;
         state.here += bytes.len() as u64;
+        let here = state.here;
+        state.writing_out.has(self.part.file.as_file(), here);
         Ok(bytes.len())
     }
 

@@ -4,7 +4,7 @@
 //! the batch with one call.
 
 use super::pool::{Place, Pool};
-use super::record::{Part, Record};
+use super::record::{MAX_BLOCK, PAGE, Part, Record};
 use super::{BlockDigest, BlocksError};
 use crate::archive::hash::all_cores;
 use std::fs::File;
@@ -78,11 +78,18 @@ pub fn assemble(input: &mut impl Read, path: &Path, (from, length): (u64, u64), 
 }
 
 /// Bytes of the file, with gaps that are filled from the pool.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
     offset: u64,
     bytes: Vec<u8>,
     gaps: Vec<Gap>,
+}
+
+impl Batch {
+    /// An empty one, with room for all that comes into it.
+    fn at(offset: u64) -> Self {
+        Self { offset, bytes: Vec::with_capacity(BATCH + MAX_BLOCK), gaps: Vec::with_capacity(BATCH / PAGE) }
+    }
 }
 
 #[derive(Debug)]
@@ -105,8 +112,7 @@ struct Batches {
 
 impl Batches {
     fn new(from: u64, length: u64) -> Self {
-        let batch = Batch { offset: from, ..Batch::default() };
-        Self { from, length, at: from, batch, ends: Vec::new(), literals: 0 }
+        Self { from, length, at: from, batch: Batch::at(from), ends: Vec::new(), literals: 0 }
     }
 
     fn read_all(
@@ -174,7 +180,7 @@ impl Batches {
             return;
         }
         let end = self.batch.offset + self.batch.bytes.len() as u64;
-        let batch = std::mem::replace(&mut self.batch, Batch { offset: end, ..Batch::default() });
+        let batch = std::mem::replace(&mut self.batch, Batch::at(end));
         // One that has failed takes no more, and has said why.
         let _ = lanes[self.ends.len() % lanes.len()].send(batch);
         self.ends.push(end);

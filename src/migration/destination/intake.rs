@@ -11,9 +11,12 @@ use crate::store::CheckpointId;
 use crate::world::Context;
 use crate::world::visits::{MOST_FILES, Visit};
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What is taken at once of what comes: each time costs a change of threads.
+pub const CHUNK: usize = 256 << 10;
 
 /// How many of an image's layers are here, from the lowest up: what lies on others is another layer.
 pub fn layers_there(context: &Context, peer: &str, layers: &[String]) -> Result<LayersThere, Failure> {
@@ -133,8 +136,8 @@ pub fn keep_file(
     let (parts, name) = (incoming.visit.parts(), format!("{checkpoint}/{path}"));
     let part = parts.go_on(&name, from, &context.catalog.layout().tmp(), MOST_FILES);
     let mut part = part.or_fail(failed)?;
-    let mut bytes = Watched { bytes, visit: &incoming.visit }.take(more);
-    let copied = std::io::copy(&mut bytes, &mut part).or_fail(failed)?;
+    let bytes = Watched { bytes, visit: &incoming.visit }.take(more);
+    let copied = std::io::copy(&mut BufReader::with_capacity(CHUNK, bytes), &mut part).or_fail(failed)?;
     if copied != more {
         return Err(Failure::new(format!("{path} broke off after {copied} of {more} bytes")));
     }

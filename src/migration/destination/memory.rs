@@ -5,23 +5,21 @@
 
 use super::arrivals::visit_of;
 use super::capability::LEFT_FREE;
-use super::intake::{Incoming, Watched};
+use super::intake::{CHUNK, Incoming, Watched};
 use crate::archive::blocks::{self, Cutting, MOST_BLOCKS, PAGE, Pool};
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
 use crate::world::Context;
+use crate::world::parts::WritingOut;
 use crate::world::visits::Visit;
 use std::fs::{DirBuilder, File};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Pages of all rounds, one behind the other.
 const PAGES: &str = "pages";
-
-/// What is read at once.
-const CHUNK: usize = 1 << 20;
 
 /// More than can be remembered is of no use.
 const MOST_BYTES: u64 = MOST_BLOCKS as u64 * PAGE as u64;
@@ -66,7 +64,7 @@ pub fn keep_pages(context: &Context, (peer, id): (&str, &CheckpointId), bytes: &
 fn write_pages(context: &Context, bytes: &mut dyn Read, file: &mut File, begin: u64) -> Result<(), Failure> {
     let failed = || "memory that comes cannot be kept".to_owned();
     let mut buffer = vec![0; CHUNK];
-    let mut length = begin;
+    let (mut length, mut writing_out) = (begin, WritingOut::from(begin));
     loop {
         let count = bytes.read(&mut buffer).or_fail(failed)?;
         length += count as u64;
@@ -78,6 +76,7 @@ fn write_pages(context: &Context, bytes: &mut dyn Read, file: &mut File, begin: 
                 .remedy("make room on the destination: transship gc; or use --mode stop-and-copy"));
         }
         file.write_all(&buffer[..count]).or_fail(failed)?;
+        writing_out.has(file, length);
     }
     match length.is_multiple_of(PAGE as u64) {
         true => Ok(()),
@@ -122,7 +121,8 @@ pub fn keep_part(
     let name = path.rsplit('/').next().unwrap_or(path);
     let coming = directory.join(format!("{checkpoint}-{name}"));
     begin(&coming, part.from).or_fail(failed)?;
-    let mut bytes = Watched { bytes, visit: &incoming.visit };
+    // Most of it are references of a few bytes.
+    let mut bytes = BufReader::with_capacity(CHUNK, Watched { bytes, visit: &incoming.visit });
     let put_together = blocks::assemble(&mut bytes, &coming, (part.from, part.length), &pool);
     put_together.map_err(|broken| broken.error).or_fail(failed)?;
     match part.whole {
