@@ -2,7 +2,7 @@
 
 use super::arguments::Invocation;
 use super::gate::{self, Answer, Images, Request};
-use super::{claims, hook, log, passthrough};
+use super::{cgroup, claims, hook, log, passthrough};
 use crate::store::claims::Claim;
 use crate::store::id::ContainerId;
 use std::ffi::OsString;
@@ -37,6 +37,9 @@ fn restore(call: &Invocation, claim: &Claim, images: &Images) -> Result<(), Stri
     let bundle = PathBuf::from(call.option(&["--bundle", "-b"]).ok_or("runc create was called without --bundle")?);
     hook::prepare(&bundle, &images.addresses)
         .map_err(|error| format!("cannot prepare {}: {error}", bundle.join("config.json").display()))?;
+    let by_systemd = call.globals.iter().any(|word| word == "--systemd-cgroup");
+    cgroup::name(&images.criu_config, &bundle, by_systemd)
+        .map_err(|error| format!("cannot tell CRIU of the container's cgroup: {error}"))?;
     run_restore(call, images)?;
     let pid_file = call.option(&["--pid-file"]).ok_or("runc create was called without --pid-file")?;
     let pid = read_pid(Path::new(&pid_file))?;

@@ -14,6 +14,7 @@
 
 mod action;
 mod arguments;
+mod cgroup;
 mod create;
 mod gate;
 mod hook;

@@ -1,7 +1,7 @@
 //! Freezing and restoring.
 
 use super::clients::{Load, Watch};
-use super::host::run;
+use super::host::{Container, run};
 use super::machines::{TRIXIE, machine};
 use super::results::tried;
 
@@ -65,4 +65,23 @@ fn i7_a_backup_leaves_the_container_running_and_others_alone() {
     assert_eq!((named.born(7000), other.born(7001)), born);
     watches.into_iter().for_each(Watch::end);
     TRIXIE.assert_nothing_is_left();
+}
+
+/// Its limits hold, it can be paused, and it can be frozen again.
+#[test]
+fn i8_a_container_made_from_a_checkpoint_is_in_a_cgroup_of_its_own() {
+    let _turn = machine();
+    let _tried = tried("a container made from a backup, beside the one it was taken of", &[TRIXIE]);
+    let named = TRIXIE.start("named", "--memory 200m programs", "/tools/holder 7000 16");
+    let born = named.born(7000);
+    TRIXIE.sh("transship checkpoint named --leave-running --name backup && transship restore backup --name beside");
+    let beside = Container { host: &TRIXIE, name: "beside" };
+    assert_eq!(beside.born(7000), born);
+    let cgroup = TRIXIE.sh("cut -d : -f 3 /proc/$(docker inspect -f '{{.State.Pid}}' beside)/cgroup");
+    let id = TRIXIE.sh("docker inspect -f '{{.Id}}' beside");
+    assert_eq!(cgroup, format!("/system.slice/docker-{id}.scope"));
+    assert_eq!(TRIXIE.sh(&format!("cat /sys/fs/cgroup{cgroup}/memory.max")), (200 << 20).to_string());
+    TRIXIE.sh("docker pause beside && docker unpause beside");
+    beside.cycle();
+    assert_eq!((named.born(7000), beside.born(7000)), (born.clone(), born));
 }
