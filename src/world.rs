@@ -1,6 +1,5 @@
 //! What operations work on: the host's Docker, the store, the holds, and the claims that wait at the gate.
 
-use crate::archive::blocks::Pool;
 use crate::checkpoint::dump::Dumps;
 use crate::docker::{Client, Container, DockerError};
 use crate::failure::{Failure, OrFail};
@@ -19,6 +18,7 @@ use fetches::Fetching;
 use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
 use memories::Memory;
+use memory_coming::MemoryComing;
 use rcu::Rcu;
 use returns::Returns;
 use sending_back::SendingBack;
@@ -38,6 +38,7 @@ pub mod handing_out;
 pub mod landing;
 pub mod log;
 pub mod memories;
+pub mod memory_coming;
 pub mod parts;
 pub mod rcu;
 pub mod returns;
@@ -100,8 +101,8 @@ pub struct World {
     pub sending_back: Table<CheckpointId, SendingBack>,
     /// What a person has decided about migrations.
     pub decisions: Decisions,
-    /// Blocks of memory that have come of migrations before their containers.
-    pub pools: Table<CheckpointId, Arc<Mutex<Pool>>>,
+    /// Memory that has come of migrations before their containers.
+    pub memory_coming: Table<CheckpointId, Arc<Mutex<MemoryComing>>>,
     /// Operations that can be cancelled.
     pub cancels: Cancels,
     /// Containers that come from a peer, and run on its word only.
@@ -188,7 +189,7 @@ impl World {
             brought_images: Table::default(),
             sending_back: Table::default(),
             decisions: Decisions::default(),
-            pools: Table::default(),
+            memory_coming: Table::default(),
             cancels: Cancels::default(),
             landings: Table::default(),
             memories: Table::default(),

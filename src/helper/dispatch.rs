@@ -105,8 +105,8 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
         }
         Request::List { from: None } => operations::list::run(context),
         Request::List { from: Some(from) } => operations::ship::list_of(context, &from),
-        Request::Push { reference, to } => operations::ship::push(context, &reference, &to, peer),
-        Request::Pull { reference, from } => operations::ship::pull(context, &reference, &from, peer),
+        Request::Push { reference, to, way } => operations::ship::push(context, &reference, (&to, way), peer),
+        Request::Pull { reference, from, way } => operations::ship::pull(context, &reference, (&from, way), peer),
         Request::Share { reference, with, ends } => operations::ship::share(context, &reference, &with, ends),
         Request::Inspect { reference } => operations::inspect::run(context, &reference),
         Request::Remove { references, force } => operations::remove::run(context, &references, force),

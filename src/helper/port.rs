@@ -23,9 +23,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The pause before a port that has died, or could not be started, is started again; it doubles each time.
+/// The pause before a port that has died, or could not be started, is started again; it doubles each time. A container may
+/// stand still meanwhile, for whose sake a peer is waited for no longer than ten seconds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A port that has lived so long may be started again without a pause.
 const HAS_LIVED: Duration = Duration::from_secs(60);

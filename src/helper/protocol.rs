@@ -7,6 +7,7 @@
 use crate::failure::Failure;
 pub use crate::migration::source::binds::{Course, Rule as Bind};
 pub use crate::migration::source::memory::{Goal, IfMissed, Mode};
+pub use crate::operations::ship::Way;
 pub use crate::transport::client::Compress;
 pub use crate::world::decisions::Decision;
 pub use crate::world::told::Round;
@@ -41,9 +42,19 @@ pub enum Request {
         from: Option<String>,
     },
     /// Bring a checkpoint to a peer.
-    Push { reference: String, to: String },
+    Push {
+        reference: String,
+        to: String,
+        #[serde(default)]
+        way: Way,
+    },
     /// Fetch a checkpoint from a peer.
-    Pull { reference: String, from: String },
+    Pull {
+        reference: String,
+        from: String,
+        #[serde(default)]
+        way: Way,
+    },
     /// Let a peer fetch a checkpoint, or let it no longer.
     Share { reference: String, with: String, ends: bool },
     /// One checkpoint in full.

@@ -48,8 +48,8 @@ pub fn routes() -> Router<Arc<World>> {
         .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
         // Streams, which are written where they belong as they come.
         .route("/v1/arrivals/{id}/image", put(image))
-        .route("/v1/arrivals/{id}/memory", put(pages))
-        .route("/v1/arrivals/{id}/pages/{checkpoint}/{*path}", put(part))
+        .route("/v1/arrivals/{id}/memory", put(pages).get(pages_here))
+        .route("/v1/arrivals/{id}/pages/{checkpoint}/{*path}", put(part).get(part_here))
         .route("/v1/arrivals/{id}/files/{checkpoint}/{*path}", put(file).get(here))
 }
 
@@ -142,12 +142,23 @@ async fn here(at: At, Path((_, checkpoint, path)): Path<(String, String, String)
     at.answer(move |context, peer, id| intake::here(context, (peer, id), (&checkpoint, &path))).await
 }
 
-async fn pages(at: At, body: Body) -> Answer<Value> {
+async fn pages(at: At, uri: Uri, body: Body) -> Answer<Value> {
+    let number = body_of(&uri)?;
     let mut bytes = reader(body);
     let keep = move |context: &Context, peer: &str, id: &CheckpointId| {
-        memory::keep_pages(context, (peer, id), &mut bytes).map(|()| json!({}))
+        memory::keep_pages(context, (peer, id), number, &mut bytes).map(|()| json!({}))
     };
     at.answer(keep).await
+}
+
+async fn pages_here(at: At, uri: Uri) -> Answer<Here> {
+    let number = body_of(&uri)?;
+    at.answer(move |context, peer, id| memory::pages_here(context, (peer, id), number)).await
+}
+
+fn body_of(uri: &Uri) -> Result<u64, Refusal> {
+    let number = memory::body(uri.query().unwrap_or_default());
+    number.ok_or_else(|| refusal(Failure::usage("pages of which it is not said as which body they come")))
 }
 
 async fn part(
@@ -164,6 +175,11 @@ async fn part(
         memory::keep_part(context, (peer, id), (&checkpoint, &path), part, &mut bytes).map(|()| json!({}))
     };
     at.answer(keep).await
+}
+
+async fn part_here(at: At, Path((_, checkpoint, path)): Path<(String, String, String)>, uri: Uri) -> Answer<Here> {
+    let (number, checkpoint) = (body_of(&uri)?, named(&checkpoint)?);
+    at.answer(move |context, peer, id| memory::part_here(context, (peer, id), (&checkpoint, &path), number)).await
 }
 
 fn named(checkpoint: &str) -> Result<CheckpointId, Refusal> {

@@ -31,6 +31,9 @@ use std::time::Duration;
 /// How long restoring may take there. The container stands still meanwhile, and goes on here when it is over.
 pub const RESTORE: Duration = Duration::from_secs(600);
 
+/// How long making networks, volumes and the container may take there, and writing all of it out.
+pub const PREPARE: Duration = Duration::from_secs(900);
+
 /// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
 pub const LABEL: &str = "transship.migration";
 
@@ -184,4 +187,22 @@ pub struct Synced {
 /// The path of a request about a migration.
 pub fn path(id: &CheckpointId, request: &str) -> String {
     format!("/v1/arrivals/{id}/{request}")
+}
+
+/// The path of a body of pages, which has a number of its own: whoever asks how much of it has come says which one is meant, and
+/// takes no more of it in.
+pub fn body_path(id: &CheckpointId, what: &str, number: u64) -> String {
+    path(id, &format!("{what}?body={number}"))
+}
+
+/// Numbers for bodies of pages, each higher than the one before.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bodies(u64);
+
+impl Bodies {
+    /// One more.
+    pub fn another(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
 }

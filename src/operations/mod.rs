@@ -2,6 +2,7 @@
 
 pub mod answering;
 pub mod cancel;
+pub mod carriage;
 pub mod check;
 pub mod checkpoint;
 pub mod collect;
@@ -14,6 +15,7 @@ pub mod inspect;
 pub mod install;
 pub mod list;
 pub mod pack;
+pub mod persist;
 pub mod processor;
 pub mod remove;
 pub mod restore;

@@ -39,9 +39,12 @@ pub enum PeerError {
         #[source]
         source: reqwest::Error,
     },
-    /// The port could not reach the peer, or was not let in.
+    /// The port could not reach the peer, was not let in, or lost the connection.
     #[error("{}", .problem.sentence())]
     Unreachable { peer: String, problem: Box<Problem> },
+    /// Nothing of what is sent has gone for as long as that may take, over a connection that stands.
+    #[error("{}", .problem.sentence())]
+    Stuck { peer: String, problem: Box<Problem> },
     /// The peer said no.
     #[error("{peer} refused `{call}`: {}", .problem.sentence())]
     Refused { peer: String, call: String, status: u16, problem: Box<Problem> },
@@ -64,7 +67,9 @@ impl PeerError {
     /// What the peer or the port says is to be done.
     pub fn remedy(&self) -> Option<&str> {
         match self {
-            Self::Unreachable { problem, .. } | Self::Refused { problem, .. } => problem.remedy.as_deref(),
+            Self::Unreachable { problem, .. } | Self::Stuck { problem, .. } | Self::Refused { problem, .. } => {
+                problem.remedy.as_deref()
+            }
             Self::OtherProtocol { .. } => Some("bring transship to the same version on both hosts"),
             Self::NoPort { .. } | Self::Unreadable { .. } => None,
         }
@@ -76,8 +81,14 @@ impl PeerError {
             // Its port has answered, in place of its helper.
             Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
             Self::OtherProtocol { .. } => false,
-            Self::NoPort { .. } | Self::Unreachable { .. } | Self::Unreadable { .. } => true,
+            Self::NoPort { .. } | Self::Unreachable { .. } | Self::Stuck { .. } | Self::Unreadable { .. } => true,
         }
+    }
+
+    /// Whether it may be otherwise a moment later: the connection broke, or a part of either host is just being started
+    /// again. Of what is stuck it was waited for long enough.
+    pub fn may_pass(&self) -> bool {
+        self.is_in_doubt() && !matches!(self, Self::Stuck { .. })
     }
 }
 
@@ -225,6 +236,18 @@ impl Peer {
         self.send(self.http.get(url(path)), &call).map(Answer::of)
     }
 
+    /// Fetches bytes in whole, `most` at most; how many there are beyond is not read.
+    pub fn get_bytes(&self, path: &str, most: u64) -> Result<Vec<u8>, PeerError> {
+        let mut bytes = Vec::new();
+        let read = self.get_stream(path)?.take(most).read_to_end(&mut bytes);
+        let broken = |error: io::Error| PeerError::Unreadable {
+            peer: self.name.clone(),
+            call: format!("GET {path}"),
+            source: error.into(),
+        };
+        read.map_err(broken).map(|_| bytes)
+    }
+
     /// Fetches bytes in answer to some.
     pub fn post_for_stream(&self, path: &str, question: Vec<u8>) -> Result<impl Read + Send + use<>, PeerError> {
         let call = format!("POST {path}");
@@ -268,13 +291,14 @@ impl Peer {
 
     fn failure(&self, response: Response, call: &str) -> PeerError {
         let status = response.status();
-        let is_of_port = status == StatusCode::BAD_GATEWAY && response.headers().contains_key(BY_PORT);
+        let is_of_port = response.headers().contains_key(BY_PORT);
         let problem = bounded(response).ok().and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
         let problem = Box::new(problem.unwrap_or_else(|| Problem::new(status.to_string())));
         let peer = self.name.clone();
-        match is_of_port {
-            true => PeerError::Unreachable { peer, problem },
-            false => PeerError::Refused { peer, call: call.to_owned(), status: status.as_u16(), problem },
+        match status {
+            StatusCode::GATEWAY_TIMEOUT if is_of_port => PeerError::Stuck { peer, problem },
+            _ if is_of_port => PeerError::Unreachable { peer, problem },
+            _ => PeerError::Refused { peer, call: call.to_owned(), status: status.as_u16(), problem },
         }
     }
 

@@ -65,6 +65,16 @@ impl Cancellable {
         Watch(Arc::clone(&self.0))
     }
 
+    /// Returns after that long; an error as soon as the operation is cancelled.
+    pub fn pause(&self, length: Duration) -> Result<(), Failure> {
+        let is_open = |state: &mut (State, IsOver)| state.0 != State::Asked;
+        let waited = self.0.changed.wait_timeout_while(self.0.lock(), length, is_open);
+        match waited.unwrap_or_else(PoisonError::into_inner).0.0 {
+            State::Asked => Err(cancelled()),
+            State::Open | State::Closed => Ok(()),
+        }
+    }
+
     /// What `work` comes to, on a thread of its own; an error as soon as the operation is cancelled: then nobody waits for
     /// `work` any more, which ends by itself.
     pub fn unless_cancelled<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
@@ -211,5 +221,15 @@ mod tests {
             assert!(working.join().unwrap().is_err());
         });
         drop(release);
+    }
+
+    #[test]
+    fn a_pause_ends_when_it_is_over_or_when_it_is_cancelled() {
+        let cancels = Cancels::default();
+        let cancellable = cancels.admit();
+        cancellable.is_numbered(1);
+        cancellable.pause(Duration::from_millis(1)).unwrap();
+        cancels.ask(1).unwrap();
+        assert!(cancellable.pause(Duration::from_secs(600)).is_err());
     }
 }

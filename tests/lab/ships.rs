@@ -1,7 +1,10 @@
 //! Checkpoints that go to a peer and come from one.
 
+use super::chance::Chance;
 use super::lab::{BOTH, Container, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
+use super::migrations::{leftovers, whereabouts};
 use serde_json::Value;
+use std::time::Duration;
 
 /// A container with so many MiB of memory and a backup of it under a name.
 fn backed_up<'a>(host: &'a Host, name: &'a str, mebibytes: u32) -> Container<'a> {
@@ -96,6 +99,10 @@ fn a_peer_that_may_not_store_checkpoints_here_stores_none() {
     );
 }
 
+fn other(host: Host) -> Host {
+    if host == SID { TRIXIE } else { SID }
+}
+
 /// The port carries the connections; the helper starts another one.
 fn break_connections(host: Host) {
     host.sh("for p in /proc/[0-9]*; do ! tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'port [-]-helper' || kill -9 ${p#/proc/}; done");
@@ -112,6 +119,60 @@ fn a_migration_whose_connections_break_goes_on_from_where_it_stood() {
     assert!(migrating.wait().expect("the migration ends").success());
     let there = Container { host: &TRIXIE, name: "torn" };
     assert_eq!(there.born(7000), born);
+}
+
+/// Ends every connection to a peer, which both ports notice and survive.
+const RESET: &str = "ss -K state established '( sport = :7423 or dport = :7423 )' >/dev/null";
+
+#[test]
+fn i1_i2_i4_a_migration_whose_connections_break_in_any_step_goes_on_to_its_end() {
+    let _turn = paired_hosts();
+    let container = SID.start("torn", "--network front -p 7000:7000 programs", "/tools/holder 7000 24 200");
+    let born = container.born(7000);
+    std::mem::forget(container);
+    let mut chance = Chance::told();
+    BOTH.into_iter().for_each(|host| host.heed_failpoints());
+    for mode in ["stop-and-copy", "pre-copy", "post-copy"] {
+        let migrate = |to: Host| format!("migrate torn --to {} --mode {mode} --compress off --rate 40M", to.0);
+        let source = whereabouts("torn");
+        for step in source.steps_of(&migrate(other(source))) {
+            let source = whereabouts("torn");
+            // Within the step, whatever it is at by then.
+            let moment = chance.below(Duration::from_millis(300)).as_secs_f32();
+            let trouble = format!("setsid sh -c \"sleep {moment}; {RESET}\" >/dev/null 2>&1 &");
+            source.sh(&format!("cat > {FAILPOINTS} <<'END'\nmigrate/{step}/before exec {trouble}\nEND"));
+            let migrated = source.try_sh(&format!("transship {}", migrate(other(source))));
+            assert!(migrated.status.success(), "{mode}, {step}, after {moment} s: {migrated:?}");
+            let there = Container { host: &other(source), name: "torn" };
+            assert_eq!(there.born(7000), born, "{mode}, {step}, after {moment} s");
+            std::mem::forget(there);
+        }
+    }
+    BOTH.into_iter().for_each(|host| host.forget_failpoints());
+    whereabouts("torn").sh("docker rm -f torn");
+    BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
+}
+
+#[test]
+fn i5_a_push_or_pull_that_is_cancelled_leaves_nothing_and_can_be_asked_for_again() {
+    let _turn = paired_hosts();
+    let _container = backed_up(&SID, "slow", 64);
+    SID.sh("transship share slow-1 --with trixie");
+    for (host, command) in [(SID, "push slow-1 --to trixie"), (TRIXIE, "pull slow-1 --from sid")] {
+        let slow = format!("transship {command} --rate 500k --compress off");
+        let mut travelling = host.begin(&format!("{slow} >/root/travelling 2>&1"));
+        TRIXIE.within_seconds(60, "transship status | grep -q fetch");
+        let kind = command.split(' ').next().expect("a verb").replace("pull", "fetch");
+        let number = host.sh(&format!("transship status | sed -n 's/^operation \\([0-9]*\\): {kind} .*/\\1/p'"));
+        host.sh(&format!("transship cancel {number}"));
+        assert!(!travelling.wait().expect("it ends").success(), "{}", host.sh("cat /root/travelling"));
+        TRIXIE.comes_to_rest(60);
+        BOTH.into_iter().for_each(wait_until_nothing_is_left);
+        assert_eq!(ids(TRIXIE), [""; 0]);
+        host.sh(&format!("transship {command} --compress fast && transship --json ls"));
+        assert_eq!(ids(TRIXIE), ids(SID));
+        TRIXIE.sh("transship rm slow-1");
+    }
 }
 
 #[test]

@@ -28,6 +28,11 @@ impl KnownBlocks {
         true
     }
 
+    /// Forgets a block: the receiver does not have it after all.
+    pub fn remove(&mut self, digest: &BlockDigest) {
+        self.0.remove(digest);
+    }
+
     /// Whether the receiver has it.
     pub fn contains(&self, digest: &BlockDigest) -> bool {
         self.0.contains(digest)

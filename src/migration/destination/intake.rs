@@ -40,11 +40,9 @@ pub fn take_image(
 ) -> Result<(), Failure> {
     admit::may(context, peer)?;
     let before = context.docker.image_ids().or_fail(|| "the images here cannot be listed".into())?;
-    let tar = images::without_names(tar, image);
-    context.docker.load_image(tar).or_fail(|| "the image cannot be loaded".into())?;
-    // The first list is the one that has none of them.
+    // The first list is the one that has none of them. Docker shows an image before it says that it is loaded.
     context.brought_images.keep_new(id.clone(), before);
-    Ok(())
+    context.docker.load_image(images::without_names(tar, image)).or_fail(|| "the image cannot be loaded".into())
 }
 
 /// Returns when what has come is on disk: a loss of power does not take it any more.

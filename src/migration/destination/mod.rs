@@ -31,14 +31,14 @@ pub use said::{say, standing, sync};
 
 use crate::failure::{Failure, OrFail};
 use crate::handover::Arrival;
-use crate::migration::words::{Offer, Welcome};
+use crate::migration::words::{self, Offer, Welcome};
 use crate::operations;
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::CheckpointId;
 use crate::world::decisions::Decision;
 use crate::world::visits::{Standing, Visit};
 use crate::world::{Context, World};
-use arrivals::{keep, kept, standing_on_disk, without_copy};
+use arrivals::{keep, kept, standing_on_disk, visit_of, without_copy};
 use member::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -166,8 +166,26 @@ fn images(offer: &Offer) -> BTreeSet<String> {
     offer.members.iter().map(|member| member.container().image_id().to_owned()).collect()
 }
 
-/// Begins a visit; returns when the containers are made and files may come.
+/// Begins a visit; returns when the containers are made and files may come. Whoever asks again, because the answer was lost,
+/// waits for the same.
 pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
+    let turn = context.busy.begin_within(vec![format!("migration {id}")], words::PREPARE);
+    let _turn = turn.map_err(|_| Failure::refused(format!("migration {id} is being prepared")))?;
+    match visit_of(context, peer, id) {
+        Ok(visit) => is_prepared(&visit),
+        Err(_) => prepare_anew(context, peer, id, offer),
+    }
+}
+
+fn is_prepared(visit: &Visit) -> Result<(), Failure> {
+    let standing = visit.wait_until(|standing| !standing.containers.is_empty());
+    match standing.failure {
+        Some(failure) if standing.is_over => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+fn prepare_anew(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
     // Those that were here before stay, whatever becomes of the migration.
     let brought: Vec<String> = match context.brought_images.take(id) {
         Some(before) => images(&offer).into_iter().filter(|image| !before.contains(image)).collect(),
@@ -225,11 +243,7 @@ fn prepare_with(
         let world = &context.world;
         saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(&asked))
     })?;
-    let standing = visit.wait_until(|standing| !standing.containers.is_empty());
-    match standing.failure {
-        Some(failure) if standing.is_over => Err(failure),
-        _ => Ok(()),
-    }
+    is_prepared(&visit)
 }
 
 /// Goes on with a visit; whoever calls it has the turn on its container.

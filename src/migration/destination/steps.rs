@@ -198,7 +198,12 @@ fn wait_for_manifests(arrive: &mut Arrive, context: &Context) -> Result<Vec<Stri
             None if silences >= SILENCES => {
                 return Err(Failure::new(format!("{} has not sent all of {}", arrive.peer, arrive.name())));
             }
-            None => silences += 1,
+            None => {
+                silences += 1;
+                if silences > 1 {
+                    ask_source(arrive, context)?;
+                }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::migration::asking;
+use crate::operations::persist;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 
@@ -42,5 +43,5 @@ pub fn here(world: &World) -> Result<Room, Failure> {
 /// A peer's.
 pub fn of_peer(peer: &str) -> Result<Room, Failure> {
     let told = asking::peer(peer).get("/v1/room");
-    told.map_err(|error| asking::failed(&error, format!("{peer} does not say how much it can take in")).as_refusal())
+    told.map_err(|error| persist::failed(&error, format!("{peer} does not say how much it can take in")).as_refusal())
 }

@@ -6,6 +6,7 @@ use crate::handover::Arrival;
 use crate::migration::asking;
 use crate::migration::evacuate;
 use crate::migration::words::{self, LABEL};
+use crate::operations::persist;
 use crate::saga::Step;
 use crate::store::handovers::About;
 use crate::transport::client::PeerError;
@@ -111,7 +112,7 @@ fn insist(group: &Group, say: impl Fn() -> Result<SendingBack, PeerError>) -> Re
             }
             told => {
                 let what = || format!("{} cannot be asked to send {} back", group.peer, group.title());
-                return told.map_err(|error| asking::failed(&error, what()));
+                return told.map_err(|error| persist::failed(&error, what()));
             }
         }
     }

@@ -3,11 +3,11 @@
 use super::talk::{Counted, Watched};
 use super::{Migrate, talk};
 use crate::failure::{Failure, OrFail};
-use crate::migration::asking;
 use crate::migration::words;
 use crate::migration::words::Here;
+use crate::operations::persist::{Patience, Persistence};
 use crate::store::CheckpointId;
-use crate::transport::client::{Peer, PeerError};
+use crate::transport::client::Peer;
 use crate::world::Context;
 use crate::world::cancels::Cancellable;
 use serde::{Deserialize, Serialize};
@@ -18,13 +18,6 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long a peer may not be heard of after the last of a file came. The container may stand still for it.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Between two tries to reach it. The network has no event that says when it works again.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Small files are many, and each costs a journey there and back.
 const AT_ONCE: u64 = 4;
@@ -57,12 +50,20 @@ struct Outgoing {
     length: u64,
 }
 
+/// Where they go.
+struct Destination<'a> {
+    peer: Peer,
+    id: &'a CheckpointId,
+    cancel: &'a Cancellable,
+    persistence: Persistence<'a>,
+}
+
 /// Sends every file of the checkpoints in these directories that `sent` does not have, as `PUT files/CHECKPOINT/PATH`.
 pub fn send(
     context: &Context,
     migrate: &Migrate,
     directories: &[(CheckpointId, PathBuf)],
-    sent: &mut AllSent,
+    (sent, patience): (&mut AllSent, Patience),
 ) -> Result<(), Failure> {
     let failed = || format!("the checkpoint of {} cannot be sent", migrate.name());
     let mut wanted = Vec::new();
@@ -80,13 +81,14 @@ pub fn send(
     wanted.sort_by_key(|file| file.length);
     let total: u64 = wanted.iter().map(|file| file.length).sum();
     let (queue, done) = (Mutex::new(wanted), Arc::new(AtomicU64::new(0)));
-    let (peer, id, told) = (talk::sending(migrate, talk::STALL, AT_ONCE), migrate.id(), &context.told);
-    let cancel = &migrate.cancel;
+    let (told, persistence) = (&context.told, talk::persistence(context, migrate, patience));
+    let peer = talk::sending(migrate, patience.stall, AT_ONCE);
+    let to = Destination { peer, id: migrate.id(), cancel: &migrate.cancel, persistence };
     let worker = || {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(file) = next else { return Ok(()) };
-            send_one(&peer, (id, cancel), &file, &done)?;
+            send_one(&to, &file, &done)?;
             // What broke off counts twice where it goes on before the break.
             told.bytes("sent", done.load(Ordering::Relaxed).min(total), total);
         }
@@ -99,61 +101,35 @@ pub fn send(
     })
 }
 
-fn send_one(
-    peer: &Peer,
-    (id, cancel): (&CheckpointId, &Cancellable),
-    outgoing: &Outgoing,
-    done: &Arc<AtomicU64>,
-) -> Result<(), Failure> {
+/// Sends a file; where the connection breaks it goes on from where it stood.
+fn send_one(to: &Destination<'_>, outgoing: &Outgoing, done: &Arc<AtomicU64>) -> Result<(), Failure> {
+    let Destination { peer, id, cancel, persistence } = to;
     let Outgoing { checkpoint, directory, path, length } = outgoing;
     let failed = || format!("{path} cannot be sent to {}", peer.name());
     let request = words::path(id, &format!("files/{checkpoint}/{path}"));
-    let (mut from, mut moved) = (0, Instant::now());
+    let mut from = 0;
     loop {
         let mut file = File::open(directory.join(path)).or_fail(failed)?;
         file.seek(SeekFrom::Start(from)).or_fail(failed)?;
         let counted = Watched { bytes: Counted { bytes: file, done: Arc::clone(done) }, watch: cancel.watch() };
-        let (to, part) = (peer.clone(), format!("{request}?from={from}&length={length}"));
+        let (sender, part) = (peer.clone(), format!("{request}?from={from}&length={length}"));
         let left = length.saturating_sub(from);
-        let error = match cancel.unless_cancelled(move || to.put::<Value>(&part, counted, Some(left)))? {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_in_doubt() => error,
-            Err(error) => return Err(asking::failed(&error, failed())),
-        };
-        tracing::info!(%path, %error, "the connection broke");
-        let here = arrived(peer, &request, cancel, (error, moved))?;
+        match cancel.unless_cancelled(move || sender.put::<Value>(&part, counted, Some(left)))? {
+            Ok(_) => break,
+            Err(error) => persistence.again(&error, failed)?,
+        }
+        let (asker, question) = (peer.clone(), request.clone());
+        let here: Here = persistence.ask(move || asker.get(&question), failed)?;
         if here.is_whole {
-            return Ok(());
+            break;
         }
         if here.bytes > from {
-            moved = Instant::now();
+            persistence.went_on();
         }
         from = here.bytes.min(*length);
     }
-}
-
-/// How much of a file has come over a connection that broke, as soon as the peer can be asked; the error for which it broke
-/// where that takes too long.
-fn arrived(
-    peer: &Peer,
-    request: &str,
-    cancel: &Cancellable,
-    (mut error, moved): (PeerError, Instant),
-) -> Result<Here, Failure> {
-    let failure = |error: &PeerError| asking::failed(error, format!("a file cannot be sent to {}", peer.name()));
-    while moved.elapsed() < PATIENCE {
-        let (to, question) = (peer.clone(), request.to_owned());
-        let asked = cancel.unless_cancelled(move || {
-            std::thread::sleep(PAUSE);
-            to.get(&question)
-        });
-        error = match asked? {
-            Ok(here) => return Ok(here),
-            Err(error) if error.is_in_doubt() => error,
-            Err(error) => return Err(failure(&error)),
-        };
-    }
-    Err(failure(&error))
+    persistence.went_on();
+    Ok(())
 }
 
 /// Regular files below a directory, with their lengths, by their paths in it.

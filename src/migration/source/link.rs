@@ -3,15 +3,30 @@
 use crate::failure::{Failure, OrFail};
 use crate::migration::asking;
 use crate::network::ways::Link;
+use crate::operations::persist::{self, Persistence};
+use crate::transport::client::PeerError;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 
 /// The same, once the peer has answered.
 pub fn to_reachable(context: &Context, peer: &str) -> Result<Link, Failure> {
     let link = to(context, peer)?;
-    let answered = asking::peer(peer).hello();
-    answered.map_err(|error| asking::failed(&error, format!("{peer} cannot be asked")).as_refusal())?;
+    greet(context, peer).map_err(Failure::as_refusal)?;
     Ok(link)
+}
+
+/// A peer that does not answer is not waited for, but this host's own port is: it may be just being started again.
+fn greet(context: &Context, peer: &str) -> Result<(), Failure> {
+    let (nobody, failed_to) = (Cancellable::default(), || format!("{peer} cannot be asked"));
+    let persistence = Persistence::with(peer, context.told.as_ref(), &nobody, persist::STANDING_STILL);
+    loop {
+        match asking::peer(peer).hello() {
+            Ok(_) => return Ok(()),
+            Err(error @ PeerError::NoPort { .. }) => persistence.again(&error, failed_to)?,
+            Err(error) => return Err(persist::failed(&error, failed_to())),
+        }
+    }
 }
 
 /// The peer's first address as the book has it, and the address that this host has towards it.

@@ -13,7 +13,6 @@
 //! Containers that belong together ([`group`]) are one migration with one commit: the claim on the first of them, placed last.
 
 pub mod binds;
-mod compress;
 mod departures;
 mod files;
 mod follow;
@@ -37,9 +36,10 @@ use crate::archive::blocks::KnownBlocks;
 use crate::docker::Container;
 use crate::failure::Failure;
 use crate::handover::Departure;
+use crate::migration::words::Bodies;
 use crate::network::ways::Link;
 use crate::operations::{
-    self,
+    self, carriage,
     checkpoint::{self, Checkpoint, Member},
 };
 use crate::saga::{self, Asked, Operation, Step};
@@ -102,6 +102,9 @@ pub struct Migrate {
     /// Blocks of memory that the peer has.
     #[serde(skip)]
     known: Option<Arc<KnownBlocks>>,
+    /// The bodies of pages that have gone there.
+    #[serde(skip)]
+    bodies: Bodies,
     /// By what a person cancels it.
     #[serde(skip)]
     cancel: Cancellable,
@@ -251,9 +254,6 @@ impl How {
     }
 }
 
-/// In what may go nowhere for a while a piece of a body still has to go.
-const LEAST_RATE: u64 = 64 << 10;
-
 /// Moves containers to a peer, group by group.
 pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) -> Result<Value, Failure> {
     if how.mode.has_memory_follow() && how.goal.is_some() {
@@ -262,7 +262,7 @@ pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) 
         ));
     }
     if how.dry_run {
-        require_rate(how)?;
+        carriage::require_rate(how.rate)?;
         return Ok(json!({ "containers": outlook::of(context, references, how)?, "dry_run": true }));
     }
     let link = reach(context, how)?;
@@ -277,17 +277,9 @@ pub fn run(context: &Context, references: &[String], how: &How, asked_by: &str) 
     Ok(json!({ "containers": moved, "dry_run": false }))
 }
 
-fn require_rate(how: &How) -> Result<(), Failure> {
-    match how.rate.filter(|rate| rate.get() < LEAST_RATE) {
-        None => Ok(()),
-        Some(rate) => Err(Failure::usage(format!("{rate} bytes a second are too few"))
-            .remedy(format!("at least {LEAST_RATE}: less is not told from a network that is stuck"))),
-    }
-}
-
 /// The way to a peer, which answers.
 pub fn reach(context: &Context, how: &How) -> Result<Link, Failure> {
-    require_rate(how)?;
+    carriage::require_rate(how.rate)?;
     link::to_reachable(context, &how.peer)
 }
 
@@ -343,6 +335,7 @@ pub fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Lin
         measured_link: None,
         memory_sent: 0,
         known: None,
+        bodies: Bodies::default(),
         cancel: context.cancels.admit(),
         closes_lost: how.closes_lost,
     })

@@ -8,7 +8,6 @@ use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
 use crate::handover::{Arrival, Departure, Request, departure};
-use crate::migration::asking;
 use crate::migration::words::Standing;
 use crate::migration::{networks, tree};
 use crate::network::forward::{Forward, Leads};
@@ -16,6 +15,7 @@ use crate::network::tracking::{self, Entry};
 use crate::network::ways::Moving;
 use crate::network::{published, segment};
 use crate::operations::checkpoint::{Checkpoint, Member, steps as freeze_steps};
+use crate::operations::persist::{self, Patience, Persistence};
 use crate::operations::{self, forward::Led};
 use crate::restore::{prepare, settle};
 use crate::saga::{Operation, Step};
@@ -104,9 +104,12 @@ pub fn dump() -> MigrateStep {
         let images = members
             .map(|member| Ok((member.checkpoint.clone(), freeze_steps::staging(member)?.images())))
             .collect::<Result<_, Failure>>()?;
-        let (peer, id) = (talk::sending(migrate, talk::STALL, 1), migrate.id().clone());
-        let Migrate { freeze, cancel, sent, .. } = migrate;
-        let (follow, dumped) = (Follow { peer, id, images, known, cancel }, Dumped::default());
+        let peer = talk::sending(migrate, persist::STANDING_STILL.stall, 1);
+        let (id, name) = (migrate.id().clone(), migrate.peer.clone());
+        let Migrate { freeze, cancel, sent, bodies, .. } = migrate;
+        let persistence = Persistence::with(&name, context.told.as_ref(), cancel, persist::STANDING_STILL);
+        let mut follow = Follow { peer, id, images, known, cancel, persistence, bodies };
+        let dumped = Dumped::default();
         let (written, followed) = std::thread::scope(|threads| {
             let following = threads.spawn(|| follow.run(&dumped));
             let written = (freeze_steps::dump().run)(freeze, context);
@@ -197,7 +200,7 @@ pub fn pre_copy() -> MigrateStep {
             staging.hash_ahead(&|_| {}).or_fail(|| "their volumes cannot be read again".into())?;
         }
         migrate.logs = logs::copy(migrate.freeze.members())?;
-        send_files(migrate, context)
+        send_files(migrate, context, persist::RUNNING)
     }
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         (freeze_steps::pre_copy().undo)(&mut migrate.freeze, context)
@@ -205,7 +208,7 @@ pub fn pre_copy() -> MigrateStep {
     Step::new("pre-copy", run, undo)
 }
 
-fn send_files(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+fn send_files(migrate: &mut Migrate, context: &Context, patience: Patience) -> Result<(), Failure> {
     let begun = Instant::now();
     let before: u64 = migrate.sent.values().map(|sent| sent.bytes).sum();
     let directory = |member: &Member| {
@@ -217,7 +220,7 @@ fn send_files(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
     };
     let directories: Vec<_> = migrate.freeze.members().iter().map(directory).collect::<Result<_, Failure>>()?;
     let mut sent = std::mem::take(&mut migrate.sent);
-    let done = files::send(context, migrate, &directories, &mut sent);
+    let done = files::send(context, migrate, &directories, (&mut sent, patience));
     migrate.sent = sent;
     let bytes = migrate.sent.values().map(|sent| sent.bytes).sum::<u64>() - before;
     if bytes >= TELLS {
@@ -255,7 +258,7 @@ pub fn ship() -> MigrateStep {
         };
         std::thread::scope(|threads| {
             let letting_go = threads.spawn(|| follow::let_go(in_hand));
-            let sent = send_files(migrate, context);
+            let sent = send_files(migrate, context, persist::STANDING_STILL);
             letting_go.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(sent)
         })
     }
@@ -282,7 +285,7 @@ pub fn restore() -> MigrateStep {
             std::fs::read_to_string(checkpoint.manifest_path()).or_fail(failed)
         };
         let manifests = migrate.freeze.members().iter().map(manifest).collect::<Result<_, Failure>>()?;
-        let standing = talk::restore(migrate, manifests)?;
+        let standing = talk::restore(context, migrate, manifests)?;
         migrate.containers_there = standing.containers;
         migrate.boot_there = Some(standing.boot);
         migrate.departure = migrate.departure.on(departure::Event::Answer(standing.arrival)).next;
@@ -335,7 +338,7 @@ pub fn release() -> MigrateStep {
         }
         let heard = talk::insist(context, migrate, Request::Commit, PATIENCE).map_err(|error| {
             let what = format!("{} was given to {}, which has not said that it runs", migrate.name(), migrate.peer);
-            asking::failed(&error, what)
+            persist::failed(&error, what)
                 .remedy("bring the peer back, then: transship resume OPERATION (see transship status)")
         })?;
         let standing = match heard {
@@ -486,7 +489,7 @@ pub fn remove() -> MigrateStep {
         if migrate.keep_source || migrate.decided.is_some() {
             return Ok(());
         }
-        talk::sync(migrate)?;
+        talk::sync(context, migrate)?;
         let failed = || format!("what is left of {} here cannot be removed", migrate.name());
         let members = || migrate.freeze.members().iter().rev();
         for member in members() {

@@ -1,16 +1,17 @@
 //! What the source says to the destination.
 
+use super::Migrate;
 use super::binds::Bind;
-use super::{Migrate, compress};
 use crate::archive::hash::all_cores;
 use crate::checkpoint::{describe, preflight};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
-use crate::migration::asking::{failed, peer};
+use crate::migration::asking::peer;
 use crate::migration::networks;
 use crate::migration::words::{self, Coming, Following, Layers, LayersThere, Needs, Offer, Standing, Synced, Welcome};
 use crate::operations::checkpoint::Member;
-use crate::operations::{check, images, processor};
+use crate::operations::persist::{Patience, Persistence, RUNNING, STANDING_STILL, failed};
+use crate::operations::{carriage, check, images, processor};
 use crate::store::CheckpointId;
 use crate::transport::client::{Carriage, Compress, Peer, PeerError};
 use crate::world::Context;
@@ -36,29 +37,22 @@ const LOOK: Duration = Duration::from_secs(120);
 /// How long Docker may take before the next piece of an image: it packs all of it first. The container runs meanwhile.
 const PACKING: Duration = Duration::from_secs(900);
 
-/// How long nothing of a file may go. The container may stand still for it, and goes on here when it is over.
-pub const STALL: Duration = Duration::from_secs(30);
-
-/// How long making networks, volumes and the container may take, and writing all of it out.
-const PREPARE: Duration = Duration::from_secs(900);
-
 /// How long writing out may take.
 const SYNC: Duration = Duration::from_secs(600);
 
 /// How long letting go may take on the other side.
 const RELEASE: Duration = Duration::from_secs(60);
 
-/// A migration's peer, for one of so many bodies that are sent at once. Where nothing of it goes for `patience`, it is
-/// given up.
-pub fn sending(migrate: &Migrate, patience: Duration, at_once: u64) -> Peer {
+/// A migration's peer, for one of so many bodies that are sent at once. Where nothing of it goes for `stall`, it is given up.
+pub fn sending(migrate: &Migrate, stall: Duration, at_once: u64) -> Peer {
     let rate = migrate.rate.map(|rate| NonZeroU64::new(rate.get() / at_once).unwrap_or(NonZeroU64::MIN));
-    let carriage = Carriage { compress: compression(migrate), rate, patience: Some(patience) };
+    let carriage = Carriage { compress: compression(migrate), rate, patience: Some(stall) };
     peer(&migrate.peer).carried(carriage)
 }
 
 /// As was asked for, or as link and cores give.
 fn compression(migrate: &Migrate) -> Compress {
-    migrate.compress.unwrap_or_else(|| compress::chosen(migrate.measured_link, all_cores()))
+    migrate.compress.unwrap_or_else(|| carriage::compression(migrate.measured_link, all_cores()))
 }
 
 /// Bytes on their way to the peer, until the migration is cancelled.
@@ -92,11 +86,21 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
+/// Going on where the connection to its peer breaks.
+pub fn persistence<'a>(context: &'a Context, migrate: &'a Migrate, patience: Patience) -> Persistence<'a> {
+    Persistence::with(&migrate.peer, context.told.as_ref(), &migrate.cancel, patience)
+}
+
 /// Asks whether the container may come; nothing is made there.
 pub fn look(context: &Context, migrate: &Migrate) -> Result<Welcome, Failure> {
-    let path = words::path(migrate.id(), "expect");
-    let answer = peer(&migrate.peer).post(&path, &offer(context, migrate)?, Some(LOOK));
-    answer.map_err(|error| failed(&error, format!("{} cannot go to {}", migrate.name(), migrate.peer)).as_refusal())
+    look_again(context, migrate, &persistence(context, migrate, RUNNING))
+}
+
+fn look_again(context: &Context, migrate: &Migrate, persistence: &Persistence<'_>) -> Result<Welcome, Failure> {
+    let (peer, path, offer) = (peer(&migrate.peer), words::path(migrate.id(), "expect"), offer(context, migrate)?);
+    let cannot = || format!("{} cannot go to {}", migrate.name(), migrate.peer);
+    let answer = persistence.ask(move || peer.post(&path, &offer, Some(LOOK)), cannot);
+    answer.map_err(Failure::as_refusal)
 }
 
 fn offer(context: &Context, migrate: &Migrate) -> Result<Offer, Failure> {
@@ -135,43 +139,57 @@ fn coming(member: &Member) -> Coming {
     Coming { checkpoint: member.checkpoint.clone(), inspect: member.inspect.clone() }
 }
 
-/// Sends an image, without the layers that are there.
+/// Sends an image, without the layers that are there. Docker takes in all of it or nothing, so where the connection breaks it
+/// is sent anew, unless it is there after all.
 pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(), Failure> {
     let containers = migrate.freeze.members().iter().map(Member::container);
     let name = containers.into_iter().find(|container| container.image_id() == image).map(|it| it.image().to_owned());
     // Nothing is sent but what the containers are made from.
     let name = name.ok_or_else(|| Failure::new(format!("{} asks for another image: {image}", migrate.peer)))?;
     let failed_to = || format!("the image {name} cannot be sent to {}", migrate.peer);
-    let layers = context.docker.image_layers(image).or_fail(failed_to)?;
-    let (count, question) = (layers.len(), Layers { layers });
-    let answer = peer(&migrate.peer).post(&words::path(migrate.id(), "layers"), &question, Some(QUICK));
-    let LayersThere { there } = answer.map_err(|error| failed(&error, failed_to()))?;
-    let there = there.min(count);
-    context.told.note(&format!("sending the image {name}: {there} of its {count} layers are there"));
-    let tar = context.docker.save_image(image).or_fail(failed_to)?;
-    let tar = images::without_layers(tar, &question.layers[..there]);
-    let (peer, path) = (sending(migrate, PACKING, 1), words::path(migrate.id(), &format!("image?of={image}")));
-    let tar = Watched { bytes: tar, watch: migrate.cancel.watch() };
-    let sent = migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))?;
-    sent.map(drop).map_err(|error| failed(&error, failed_to()))
+    let (persistence, mut furthest) = (persistence(context, migrate, RUNNING), 0);
+    loop {
+        let layers = context.docker.image_layers(image).or_fail(failed_to)?;
+        let (asked, path, question) = (peer(&migrate.peer), words::path(migrate.id(), "layers"), layers.clone());
+        let ask = move || asked.post(&path, &Layers { layers: question.clone() }, Some(QUICK));
+        let LayersThere { there } = persistence.ask(ask, failed_to)?;
+        let there = there.min(layers.len());
+        context.told.note(&format!("sending the image {name}: {there} of its {} layers are there", layers.len()));
+        let tar = context.docker.save_image(image).or_fail(failed_to)?;
+        let (tar, done) = (images::without_layers(tar, &layers[..there]), Arc::new(AtomicU64::new(0)));
+        let tar = Watched { bytes: Counted { bytes: tar, done: Arc::clone(&done) }, watch: migrate.cancel.watch() };
+        let peer = sending(migrate, PACKING, 1);
+        let path = words::path(migrate.id(), &format!("image?of={image}"));
+        match migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))? {
+            Ok(_) => return Ok(()),
+            Err(error) => persistence.again(&error, failed_to)?,
+        }
+        if !look_again(context, migrate, &persistence)?.lacks_images.iter().any(|lacked| lacked == image) {
+            return Ok(());
+        }
+        let done = done.load(Ordering::Relaxed);
+        if done > furthest {
+            furthest = done;
+            persistence.went_on();
+        }
+    }
 }
 
-/// Has networks, volumes and the containers made there.
+/// Has networks, volumes and the containers made there. Asked again, the peer waits for what it is at.
 pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
-    let offer = offer(context, migrate)?;
-    let (peer, path) = (peer(&migrate.peer), words::path(migrate.id(), "prepare"));
-    let made = migrate.cancel.unless_cancelled(move || peer.post::<Value>(&path, &offer, Some(PREPARE)))?;
-    made.map(drop).map_err(|error| failed(&error, format!("{} cannot be made on {}", migrate.name(), migrate.peer)))
+    let (peer, path, offer) = (peer(&migrate.peer), words::path(migrate.id(), "prepare"), offer(context, migrate)?);
+    let made = persistence(context, migrate, RUNNING).ask_within(
+        words::PREPARE,
+        move |left| peer.post::<Value>(&path, &offer, Some(left)),
+        || format!("{} cannot be made on {}", migrate.name(), migrate.peer),
+    );
+    made.map(drop)
 }
 
-/// Has all of them restored there, stopped. No answer means that it was not heard: nothing runs there without a commit.
-pub fn restore(migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Failure> {
-    let path = words::path(migrate.id(), "restore");
-    let peer = peer(&migrate.peer);
-    let restored = move || peer.post::<Standing>(&path, &words::Sealed { manifests }, Some(words::RESTORE));
-    let answer = migrate.cancel.unless_cancelled(restored)?;
-    let standing =
-        answer.map_err(|error| failed(&error, format!("{} was not restored on {}", migrate.name(), migrate.peer)))?;
+/// Has all of them restored there, stopped. No answer means that it was not heard, or is being done: nothing runs there without
+/// a commit. Said again, it is done once.
+pub fn restore(context: &Context, migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Failure> {
+    let standing = insist_on_restore(context, migrate, words::Sealed { manifests })?;
     match (&standing.arrival, &standing.problem) {
         (Arrival::Restored, _) => Ok(standing),
         (_, Some(problem)) => {
@@ -184,11 +202,37 @@ pub fn restore(migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Fa
     }
 }
 
+fn insist_on_restore(context: &Context, migrate: &Migrate, sealed: words::Sealed) -> Result<Standing, Failure> {
+    let failed_to = || format!("{} was not restored on {}", migrate.name(), migrate.peer);
+    let persistence = persistence(context, migrate, STANDING_STILL);
+    let (sealed, begun) = (Arc::new(sealed), Instant::now());
+    loop {
+        let left = words::RESTORE.saturating_sub(begun.elapsed());
+        let (peer, path, sealed) = (peer(&migrate.peer), words::path(migrate.id(), "restore"), Arc::clone(&sealed));
+        match migrate.cancel.unless_cancelled(move || peer.post::<Standing>(&path, &*sealed, Some(left)))? {
+            Ok(standing) => return Ok(standing),
+            Err(error) if begun.elapsed() >= words::RESTORE => return Err(failed(&error, failed_to())),
+            Err(error) => persistence.again(&error, failed_to)?,
+        }
+        let (peer, id) = (migrate.peer.clone(), migrate.id().clone());
+        let standing = persistence.ask(move || say(&peer, &id, Request::Ask), failed_to)?;
+        if standing.arrival != Arrival::Expecting {
+            return Ok(standing);
+        }
+        // It can be asked, and has not said no: this is about its connection alone.
+        persistence.went_on();
+    }
+}
+
 /// Returns when what was sent is on the peer's disk.
-pub fn sync(migrate: &Migrate) -> Result<(), Failure> {
+pub fn sync(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     let (name, there) = (migrate.name(), &migrate.peer);
-    let synced = peer(there).post::<Synced>(&words::path(migrate.id(), "sync"), &json!({}), Some(SYNC));
-    let synced = synced.map_err(|error| failed(&error, format!("{there} does not say that {name} is on its disk")))?;
+    let (peer, path) = (peer(there), words::path(migrate.id(), "sync"));
+    let synced = persistence(context, migrate, RUNNING).ask_within(
+        SYNC,
+        move |left| peer.post::<Synced>(&path, &json!({}), Some(left)),
+        || format!("{there} does not say that {name} is on its disk"),
+    )?;
     match migrate.boot_there.as_ref() == Some(&synced.boot) {
         true => Ok(()),
         false => Err(Failure::new(format!(

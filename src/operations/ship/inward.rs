@@ -1,6 +1,6 @@
 //! What a peer asks about checkpoints: those that were shared with it, and one that it offers.
 
-use super::words::{Shared, Standing};
+use super::words::{Shared, Standing, Way};
 use super::{fetch, lend};
 use crate::archive::blocks::{BlockDigest, MOST_BLOCKS};
 use crate::failure::{Failure, OrFail};
@@ -69,18 +69,18 @@ async fn file(
     stream(move || lend::file(&asks.context, &asks.peer, &id, (number, from), &known)).await
 }
 
-async fn offer(asks: Asks, Path(id): Path<CheckpointId>) -> Result<Json<Standing>, Refusal> {
-    apart(move || take(&asks.context, &asks.peer, &id)).await.map(Json)
+async fn offer(asks: Asks, Path(id): Path<CheckpointId>, way: Json<Way>) -> Result<Json<Standing>, Refusal> {
+    apart(move || take(&asks.context, &asks.peer, &id, *way)).await.map(Json)
 }
 
 /// Begins to fetch what is offered, unless that is under way; how far it is after a while.
-fn take(context: &Context, peer: &str, id: &CheckpointId) -> Result<Standing, Failure> {
+fn take(context: &Context, peer: &str, id: &CheckpointId, way: Way) -> Result<Standing, Failure> {
     let known = context.peers.peer(peer).or_fail(|| "the book of peers cannot be read".into())?;
     if !known.is_some_and(|known| known.permissions.accepts_checkpoints) {
         return Err(Failure::refused("this host takes no checkpoints from there")
             .remedy("allow it on the host that it is to go to: transship peer allow NAME --checkpoints yes"));
     }
-    let fetching = fetch::begin(context, peer, id)?;
+    let fetching = fetch::begin(context, (peer, way), id)?;
     match fetching.wait(A_WHILE) {
         Some(Ok(())) => Ok(Standing::Here),
         Some(Err(failure)) => Err(failure),

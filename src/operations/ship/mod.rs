@@ -27,18 +27,12 @@ pub use fetch::Fetch;
 pub use pull::{list_of, run as pull};
 pub use push::{Push, run as push};
 pub use share::{is_shared, run as share};
+pub use words::Way;
 
 use crate::failure::{Failure, OrFail};
-use crate::transport::client::{self, Peer, PeerError};
+use crate::transport::client::{self, Peer};
 use crate::world::Context;
 use std::path::Path;
-use std::time::Duration;
-
-/// How long a peer may not be heard of before it is given up. Nothing stands still for it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Between two tries to reach a peer. The network has no event that says when it works again.
-const PAUSE: Duration = Duration::from_millis(300);
 
 /// What a turn is taken on by whoever works on a checkpoint's way.
 pub fn turn_on(id: &str) -> String {
@@ -51,14 +45,5 @@ fn peer(context: &Context, name: &str) -> Result<Peer, Failure> {
     match known {
         Some(_) => Ok(Peer::named(Path::new(client::SOCKET), name)),
         None => Err(Failure::refused(format!("{name} is no peer of this host")).remedy("see: transship peer ls")),
-    }
-}
-
-/// A failure in the peer's own words; what it refuses touches nothing.
-fn failed(error: &PeerError, what: String) -> Failure {
-    let failure = Failure::new(what).because(error);
-    match error.remedy() {
-        Some(remedy) => failure.remedy(remedy),
-        None => failure,
     }
 }

@@ -1,8 +1,10 @@
 //! `pull`, and `ls --from`: checkpoints that a peer shares with this host.
 
-use super::words::Shared;
-use super::{Fetch, failed};
+use super::Fetch;
+use super::words::{Shared, Way};
 use crate::failure::Failure;
+use crate::operations::carriage;
+use crate::operations::persist::failed;
 use crate::store::CheckpointId;
 use crate::store::catalog::MIN_PREFIX;
 use crate::transport::client::Peer;
@@ -16,7 +18,8 @@ pub fn list_of(context: &Context, from: &str) -> Result<Value, Failure> {
 }
 
 /// Fetches one of them.
-pub fn run(context: &Context, reference: &str, from: &str, asked: &str) -> Result<Value, Failure> {
+pub fn run(context: &Context, reference: &str, (from, way): (&str, Way), asked: &str) -> Result<Value, Failure> {
+    carriage::require_rate(way.rate)?;
     let peer = super::peer(context, from)?;
     let id = find(shared_by(&peer)?.checkpoints, reference, from)?;
     if let Ok(here) = context.catalog.get(&id) {
@@ -24,7 +27,7 @@ pub fn run(context: &Context, reference: &str, from: &str, asked: &str) -> Resul
             .remedy("see: transship ls"));
     }
     let told = Context { world: Arc::clone(&context.world), told: Arc::clone(&context.told) };
-    super::fetch::run(&told, Fetch::new(id, from), asked)
+    super::fetch::run(&told, Fetch::new(context, id, (from, way)), asked)
 }
 
 fn shared_by(peer: &Peer) -> Result<Shared, Failure> {

@@ -1,14 +1,17 @@
 //! `push`: a checkpoint goes to a peer, which fetches what it lacks.
 
-use super::words::{self, Standing};
-use super::{PATIENCE, PAUSE, failed, share};
+use super::share;
+use super::words::{self, Standing, Way};
 use crate::failure::{Failure, OrFail};
+use crate::operations::carriage;
+use crate::operations::persist::{Persistence, RUNNING};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::CheckpointId;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long one answer about how far it is may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -22,6 +25,13 @@ pub struct Push {
     peer: String,
     /// Whether the peer could fetch it before as well, and so can afterwards.
     was_shared: bool,
+    /// How it travels.
+    way: Way,
+    /// Whether the peer has it.
+    is_there: bool,
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Cancellable,
 }
 
 impl Operation for Push {
@@ -30,11 +40,19 @@ impl Operation for Push {
     const KIND: &'static str = "push";
 
     fn steps(&self) -> Vec<Step<Self, Context>> {
-        vec![share_step(), offer().commits(), unshare()]
+        vec![share_step(), offer(), unshare().commits()]
     }
 
     fn has_committed(&self, _context: &Context) -> bool {
-        false
+        self.is_there
+    }
+
+    fn is_numbered(&mut self, number: i64) {
+        self.cancel.is_numbered(number);
+    }
+
+    fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
+        self.cancel.go_ahead(commits)
     }
 
     fn subject(&self) -> String {
@@ -47,7 +65,8 @@ impl Operation for Push {
 }
 
 /// Pushes one checkpoint.
-pub fn run(context: &Context, reference: &str, to: &str, asked: &str) -> Result<Value, Failure> {
+pub fn run(context: &Context, reference: &str, (to, way): (&str, Way), asked: &str) -> Result<Value, Failure> {
+    carriage::require_rate(way.rate)?;
     super::peer(context, to)?;
     let checkpoint = crate::operations::find(context, reference)?;
     let known = context.peers.peer(to).or_fail(|| "the book of peers cannot be read".into())?;
@@ -56,6 +75,9 @@ pub fn run(context: &Context, reference: &str, to: &str, asked: &str) -> Result<
         container: checkpoint.manifest().container.name.clone(),
         peer: to.to_owned(),
         was_shared: known.is_some_and(|peer| peer.permissions.shared.contains(checkpoint.id().as_str())),
+        way,
+        is_there: false,
+        cancel: context.cancels.admit(),
     };
     let _turn = crate::operations::turn(context, vec![super::turn_on(push.id.as_str())])?;
     let world = &context.world;
@@ -76,18 +98,18 @@ fn share_step() -> PushStep {
 fn offer() -> PushStep {
     fn run(push: &mut Push, context: &Context) -> Result<(), Failure> {
         let (peer, path) = (super::peer(context, &push.peer)?, words::offer(&push.id));
-        let mut heard = Instant::now();
+        let persistence = Persistence::with(&push.peer, context.told.as_ref(), &push.cancel, RUNNING);
+        let refused = || format!("{} does not take {}", push.peer, push.id);
         loop {
-            match peer.post(&path, &json!({}), Some(ANSWER)) {
-                Ok(Standing::Here) => return Ok(()),
-                Ok(Standing::UnderWay { done, total }) => {
-                    heard = Instant::now();
-                    context.told.bytes("sent", done, total);
-                }
-                Err(error) if error.is_in_doubt() && heard.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
-                Err(error) => return Err(failed(&error, format!("{} does not take {}", push.peer, push.id))),
+            let (peer, path, way) = (peer.clone(), path.clone(), push.way);
+            match persistence.ask(move || peer.post(&path, &way, Some(ANSWER)), refused)? {
+                Standing::Here => break,
+                Standing::UnderWay { done, total } => context.told.bytes("sent", done, total),
             }
+            persistence.went_on();
         }
+        push.is_there = true;
+        Ok(())
     }
     fn undo(push: &mut Push, context: &Context) -> Result<(), Failure> {
         // Best told, but where it cannot be, the peer finds that it may not fetch it any more.

@@ -1,14 +1,28 @@
 //! What is said about checkpoints that travel.
 
 use crate::store::CheckpointId;
+use crate::transport::client::Compress;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::num::NonZeroU64;
 
 /// What a peer may fetch.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Shared {
     /// As `ls` has them.
     pub checkpoints: Vec<Value>,
+}
+
+/// How a checkpoint travels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Way {
+    /// How hard what is sent is compressed; chosen by what is measured where there is none.
+    #[serde(default)]
+    pub compress: Option<Compress>,
+    /// How many bytes a second are sent.
+    #[serde(default)]
+    pub rate: Option<NonZeroU64>,
 }
 
 /// Where a checkpoint stands that was offered.

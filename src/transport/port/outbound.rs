@@ -92,15 +92,16 @@ impl Seat {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         match self.pass_on(request).await {
             Ok(response) => response,
-            Err(problem) => {
-                let mut answer = message::answer(StatusCode::BAD_GATEWAY, &problem);
+            Err(fault) => {
+                let (status, problem) = fault.told();
+                let mut answer = message::answer(status, &problem);
                 answer.headers_mut().insert(BY_PORT, HeaderValue::from_static("1"));
                 answer
             }
         }
     }
 
-    async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+    async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
         let errand = Errand::of(request.headers());
         let errand = errand.map_err(|error| Problem::new("the request cannot be passed on").because(&error))?;
         let request = packed_for(&errand, request)?;
@@ -124,14 +125,37 @@ impl Seat {
             // Giving up drops the link, and with it the connection.
             Some(patience) => tokio::select! {
                 response = sent => response,
-                () = stall::stalled(progress, patience) => return Err(stuck(&errand.target)),
+                () = stall::stalled(progress, patience) => return Err(Fault::Stuck(stuck(&errand.target))),
             },
             None => sent.await,
         };
         let response = response.map_err(|error| lost(&errand.target, &error))?;
         *held = Some((errand.target.clone(), link));
         drop(held);
-        unpacked_for(&errand, response)
+        Ok(unpacked_for(&errand, response)?)
+    }
+}
+
+/// Why a request was not answered by who it is for.
+enum Fault {
+    /// It could not be passed on, or the connection was lost.
+    Broken(Problem),
+    /// Nothing of it goes.
+    Stuck(Problem),
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Self {
+        Self::Broken(problem)
+    }
+}
+
+impl Fault {
+    fn told(self) -> (StatusCode, Problem) {
+        match self {
+            Self::Broken(problem) => (StatusCode::BAD_GATEWAY, problem),
+            Self::Stuck(problem) => (StatusCode::GATEWAY_TIMEOUT, problem),
+        }
     }
 }
 

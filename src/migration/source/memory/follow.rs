@@ -3,7 +3,8 @@
 use super::talk::{Counted, Watched};
 use crate::archive::blocks::{BlockStream, Cutting, KnownBlocks, PAGE};
 use crate::failure::{Failure, OrFail};
-use crate::migration::{asking, words};
+use crate::migration::words::{self, Bodies, Here};
+use crate::operations::persist::Persistence;
 use crate::store::{CheckpointId, layout};
 use crate::transport::client::Peer;
 use crate::world::cancels::Cancellable;
@@ -51,6 +52,10 @@ pub struct Follow<'a> {
     pub known: Arc<KnownBlocks>,
     /// Whether it is to go on.
     pub cancel: &'a Cancellable,
+    /// Going on where the connection breaks.
+    pub persistence: Persistence<'a>,
+    /// The numbers of what is sent.
+    pub bodies: &'a mut Bodies,
 }
 
 /// A file of pages that the peer has.
@@ -76,7 +81,7 @@ struct Pages {
 
 impl Follow<'_> {
     /// Sends pages as they are written, and what is left of them when the dump has ended.
-    pub fn run(&self, dumped: &Dumped) -> Result<Vec<Followed>, Failure> {
+    pub fn run(&mut self, dumped: &Dumped) -> Result<Vec<Followed>, Failure> {
         let mut all: Vec<Pages> = Vec::new();
         loop {
             let ended = dumped.wait(LOOK);
@@ -118,23 +123,42 @@ impl Follow<'_> {
     }
 
     /// The next part of it, where there is one; all that is left where it is whole.
-    fn send(&self, pages: &mut Pages, is_whole: bool) -> Result<(), Failure> {
+    fn send(&mut self, pages: &mut Pages, is_whole: bool) -> Result<(), Failure> {
         let failed = || format!("{} cannot be sent to {}", pages.name, self.peer.name());
         let length = pages.file.metadata().or_fail(failed)?.len();
         let until = if is_whole { length } else { length / PAGE as u64 * PAGE as u64 };
         if !is_whole && until.saturating_sub(pages.sent) < PART {
             return Ok(());
         }
+        while !self.send_rest(pages, until, is_whole)? {}
+        self.persistence.went_on();
+        Ok(())
+    }
+
+    /// What of it up to byte `until` is not there; whether all of that is there now. Where the connection breaks it says how much
+    /// is.
+    fn send_rest(&mut self, pages: &mut Pages, until: u64, is_whole: bool) -> Result<bool, Failure> {
+        let failed = || format!("{} cannot be sent to {}", pages.name, self.peer.name());
         let stream = BlockStream::new(&pages.file, pages.sent, until, Cutting::Pages, Arc::clone(&self.known));
         let counted = Counted { bytes: stream, done: Arc::clone(&pages.sent_bytes) };
         let body = Watched { bytes: counted, watch: self.cancel.watch() };
-        let (path, from) = (pages.path(), pages.sent);
-        let request = format!("pages/{}/{path}?from={from}&length={until}&whole={is_whole}", pages.checkpoint);
-        let (peer, request) = (self.peer.clone(), words::path(&self.id, &request));
-        let kept = self.cancel.unless_cancelled(move || peer.put::<Value>(&request, body, None))?;
-        kept.map_err(|error| asking::failed(&error, failed()))?;
-        pages.sent = until;
-        Ok(())
+        let what = format!("pages/{}/{}", pages.checkpoint, pages.path());
+        let path = words::body_path(&self.id, &what, self.bodies.another());
+        let (to, put) = (self.peer.clone(), format!("{path}&from={}&length={until}&whole={is_whole}", pages.sent));
+        match self.cancel.unless_cancelled(move || to.put::<Value>(&put, body, None))? {
+            Ok(_) => {
+                pages.sent = until;
+                return Ok(true);
+            }
+            Err(error) => self.persistence.again(&error, failed)?,
+        }
+        let asked = self.peer.clone();
+        let here: Here = self.persistence.ask(move || asked.get(&path), failed)?;
+        if here.bytes > pages.sent {
+            self.persistence.went_on();
+        }
+        pages.sent = here.bytes.min(until);
+        Ok(here.is_whole)
     }
 }
 

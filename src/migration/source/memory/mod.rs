@@ -20,16 +20,16 @@ pub use follow::{Dumped, Follow, Followed};
 pub use mode::{Goal, IfMissed, Mode};
 
 use super::{Migrate, talk};
-use crate::archive::blocks::KnownBlocks;
 use crate::checkpoint::live_memory;
 use crate::failure::{Failure, OrFail};
-use crate::migration::{asking, words};
+use crate::migration::words::{self, Here};
 use crate::operations::check;
+use crate::operations::persist::RUNNING;
 use crate::saga::Step;
 use crate::world::Context;
 use crate::world::told::Round as Told;
 use course::{Course, Next, Round};
-use round::Looked;
+use round::{Known, Looked};
 use serde_json::Value;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,9 +66,9 @@ fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         let of_memory = Duration::from_secs_f64(memory as f64 / link as f64 + memory as f64 / HANDLED as f64);
         return meets_goal(migrate, context, Some(fixed + of_memory));
     }
-    let (known, mut course) = (Mutex::new(KnownBlocks::new()), Course::default());
+    let (known, mut course) = (Mutex::new(Known::default()), Course::default());
     loop {
-        let round = one(migrate, &inits, &known)?;
+        let round = one(migrate, context, &inits, &known)?;
         course.ran(round);
         migrate.measured_link = Some(course.link());
         context.told.round(&Told {
@@ -87,7 +87,7 @@ fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
             }
         }
     }
-    migrate.known = Some(Arc::new(known.into_inner().unwrap_or_else(PoisonError::into_inner)));
+    migrate.known = Some(Arc::new(known.into_inner().unwrap_or_else(PoisonError::into_inner).into_blocks()));
     meets_goal(migrate, context, course.expected_downtime(fixed))
 }
 
@@ -117,17 +117,37 @@ fn meets_goal(migrate: &Migrate, context: &Context, expected: Option<Duration>) 
     }
 }
 
-fn one(migrate: &mut Migrate, inits: &[i32], known: &Mutex<KnownBlocks>) -> Result<Round, Failure> {
-    let begun = Instant::now();
-    let looked = Looked::default();
-    let peer = talk::sending(migrate, LOOKING, 1);
-    let path = words::path(migrate.id(), "memory");
+/// A round; where the connection breaks, another look at what the peer lacks by then. That one is told of, since it tells how
+/// fast memory changes and goes.
+fn one(migrate: &mut Migrate, context: &Context, inits: &[i32], known: &Mutex<Known>) -> Result<Round, Failure> {
     let failed = || format!("memory of {} cannot be sent to {}", migrate.name(), migrate.peer);
-    round::run(inits, known, &looked, &migrate.cancel.watch(), |pages| {
-        let sent = migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, pages, None))?;
-        sent.map(drop).map_err(|error| asking::failed(&error, failed()))
-    })?;
-    let (memory, sent) = (looked.memory.into_inner(), looked.lacking.load(Ordering::Relaxed));
-    migrate.memory_sent += sent;
-    Ok(Round { memory, sent, took: begun.elapsed() })
+    let persistence = talk::persistence(context, migrate, RUNNING);
+    let (mut sent_before, mut bodies) = (0, migrate.bodies);
+    let round = loop {
+        let (begun, looked) = (Instant::now(), Looked::default());
+        let peer = talk::sending(migrate, LOOKING, 1);
+        let path = words::body_path(migrate.id(), "memory", bodies.another());
+        let (to, put) = (peer.clone(), path.clone());
+        let (sent, order) = round::run(inits, known, &looked, &migrate.cancel.watch(), |pages| {
+            migrate.cancel.unless_cancelled(move || to.put::<Value>(&put, pages, None))
+        });
+        let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
+        match sent? {
+            Ok(_) => {
+                lock().came();
+                let (memory, sent) = (looked.memory.into_inner(), looked.lacking.load(Ordering::Relaxed));
+                break Round { memory, sent, took: begun.elapsed() };
+            }
+            Err(error) => persistence.again(&error, failed)?,
+        }
+        let here: Here = persistence.ask(move || peer.get(&path), failed)?;
+        lock().broke_off(&order, here.bytes);
+        if here.bytes > 0 {
+            persistence.went_on();
+        }
+        sent_before += here.bytes;
+    };
+    migrate.bodies = bodies;
+    migrate.memory_sent += sent_before + round.sent;
+    Ok(round)
 }

@@ -4,11 +4,15 @@ use super::Fetch;
 use super::bases::SMALL;
 use crate::archive::FileEntry;
 use crate::archive::blocks::{BlockDigest, BlocksError, Pool, assemble};
+use crate::archive::hash::all_cores;
 use crate::failure::Failure;
-use crate::operations::ship::{PATIENCE, PAUSE, failed, words};
+use crate::operations::carriage;
+use crate::operations::persist::{Persistence, failed};
+use crate::operations::ship::words;
 use crate::store::{Manifest, Staging};
-use crate::transport::client::{Peer, PeerError};
+use crate::transport::client::{Carriage, Peer, PeerError};
 use crate::world::Context;
+use crate::world::cancels::Watch;
 use crate::world::fetches::Fetching;
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
@@ -28,13 +32,25 @@ struct File {
     length: u64,
 }
 
+/// From so many bytes on, how long they took tells what the network carries.
+const TELLS: u64 = 16 << 20;
+
 struct Work<'a> {
     context: &'a Context,
     fetch: &'a Fetch,
     peer: Peer,
     pool: &'a Pool,
     fetching: &'a Fetching,
+    persistence: Persistence<'a>,
     literals: AtomicU64,
+    /// Bytes a second that came, as it was measured last; 0 before that.
+    link: AtomicU64,
+}
+
+/// How what comes travels, over a network that carries so many bytes a second.
+pub fn carriage(fetch: &Fetch, link: Option<u64>) -> Carriage {
+    let compress = fetch.way.compress.unwrap_or_else(|| carriage::compression(link, all_cores()));
+    Carriage { compress, rate: fetch.way.rate, patience: None }
 }
 
 /// Fetches every file; returns how many bytes of them had to travel.
@@ -46,7 +62,9 @@ pub fn fetch(
     fetching: &Fetching,
 ) -> Result<u64, Failure> {
     let peer = crate::operations::ship::peer(context, &fetch.peer)?;
-    let work = Work { context, fetch, peer, pool, fetching, literals: AtomicU64::new(0) };
+    let persistence = fetch.persistence(context);
+    let (literals, link) = Default::default();
+    let work = Work { context, fetch, peer, pool, fetching, persistence, literals, link };
     let file = |(number, (path, entry)): (usize, (PathBuf, &FileEntry))| File {
         number,
         path: staging.dir().join(path),
@@ -84,12 +102,12 @@ impl Work<'_> {
             true => self.known(file)?,
             false => Vec::new(),
         };
-        let (mut from, mut heard) = (0, Instant::now());
+        let mut from = 0;
         while from < file.length {
             self.fetching.wanted()?;
             let before = from;
             let error = match self.part(file, from, &known) {
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
                 Err(Trouble { whole, error }) => {
                     from = whole;
                     error
@@ -101,30 +119,35 @@ impl Work<'_> {
                     tracing::warn!(checkpoint = %self.fetch.id, %error, "a block is not what it was");
                     known.clear();
                 }
-                error if error.may_pass() && (from > before || heard.elapsed() < PATIENCE) => {
+                error => {
                     if from > before {
-                        heard = Instant::now();
+                        self.persistence.went_on();
                     }
-                    tracing::info!(checkpoint = %self.fetch.id, file = file.number, from, %error, "goes on from there");
-                    std::thread::sleep(PAUSE);
+                    self.again(file, error)?;
                 }
-                error => return Err(self.failure(file, error)),
             }
         }
+        self.persistence.went_on();
         Ok(())
     }
 
     /// Fetches a file from byte `from` on.
     fn part(&self, file: &File, from: u64, known: &[u8]) -> Result<(), Trouble> {
         let path = words::shared(&self.fetch.id, &format!("files/{}/{from}", file.number));
-        let come = self.peer.post_for_stream(&path, known.to_vec());
+        let link = Some(self.link.load(Ordering::Relaxed)).filter(|link| *link > 0);
+        let (peer, begun) = (self.peer.clone().carried(carriage(self.fetch, link)), Instant::now());
+        let come = peer.post_for_stream(&path, known.to_vec());
         let come = come.map_err(|error| Trouble { whole: from, error: Fault::Peer(error) })?;
-        let mut come = io::BufReader::with_capacity(1 << 20, Watched { come, fetching: self.fetching });
+        let watched = Watched { come, fetching: self.fetching, watch: self.fetch.cancel.watch() };
+        let mut come = io::BufReader::with_capacity(1 << 20, watched);
         let (literals, whole, outcome) = match assemble(&mut come, &file.path, (from, file.length), self.pool) {
             Ok(literals) => (literals, file.length, Ok(())),
             Err(broken) => (broken.literals, broken.whole, Err(broken.error)),
         };
         self.literals.fetch_add(literals, Ordering::Relaxed);
+        if literals >= TELLS {
+            self.link.store((literals as f64 / begun.elapsed().as_secs_f64()) as u64, Ordering::Relaxed);
+        }
         let done = self.fetching.done.fetch_add(whole - from, Ordering::Relaxed) + (whole - from);
         self.context.told.bytes("fetched", done, self.fetch.bytes);
         outcome.map_err(|error| Trouble { whole, error: Fault::Blocks(error) })
@@ -132,14 +155,21 @@ impl Work<'_> {
 
     /// The digests of those blocks of a file that are here, as they are asked for.
     fn known(&self, file: &File) -> Result<Vec<u8>, Failure> {
-        let heard = Instant::now();
         loop {
             self.fetching.wanted()?;
             match self.ask(file) {
                 Ok(known) => return Ok(known),
-                Err(error) if error.may_pass() && heard.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
-                Err(error) => return Err(self.failure(file, error)),
+                Err(error) => self.again(file, error)?,
             }
+        }
+    }
+
+    /// Returns when what has failed may be tried once more.
+    fn again(&self, file: &File, error: Fault) -> Result<(), Failure> {
+        self.fetch.cancel.go_ahead(false)?;
+        match error.may_pass() {
+            true => self.persistence.again_after(error.cause(), || self.failure(file, &error)),
+            false => Err(self.failure(file, &error)),
         }
     }
 
@@ -158,13 +188,12 @@ impl Work<'_> {
         Ok(known)
     }
 
-    fn failure(&self, file: &File, error: Fault) -> Failure {
+    fn failure(&self, file: &File, error: &Fault) -> Failure {
         let what =
             format!("file {} of checkpoint {} does not come from {}", file.number, self.fetch.id, self.fetch.peer);
         match error {
-            Fault::Peer(error) => failed(&error, what),
-            Fault::Blocks(error) => Failure::new(what).because(&error),
-            Fault::Stream(error) => Failure::new(what).because(&error),
+            Fault::Peer(error) => failed(error, what),
+            error => Failure::new(what).because(error.cause()),
         }
     }
 }
@@ -175,13 +204,9 @@ struct Trouble {
     error: Fault,
 }
 
-#[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error(transparent)]
     Peer(PeerError),
-    #[error(transparent)]
     Blocks(BlocksError),
-    #[error(transparent)]
     Stream(io::Error),
 }
 
@@ -189,9 +214,17 @@ impl Fault {
     /// Whether it may be otherwise a moment later.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Peer(error) => error.is_in_doubt(),
+            Self::Peer(error) => error.may_pass(),
             Self::Blocks(error) => matches!(error, BlocksError::Stream(_)),
             Self::Stream(_) => true,
+        }
+    }
+
+    fn cause(&self) -> &(dyn std::error::Error + 'static) {
+        match self {
+            Self::Peer(error) => error,
+            Self::Blocks(error) => error,
+            Self::Stream(error) => error,
         }
     }
 }
@@ -200,10 +233,12 @@ impl Fault {
 struct Watched<'a, R> {
     come: R,
     fetching: &'a Fetching,
+    watch: Watch,
 }
 
 impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.watch.go_on()?;
         match self.fetching.is_unwanted.load(Ordering::Relaxed) {
             true => Err(io::Error::other("it is not wanted any more")),
             false => self.come.read(buffer),

@@ -4,10 +4,13 @@ mod bases;
 mod files;
 mod steps;
 
+use super::words::Way;
 use crate::failure::{Failure, OrFail};
+use crate::operations::persist::{Persistence, RUNNING};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::CheckpointId;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use crate::world::fetches::Fetching;
 use crate::world::log::Log;
 use serde::{Deserialize, Serialize};
@@ -27,12 +30,31 @@ pub struct Fetch {
     bytes: u64,
     /// How many of them had to travel.
     sent_bytes: u64,
+    /// How it travels.
+    way: Way,
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Cancellable,
 }
 
 impl Fetch {
     /// One that has not begun.
-    pub fn new(id: CheckpointId, peer: &str) -> Self {
-        Self { id, peer: peer.to_owned(), container: String::new(), lacks_image: None, bytes: 0, sent_bytes: 0 }
+    pub fn new(context: &Context, id: CheckpointId, (peer, way): (&str, Way)) -> Self {
+        Self {
+            id,
+            peer: peer.to_owned(),
+            container: String::new(),
+            lacks_image: None,
+            bytes: 0,
+            sent_bytes: 0,
+            way,
+            cancel: context.cancels.admit(),
+        }
+    }
+
+    /// Going on where the connection to its peer breaks.
+    fn persistence<'a>(&'a self, context: &'a Context) -> Persistence<'a> {
+        Persistence::with(&self.peer, context.told.as_ref(), &self.cancel, RUNNING)
     }
 }
 
@@ -48,6 +70,14 @@ impl Operation for Fetch {
     /// Its visibility is the commit.
     fn has_committed(&self, context: &Context) -> bool {
         context.catalog.get(&self.id).is_ok()
+    }
+
+    fn is_numbered(&mut self, number: i64) {
+        self.cancel.is_numbered(number);
+    }
+
+    fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
+        self.cancel.go_ahead(commits)
     }
 
     fn subject(&self) -> String {
@@ -76,7 +106,7 @@ pub fn run(context: &Context, fetch: Fetch, asked: &str) -> Result<Value, Failur
 }
 
 /// Fetches a checkpoint that a peer offers, on a thread of its own, unless that is under way or it is here.
-pub fn begin(context: &Context, peer: &str, id: &CheckpointId) -> Result<Arc<Fetching>, Failure> {
+pub fn begin(context: &Context, (peer, way): (&str, Way), id: &CheckpointId) -> Result<Arc<Fetching>, Failure> {
     let fetching = Arc::new(Fetching::from(peer));
     if !context.fetches.keep_new(id.clone(), Arc::clone(&fetching)) {
         // It may end just now, and is then asked for once more.
@@ -89,7 +119,8 @@ pub fn begin(context: &Context, peer: &str, id: &CheckpointId) -> Result<Arc<Fet
         return Ok(fetching);
     }
     let of_thread = Context { world: Arc::clone(&context.world), told: Arc::new(Log) };
-    let (fetch, asked, working) = (Fetch::new(id.clone(), peer), format!("peer {peer}"), Arc::clone(&fetching));
+    let (fetch, asked, working) =
+        (Fetch::new(context, id.clone(), (peer, way)), format!("peer {peer}"), Arc::clone(&fetching));
     let work = move || {
         if let Err(failure) = fetch_to_the_end(&of_thread, fetch, &working, &asked) {
             tracing::warn!(%failure, "a checkpoint that a peer offers is not taken in");

@@ -4,15 +4,16 @@ use super::bases::Bases;
 use super::{Fetch, files};
 use crate::failure::{Failure, OrFail};
 use crate::operations::images;
-use crate::operations::ship::{self, failed, words};
+use crate::operations::ship::{self, words};
 use crate::saga::Step;
 use crate::store::staging::Durability;
 use crate::store::{Manifest, Staging, manifest};
 use crate::world::Context;
+use crate::world::cancels::Watch;
 use crate::world::fetches::Fetching;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// So much is left on the store's file system, whatever comes.
 const LEFT_FREE: u64 = 64 << 20;
@@ -48,10 +49,9 @@ pub fn plan() -> FetchStep {
         let id = fetch.id.clone();
         let cannot = || format!("checkpoint {id} cannot come");
         let peer = ship::peer(context, &fetch.peer)?;
-        let come = peer.get_stream(&words::shared(&fetch.id, "manifest"));
-        let come = come.map_err(|error| failed(&error, cannot()).as_refusal())?;
-        let mut json = Vec::new();
-        come.take(manifest::MAX_BYTES + 1).read_to_end(&mut json).or_fail(cannot)?;
+        let path = words::shared(&fetch.id, "manifest");
+        let come = fetch.persistence(context).ask(move || peer.get_bytes(&path, manifest::MAX_BYTES + 1), cannot);
+        let json = come.map_err(Failure::as_refusal)?;
         let manifest = Manifest::from_json(&json).or_fail(cannot)?;
         let (bytes, free) = (manifest.total_bytes(), context.catalog.free_bytes().or_fail(cannot)?);
         if bytes.saturating_add(LEFT_FREE) > free {
@@ -99,9 +99,7 @@ pub fn image() -> FetchStep {
     fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
         let Some(image) = &fetch.lacks_image else { return Ok(()) };
         let cannot = || format!("the image of {} cannot come", fetch.container);
-        let come = ship::peer(context, &fetch.peer)?.get_stream(&words::shared(&fetch.id, "image"));
-        let come = come.map_err(|error| failed(&error, cannot()))?;
-        context.docker.load_image(images::without_names(come, image)).or_fail(cannot)?;
+        load_image(fetch, context, image)?;
         match context.docker.has_image(image).or_fail(cannot)? {
             true => Ok(()),
             false => Err(Failure::new(format!("{} has sent another image than {image}", fetch.peer))),
@@ -117,6 +115,57 @@ pub fn image() -> FetchStep {
         }
     }
     Step::new("image", run, undo)
+}
+
+/// Docker takes in all of an image or nothing: where the connection breaks it comes anew, for as long as each try comes further.
+fn load_image(fetch: &Fetch, context: &Context, image: &str) -> Result<(), Failure> {
+    let cannot = || format!("the image of {} cannot come", fetch.container);
+    let (persistence, mut furthest) = (fetch.persistence(context), 0);
+    loop {
+        fetching(fetch, context).wanted()?;
+        let (peer, path) = (ship::peer(context, &fetch.peer)?, words::shared(&fetch.id, "image"));
+        let peer = peer.carried(files::carriage(fetch, None));
+        let come = persistence.ask(move || peer.get_stream(&path), cannot)?;
+        let course = Arc::new(Course::default());
+        let come = Followed { come, course: Arc::clone(&course), watch: fetch.cancel.watch() };
+        let error = match context.docker.load_image(images::without_names(come, image)) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        fetch.cancel.go_ahead(false)?;
+        let done = course.done.load(Ordering::Relaxed);
+        if !course.is_broken.load(Ordering::Relaxed) {
+            return Err(error).or_fail(cannot);
+        }
+        if done > furthest {
+            furthest = done;
+            persistence.went_on();
+        }
+        persistence.again_after(&error, || Failure::new(cannot()).because(&error))?;
+    }
+}
+
+/// How far an image has come.
+#[derive(Debug, Default)]
+struct Course {
+    done: AtomicU64,
+    /// Whether it broke off on its way here.
+    is_broken: AtomicBool,
+}
+
+struct Followed<R> {
+    come: R,
+    course: Arc<Course>,
+    watch: Watch,
+}
+
+impl<R: Read> Read for Followed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.watch.go_on()?;
+        let count = self.come.read(buffer).inspect_err(|_| self.course.is_broken.store(true, Ordering::Relaxed))?;
+        self.course.done.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 /// All files, from blocks that are here and from the peer.

@@ -1,0 +1,185 @@
+//! Going on where a connection to a peer breaks: what is safe to repeat is repeated, for as long as that leads on.
+//!
+//! ```text
+//!   sent ──ok──────────────────────────────► done
+//!    │ broke                                   ▲
+//!    ▼                                         │
+//!   again ──pause── "how much is there?" ── the rest of it, or all where nothing is
+//!    └── nothing has led on for as long as that may take: it fails, as it would have at once
+//! ```
+
+use crate::failure::Failure;
+use crate::transport::client::PeerError;
+use crate::world::Told;
+use crate::world::cancels::Cancellable;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two tries to reach a peer. The network has no event that says when it works again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long what goes to a peer may not get on before it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Over a connection that stands.
+    pub stall: Duration,
+    /// Since a connection broke.
+    pub broken: Duration,
+}
+
+/// Nothing stands still for it: a switch may boot meanwhile.
+pub const RUNNING: Patience = Patience { stall: Duration::from_secs(60), broken: Duration::from_secs(60) };
+
+/// Containers stand still for it, and go on here when it is over.
+pub const STANDING_STILL: Patience = Patience { stall: Duration::from_secs(30), broken: Duration::from_secs(10) };
+
+/// Whoever goes on over connections that break. Those who send at once share one.
+pub struct Persistence<'a> {
+    peer: &'a str,
+    told: &'a dyn Told,
+    cancel: &'a Cancellable,
+    patience: Duration,
+    /// Since when nothing has led on.
+    broken: Mutex<Option<Instant>>,
+}
+
+impl<'a> Persistence<'a> {
+    /// With a peer, until it is cancelled or patience is over.
+    pub fn with(peer: &'a str, told: &'a dyn Told, cancel: &'a Cancellable, patience: Patience) -> Self {
+        Self { peer, told, cancel, patience: patience.broken, broken: Mutex::default() }
+    }
+
+    /// It has come further than before: what breaks from here on has all the patience again.
+    pub fn went_on(&self) {
+        *self.broken() = None;
+    }
+
+    /// Returns after a pause when what has failed may be tried once more; an error, that says `what` could not be done, where
+    /// it may not.
+    pub fn again(&self, error: &PeerError, what: impl FnOnce() -> String) -> Result<(), Failure> {
+        match error.may_pass() {
+            true => self.again_after(error, || failed(error, what())),
+            false => Err(failed(error, what())),
+        }
+    }
+
+    /// The same for what broke off while it was read.
+    pub fn again_after(
+        &self,
+        error: &(dyn std::error::Error + 'static),
+        failure: impl FnOnce() -> Failure,
+    ) -> Result<(), Failure> {
+        let now = Instant::now();
+        let (since, is_news) = {
+            let mut broken = self.broken();
+            let is_news = broken.is_none();
+            (*broken.get_or_insert(now), is_news)
+        };
+        if now.duration_since(since) >= self.patience {
+            return Err(failure());
+        }
+        tracing::info!(peer = self.peer, error, "a connection broke");
+        if is_news {
+            self.told.note(&format!("the connection to {} broke, going on ({error})", self.peer));
+        }
+        self.cancel.pause(PAUSE)
+    }
+
+    /// Asks what is safe to ask twice, until there is an answer.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn() -> Result<T, PeerError> + Send + Sync + 'static,
+        what: impl Fn() -> String,
+    ) -> Result<T, Failure> {
+        self.ask_within(Duration::MAX, move |_| question(), what)
+    }
+
+    /// The same for what takes its time, `limit` at most; the question is told how much of that is left.
+    pub fn ask_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        question: impl Fn(Duration) -> Result<T, PeerError> + Send + Sync + 'static,
+        what: impl Fn() -> String,
+    ) -> Result<T, Failure> {
+        let (begun, question) = (Instant::now(), Arc::new(question));
+        loop {
+            let (left, this) = (limit.saturating_sub(begun.elapsed()), Arc::clone(&question));
+            match self.cancel.unless_cancelled(move || this(left))? {
+                Ok(answer) => return Ok(answer),
+                Err(error) if begun.elapsed() >= limit => return Err(failed(&error, what())),
+                Err(error) => self.again(&error, &what)?,
+            }
+        }
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A failure in the peer's own words.
+pub fn failed(error: &PeerError, what: String) -> Failure {
+    let failure = Failure::new(what).because(error);
+    match error.remedy() {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::protocol::Problem;
+    use crate::world::log::Log;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn lost() -> PeerError {
+        PeerError::Unreachable { peer: "beta".into(), problem: Box::new(Problem::new("the connection was lost")) }
+    }
+
+    fn stuck() -> PeerError {
+        PeerError::Stuck { peer: "beta".into(), problem: Box::new(Problem::new("nothing goes")) }
+    }
+
+    fn refused(status: u16) -> PeerError {
+        let problem = Box::new(Problem::new("no"));
+        PeerError::Refused { peer: "beta".into(), call: "GET /".into(), status, problem }
+    }
+
+    const SHORT: Patience = Patience { stall: Duration::ZERO, broken: Duration::from_millis(500) };
+
+    #[test]
+    fn what_breaks_is_repeated_until_nothing_leads_on() {
+        let cancel = Cancellable::default();
+        let persistence = Persistence::with("beta", &Log, &cancel, SHORT);
+        let what = || "it does not go".to_owned();
+        persistence.again(&lost(), what).unwrap();
+        std::thread::sleep(SHORT.broken);
+        let failure = persistence.again(&lost(), what).unwrap_err();
+        assert_eq!(failure.what, "it does not go");
+        persistence.went_on();
+        persistence.again(&lost(), what).unwrap();
+    }
+
+    #[test]
+    fn what_was_refused_or_is_stuck_is_not_repeated() {
+        let cancel = Cancellable::default();
+        let again = |error| Persistence::with("beta", &Log, &cancel, RUNNING).again(&error, String::new);
+        assert!(again(refused(409)).is_err() && again(stuck()).is_err());
+        assert!(again(refused(503)).is_ok(), "its helper is being started again");
+    }
+
+    #[test]
+    fn a_question_is_asked_until_it_is_answered_and_no_longer_than_it_may_take() {
+        let cancel = Cancellable::default();
+        let persistence = Persistence::with("beta", &Log, &cancel, RUNNING);
+        let tries = AtomicU32::new(0);
+        let second = move || match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(lost()),
+            tries => Ok(tries),
+        };
+        assert_eq!(persistence.ask(second, String::new).unwrap(), 1);
+        let never = |_| Err::<(), _>(lost());
+        assert!(persistence.ask_within(Duration::ZERO, never, String::new).is_err());
+    }
+}
