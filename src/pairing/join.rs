@@ -59,7 +59,7 @@ pub fn run(context: &Context, token: &str, given: &[String]) -> Result<Value, Fa
 fn not_paired(error: &PeerError) -> Failure {
     let failure = of_peer("the two hosts are not paired", error);
     match error {
-        PeerError::NoPort { .. } | PeerError::Unreadable { .. } => failure.remedy(
+        PeerError::NoPort { .. } | PeerError::Late { .. } | PeerError::Unreadable { .. } => failure.remedy(
             "the other host may have this one among its peers now (transship peer ls); pair again with another invitation",
         ),
         _ => failure,

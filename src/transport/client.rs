@@ -39,6 +39,14 @@ pub enum PeerError {
         #[source]
         source: reqwest::Error,
     },
+    /// There was no answer within the time that there may be.
+    #[error("{peer} has not answered `{call}` in time")]
+    Late {
+        peer: String,
+        call: String,
+        #[source]
+        source: reqwest::Error,
+    },
     /// The port could not reach the peer, was not let in, or lost the connection.
     #[error("{}", .problem.sentence())]
     Unreachable { peer: String, problem: Box<Problem> },
@@ -71,7 +79,7 @@ impl PeerError {
                 problem.remedy.as_deref()
             }
             Self::OtherProtocol { .. } => Some("bring transship to the same version on both hosts"),
-            Self::NoPort { .. } | Self::Unreadable { .. } => None,
+            Self::NoPort { .. } | Self::Late { .. } | Self::Unreadable { .. } => None,
         }
     }
 
@@ -81,14 +89,18 @@ impl PeerError {
             // Its port has answered, in place of its helper.
             Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
             Self::OtherProtocol { .. } => false,
-            Self::NoPort { .. } | Self::Unreachable { .. } | Self::Stuck { .. } | Self::Unreadable { .. } => true,
+            Self::NoPort { .. }
+            | Self::Late { .. }
+            | Self::Unreachable { .. }
+            | Self::Stuck { .. }
+            | Self::Unreadable { .. } => true,
         }
     }
 
     /// Whether it may be otherwise a moment later: the connection broke, or a part of either host is just being started
-    /// again. Of what is stuck it was waited for long enough.
+    /// again. What is stuck or late was waited for long enough.
     pub fn may_pass(&self) -> bool {
-        self.is_in_doubt() && !matches!(self, Self::Stuck { .. })
+        self.is_in_doubt() && !matches!(self, Self::Stuck { .. } | Self::Late { .. })
     }
 }
 
@@ -281,8 +293,11 @@ impl Peer {
     }
 
     fn answered(&self, sent: reqwest::Result<Response>, call: &str) -> Result<Response, PeerError> {
-        let response =
-            sent.map_err(|source| PeerError::NoPort { peer: self.name.clone(), call: call.to_owned(), source })?;
+        let peer = || self.name.clone();
+        let response = sent.map_err(|source| match source.is_timeout() {
+            true => PeerError::Late { peer: peer(), call: call.to_owned(), source },
+            false => PeerError::NoPort { peer: peer(), call: call.to_owned(), source },
+        })?;
         match response.status().is_success() {
             true => Ok(response),
             false => Err(self.failure(response, call)),
