@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 ///
 /// Blocks that another checkpoint of the same container or of the same image has there do not travel. The image goes along
 /// where the peer lacks it. It can be restored there: transship restore ID --name NAME
-/// Ctrl-C cancels it, as `transship cancel` does: the peer keeps nothing of it.
+/// Ctrl-C cancels it, as `transship cancel` does: the peer keeps nothing of it, unless all of it is there.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The checkpoint: its id or name, or a container's name for its newest.

@@ -4,7 +4,7 @@ use super::share;
 use super::words::{self, Standing, Way};
 use crate::failure::{Failure, OrFail};
 use crate::operations::carriage;
-use crate::operations::persist::{Persistence, RUNNING};
+use crate::operations::persist::{Persistence, RUNNING, STANDING_STILL};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::CheckpointId;
 use crate::world::Context;
@@ -112,11 +112,15 @@ fn offer() -> PushStep {
         Ok(())
     }
     fn undo(push: &mut Push, context: &Context) -> Result<(), Failure> {
-        // Best told, but where it cannot be, the peer finds that it may not fetch it any more.
-        let dropped = super::peer(context, &push.peer)
-            .map(|peer| peer.post::<Value>(&format!("{}/drop", words::offer(&push.id)), &json!({}), Some(ANSWER)));
-        if let Ok(Err(error)) = dropped {
-            tracing::info!(checkpoint = %push.id, %error, "the peer was not told that it is not sent");
+        // It is best told. Where it cannot be, it finds that it may not fetch it any more, unless all of it is there.
+        let Ok(peer) = super::peer(context, &push.peer) else { return Ok(()) };
+        let (nobody, path) = (Cancellable::default(), format!("{}/drop", words::offer(&push.id)));
+        let told = Persistence::with(&push.peer, context.told.as_ref(), &nobody, STANDING_STILL).ask(
+            move || peer.post::<Value>(&path, &json!({}), Some(ANSWER)),
+            || format!("{} was not told that {} is not sent", push.peer, push.id),
+        );
+        if let Err(failure) = told {
+            context.told.note(&format!("{failure}; see there: transship ls"));
         }
         Ok(())
     }
