@@ -27,6 +27,9 @@ pub struct Patience {
     pub broken: Duration,
 }
 
+/// A question that takes its time and was not answered for so long had come to the peer.
+const STOOD: Duration = Duration::from_secs(15);
+
 /// Nothing stands still for it: a switch may boot meanwhile.
 pub const RUNNING: Patience = Patience { stall: Duration::from_secs(60), broken: Duration::from_secs(60) };
 
@@ -51,11 +54,32 @@ impl<'a> Persistence<'a> {
 
     /// It has come further than before: what breaks from here on has all the patience again.
     pub fn went_on(&self) {
-        *self.broken() = None;
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Returns after a pause when what has failed may be tried once more; an error, that says `what` could not be done, where
-    /// it may not.
+    /// A connection broke. Returns after a pause when it may be asked how far things are; an error, that says `what` could not be
+    /// done, where that is of no use. What the answer is has to be said by [`Self::is_there`].
+    pub fn broke(&self, error: &PeerError, what: impl FnOnce() -> String) -> Result<(), Failure> {
+        if !error.may_pass() {
+            return Err(failed(error, what()));
+        }
+        self.note(error);
+        self.cancel.pause(PAUSE)
+    }
+
+    /// Whether there is more than there was before a connection broke; an error where nothing has led on for too long.
+    pub fn is_there(&self, more: bool, error: &PeerError, what: impl FnOnce() -> String) -> Result<(), Failure> {
+        if more {
+            self.went_on();
+            return Ok(());
+        }
+        match self.note(error).elapsed() >= self.patience {
+            true => Err(failed(error, what())),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns after a pause when what has failed, and is no further than before, may be tried once more.
     pub fn again(&self, error: &PeerError, what: impl FnOnce() -> String) -> Result<(), Failure> {
         match error.may_pass() {
             true => self.again_after(error, || failed(error, what())),
@@ -69,20 +93,20 @@ impl<'a> Persistence<'a> {
         error: &(dyn std::error::Error + 'static),
         failure: impl FnOnce() -> Failure,
     ) -> Result<(), Failure> {
-        let now = Instant::now();
-        let (since, is_news) = {
-            let mut broken = self.broken();
-            let is_news = broken.is_none();
-            (*broken.get_or_insert(now), is_news)
-        };
-        if now.duration_since(since) >= self.patience {
-            return Err(failure());
+        match self.note(error).elapsed() >= self.patience {
+            true => Err(failure()),
+            false => self.cancel.pause(PAUSE),
         }
-        tracing::info!(peer = self.peer, error, "a connection broke");
-        if is_news {
+    }
+
+    /// Since when nothing has led on. Told where that is news.
+    fn note(&self, error: &(dyn std::error::Error + 'static)) -> Instant {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.is_none() {
+            tracing::info!(peer = self.peer, error, "a connection broke");
             self.told.note(&format!("the connection to {} broke, going on ({error})", self.peer));
         }
-        self.cancel.pause(PAUSE)
+        *broken.get_or_insert_with(Instant::now)
     }
 
     /// Asks what is safe to ask twice, until there is an answer.
@@ -101,19 +125,24 @@ impl<'a> Persistence<'a> {
         question: impl Fn(Duration) -> Result<T, PeerError> + Send + Sync + 'static,
         what: impl Fn() -> String,
     ) -> Result<T, Failure> {
-        let (begun, question) = (Instant::now(), Arc::new(question));
+        let (begun, question, mut broken) = (Instant::now(), Arc::new(question), None);
         loop {
-            let (left, this) = (limit.saturating_sub(begun.elapsed()), Arc::clone(&question));
-            match self.cancel.unless_cancelled(move || this(left))? {
+            let (tried, this) = (Instant::now(), Arc::clone(&question));
+            let left = limit.saturating_sub(begun.elapsed());
+            let error = match self.cancel.unless_cancelled(move || this(left))? {
                 Ok(answer) => return Ok(answer),
-                Err(error) if begun.elapsed() >= limit => return Err(failed(&error, what())),
-                Err(error) => self.again(&error, &what)?,
+                Err(error) => error,
+            };
+            if limit < Duration::MAX && tried.elapsed() > STOOD {
+                // It was heard, and was at it.
+                broken = None;
             }
+            let since = *broken.get_or_insert_with(Instant::now);
+            if begun.elapsed() >= limit || since.elapsed() >= self.patience {
+                return Err(failed(&error, what()));
+            }
+            self.broke(&error, &what)?;
         }
-    }
-
-    fn broken(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,6 +188,38 @@ mod tests {
         assert_eq!(failure.what, "it does not go");
         persistence.went_on();
         persistence.again(&lost(), what).unwrap();
+    }
+
+    #[test]
+    fn patience_does_not_run_while_all_goes_well() {
+        let cancel = Cancellable::default();
+        let persistence = Persistence::with("beta", &Log, &cancel, SHORT);
+        persistence.broke(&lost(), String::new).unwrap();
+        persistence.is_there(false, &lost(), String::new).unwrap();
+        // Much goes, and nobody says so before the next break.
+        std::thread::sleep(SHORT.broken);
+        persistence.broke(&lost(), String::new).unwrap();
+        persistence.is_there(true, &lost(), String::new).unwrap();
+        std::thread::sleep(SHORT.broken);
+        persistence.broke(&lost(), String::new).unwrap();
+        persistence.is_there(false, &lost(), String::new).unwrap();
+        std::thread::sleep(SHORT.broken);
+        persistence.broke(&lost(), String::new).unwrap();
+        assert!(persistence.is_there(false, &lost(), String::new).is_err());
+    }
+
+    #[test]
+    fn a_question_has_all_the_patience_however_long_before_a_connection_broke() {
+        let cancel = Cancellable::default();
+        let persistence = Persistence::with("beta", &Log, &cancel, SHORT);
+        persistence.broke(&lost(), String::new).unwrap();
+        std::thread::sleep(SHORT.broken);
+        let tries = AtomicU32::new(0);
+        let second = move || match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(lost()),
+            tries => Ok(tries),
+        };
+        assert_eq!(persistence.ask(second, String::new).unwrap(), 1);
     }
 
     #[test]

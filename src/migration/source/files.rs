@@ -114,18 +114,17 @@ fn send_one(to: &Destination<'_>, outgoing: &Outgoing, done: &Arc<AtomicU64>) ->
         let counted = Watched { bytes: Counted { bytes: file, done: Arc::clone(done) }, watch: cancel.watch() };
         let (sender, part) = (peer.clone(), format!("{request}?from={from}&length={length}"));
         let left = length.saturating_sub(from);
-        match cancel.unless_cancelled(move || sender.put::<Value>(&part, counted, Some(left)))? {
+        let error = match cancel.unless_cancelled(move || sender.put::<Value>(&part, counted, Some(left)))? {
             Ok(_) => break,
-            Err(error) => persistence.again(&error, failed)?,
-        }
+            Err(error) => error,
+        };
+        persistence.broke(&error, failed)?;
         let (asker, question) = (peer.clone(), request.clone());
         let here: Here = persistence.ask(move || asker.get(&question), failed)?;
         if here.is_whole {
             break;
         }
-        if here.bytes > from {
-            persistence.went_on();
-        }
+        persistence.is_there(here.bytes > from, &error, failed)?;
         from = here.bytes.min(*length);
     }
     persistence.went_on();

@@ -28,10 +28,7 @@ use std::time::{Duration, Instant};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long an answer may take that means no work.
-const QUICK: Duration = Duration::from_secs(20);
-
-/// How long the peer may look at itself: it starts CRIU for that, and asks Docker. The container runs meanwhile.
+/// How long the peer may look at itself and at its images: it starts CRIU for that, and asks Docker. The container runs meanwhile.
 const LOOK: Duration = Duration::from_secs(120);
 
 /// How long Docker may take before the next piece of an image: it packs all of it first. The container runs meanwhile.
@@ -151,7 +148,7 @@ pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(
     loop {
         let layers = context.docker.image_layers(image).or_fail(failed_to)?;
         let (asked, path, question) = (peer(&migrate.peer), words::path(migrate.id(), "layers"), layers.clone());
-        let ask = move || asked.post(&path, &Layers { layers: question.clone() }, Some(QUICK));
+        let ask = move || asked.post(&path, &Layers { layers: question.clone() }, Some(LOOK));
         let LayersThere { there } = persistence.ask(ask, failed_to)?;
         let there = there.min(layers.len());
         context.told.note(&format!("sending the image {name}: {there} of its {} layers are there", layers.len()));
@@ -160,18 +157,17 @@ pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(
         let tar = Watched { bytes: Counted { bytes: tar, done: Arc::clone(&done) }, watch: migrate.cancel.watch() };
         let peer = sending(migrate, PACKING, 1);
         let path = words::path(migrate.id(), &format!("image?of={image}"));
-        match migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))? {
+        let error = match migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))? {
             Ok(_) => return Ok(()),
-            Err(error) => persistence.again(&error, failed_to)?,
-        }
+            Err(error) => error,
+        };
+        persistence.broke(&error, failed_to)?;
         if !look_again(context, migrate, &persistence)?.lacks_images.iter().any(|lacked| lacked == image) {
             return Ok(());
         }
         let done = done.load(Ordering::Relaxed);
-        if done > furthest {
-            furthest = done;
-            persistence.went_on();
-        }
+        persistence.is_there(done > furthest, &error, failed_to)?;
+        furthest = furthest.max(done);
     }
 }
 
@@ -212,7 +208,7 @@ fn insist_on_restore(context: &Context, migrate: &Migrate, sealed: words::Sealed
         match migrate.cancel.unless_cancelled(move || peer.post::<Standing>(&path, &*sealed, Some(left)))? {
             Ok(standing) => return Ok(standing),
             Err(error) if begun.elapsed() >= words::RESTORE => return Err(failed(&error, failed_to())),
-            Err(error) => persistence.again(&error, failed_to)?,
+            Err(error) => persistence.broke(&error, failed_to)?,
         }
         let (peer, id) = (migrate.peer.clone(), migrate.id().clone());
         let standing = persistence.ask(move || say(&peer, &id, Request::Ask), failed_to)?;

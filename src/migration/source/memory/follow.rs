@@ -145,20 +145,22 @@ impl Follow<'_> {
         let what = format!("pages/{}/{}", pages.checkpoint, pages.path());
         let path = words::body_path(&self.id, &what, self.bodies.another());
         let (to, put) = (self.peer.clone(), format!("{path}&from={}&length={until}&whole={is_whole}", pages.sent));
-        match self.cancel.unless_cancelled(move || to.put::<Value>(&put, body, None))? {
+        let error = match self.cancel.unless_cancelled(move || to.put::<Value>(&put, body, None))? {
             Ok(_) => {
                 pages.sent = until;
                 return Ok(true);
             }
-            Err(error) => self.persistence.again(&error, failed)?,
-        }
+            Err(error) => error,
+        };
+        self.persistence.broke(&error, failed)?;
         let asked = self.peer.clone();
         let here: Here = self.persistence.ask(move || asked.get(&path), failed)?;
-        if here.bytes > pages.sent {
-            self.persistence.went_on();
+        if here.is_whole {
+            return Ok(true);
         }
+        self.persistence.is_there(here.bytes > pages.sent, &error, failed)?;
         pages.sent = here.bytes.min(until);
-        Ok(here.is_whole)
+        Ok(false)
     }
 }
 

@@ -132,19 +132,18 @@ fn one(migrate: &mut Migrate, context: &Context, inits: &[i32], known: &Mutex<Kn
             migrate.cancel.unless_cancelled(move || to.put::<Value>(&put, pages, None))
         });
         let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
-        match sent? {
+        let error = match sent? {
             Ok(_) => {
                 lock().came();
                 let (memory, sent) = (looked.memory.into_inner(), looked.lacking.load(Ordering::Relaxed));
                 break Round { memory, sent, took: begun.elapsed() };
             }
-            Err(error) => persistence.again(&error, failed)?,
-        }
+            Err(error) => error,
+        };
+        persistence.broke(&error, failed)?;
         let here: Here = persistence.ask(move || peer.get(&path), failed)?;
         lock().broke_off(&order, here.bytes);
-        if here.bytes > 0 {
-            persistence.went_on();
-        }
+        persistence.is_there(here.bytes > 0, &error, failed)?;
         sent_before += here.bytes;
     };
     migrate.bodies = bodies;
