@@ -9,18 +9,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
-/// What may be caught up after a pause.
+/// What may be caught up after a pause, and what goes at once.
 const BURST: Duration = Duration::from_millis(100);
 
 /// The body, with no more than so many bytes a second.
 pub fn throttled(body: Body, bytes_per_second: NonZeroU64) -> Body {
     let due = Instant::now();
-    Throttled { body, bytes_per_second, due, wait: Box::pin(sleep_until(due)) }.boxed_unsync()
+    let at_once = usize::try_from(bytes_per_second.get() / 10).unwrap_or(usize::MAX).max(1);
+    Throttled { body, bytes_per_second, at_once, rest: Bytes::new(), due, wait: Box::pin(sleep_until(due)) }
+        .boxed_unsync()
 }
 
 struct Throttled {
     body: Body,
     bytes_per_second: NonZeroU64,
+    /// What may go at once, in bytes: as much as in [`BURST`]. Pieces are large, and a slow link is to have a steady flow.
+    at_once: usize,
+    /// What is left of the last piece.
+    rest: Bytes,
     /// When what has gone should have gone.
     due: Instant,
     wait: Pin<Box<Sleep>>,
@@ -32,23 +38,35 @@ impl hyper::body::Body for Throttled {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         ready!(self.wait.as_mut().poll(context));
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(data)) = frame.as_ref().map(|frame| frame.as_ref().map(|frame| frame.data_ref())) {
-            let length = data.map_or(0, Bytes::len) as f64;
-            let took = Duration::from_secs_f64(length / self.bytes_per_second.get() as f64);
-            self.due = self.due.max(Instant::now() - BURST) + took;
-            let due = self.due;
-            self.wait.as_mut().reset(due);
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
         }
-        Poll::Ready(frame)
+        let length = self.rest.len().min(self.at_once);
+        let piece = self.rest.split_to(length);
+        let took = Duration::from_secs_f64(length as f64 / self.bytes_per_second.get() as f64);
+        self.due = self.due.max(Instant::now() - BURST) + took;
+        let due = self.due;
+        self.wait.as_mut().reset(due);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
 
@@ -61,18 +79,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_take_the_time_that_they_should() {
-        let pieces: Vec<_> = (0..100).map(|_| Ok(Frame::data(Bytes::from(vec![0; 1000])))).collect();
-        let body = StreamBody::new(tokio_stream::iter(pieces)).boxed_unsync();
-        let begun = Instant::now();
-        let passed = throttled(body, NonZeroU64::new(10_000).unwrap()).collect().await.unwrap().to_bytes();
-        assert_eq!(passed.len(), 100_000);
-        let took = begun.elapsed().as_secs_f64();
-        assert!((9.5..10.5).contains(&took), "{took}");
+        for (pieces, size) in [(100, 1000), (1, 100_000)] {
+            let pieces: Vec<_> = (0..pieces).map(|_| Ok(Frame::data(Bytes::from(vec![0; size])))).collect();
+            let body = StreamBody::new(tokio_stream::iter(pieces)).boxed_unsync();
+            let begun = Instant::now();
+            let passed = throttled(body, NonZeroU64::new(10_000).unwrap()).collect().await.unwrap().to_bytes();
+            assert_eq!(passed.len(), 100_000);
+            let took = begun.elapsed().as_secs_f64();
+            assert!((9.5..10.5).contains(&took), "{took}");
+        }
     }
 
     #[tokio::test]
     async fn its_length_is_still_known() {
-        let body = throttled(whole(vec![0; 10]), NonZeroU64::MIN);
+        let mut body = throttled(whole(vec![0; 10]), NonZeroU64::MIN);
         assert_eq!(body.size_hint().exact(), Some(10));
+        body.frame().await.unwrap().unwrap();
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(9), false));
     }
 }
