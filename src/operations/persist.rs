@@ -118,7 +118,19 @@ impl<'a> Persistence<'a> {
         self.ask_within(Duration::MAX, move |_| question(), what)
     }
 
-    /// The same for what takes its time, `limit` at most; the question is told how much of that is left.
+    /// The same before anything is touched: no answer is a refusal, unless it was cancelled meanwhile.
+    pub fn ask_first<T: Send + 'static>(
+        &self,
+        question: impl Fn() -> Result<T, PeerError> + Send + Sync + 'static,
+        what: impl Fn() -> String,
+    ) -> Result<T, Failure> {
+        self.ask(question, what).map_err(|failure| match self.cancel.go_ahead(false) {
+            Ok(()) => failure.as_refusal(),
+            Err(cancelled) => cancelled,
+        })
+    }
+
+    /// The same as [`Self::ask`] for what takes its time, `limit` at most; the question is told how much of that is left.
     pub fn ask_within<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -158,7 +170,9 @@ pub fn failed(error: &PeerError, what: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Outcome;
     use crate::transport::protocol::Problem;
+    use crate::world::cancels::Cancels;
     use crate::world::log::Log;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -228,6 +242,18 @@ mod tests {
         let again = |error| Persistence::with("beta", &Log, &cancel, RUNNING).again(&error, String::new);
         assert!(again(refused(409)).is_err() && again(stuck()).is_err());
         assert!(again(refused(503)).is_ok(), "its helper is being started again");
+    }
+
+    #[test]
+    fn what_is_not_answered_before_anything_is_touched_is_refused_and_what_is_cancelled_is_not() {
+        let cancels = Cancels::default();
+        let cancel = cancels.admit();
+        cancel.is_numbered(1);
+        let persistence = Persistence::with("beta", &Log, &cancel, RUNNING);
+        let no = || Err::<(), _>(refused(409));
+        assert_eq!(persistence.ask_first(no, String::new).unwrap_err().outcome, Outcome::Refused);
+        cancels.ask(1).unwrap();
+        assert_eq!(persistence.ask_first(no, String::new).unwrap_err().outcome, Outcome::Failed);
     }
 
     #[test]

@@ -96,11 +96,7 @@ pub fn look(context: &Context, migrate: &Migrate) -> Result<Welcome, Failure> {
 fn look_again(context: &Context, migrate: &Migrate, persistence: &Persistence<'_>) -> Result<Welcome, Failure> {
     let (peer, path, offer) = (peer(&migrate.peer), words::path(migrate.id(), "expect"), offer(context, migrate)?);
     let cannot = || format!("{} cannot go to {}", migrate.name(), migrate.peer);
-    let answer = persistence.ask(move || peer.post(&path, &offer, Some(LOOK)), cannot);
-    answer.map_err(|failure| match migrate.cancel.go_ahead(false) {
-        Ok(()) => failure.as_refusal(),
-        Err(cancelled) => cancelled,
-    })
+    persistence.ask_first(move || peer.post(&path, &offer, Some(LOOK)), cannot)
 }
 
 fn offer(context: &Context, migrate: &Migrate) -> Result<Offer, Failure> {

@@ -50,8 +50,8 @@ pub fn plan() -> FetchStep {
         let cannot = || format!("checkpoint {id} cannot come");
         let peer = ship::peer(context, &fetch.peer)?;
         let path = words::shared(&fetch.id, "manifest");
-        let come = fetch.persistence(context).ask(move || peer.get_bytes(&path, manifest::MAX_BYTES + 1), cannot);
-        let json = come.map_err(Failure::as_refusal)?;
+        let json =
+            fetch.persistence(context).ask_first(move || peer.get_bytes(&path, manifest::MAX_BYTES + 1), cannot)?;
         let manifest = Manifest::from_json(&json).or_fail(cannot)?;
         let (bytes, free) = (manifest.total_bytes(), context.catalog.free_bytes().or_fail(cannot)?);
         if bytes.saturating_add(LEFT_FREE) > free {
