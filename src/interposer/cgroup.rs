@@ -12,17 +12,13 @@ use std::path::{Path, PathBuf};
 /// Where cgroups are mounted on every host with cgroup v2 (`libcontainer/cgroups` in runc).
 const MOUNT: &str = "/sys/fs/cgroup";
 
-/// Adds the cgroup of the bundle's container to CRIU's configuration, where runc might not name it.
-pub fn name(criu_config: &Path, bundle: &Path, by_systemd: bool) -> io::Result<()> {
+/// Adds the cgroup of a container to CRIU's configuration, where runc might not name it; `config` is its bundle's.
+pub fn name(criu_config: &Path, config: &Value, by_systemd: bool) -> io::Result<()> {
     if statfs(MOUNT)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
         return Ok(());
     }
-    let config: Value = serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
-    let Some(root) =
-        config.pointer("/linux/cgroupsPath").and_then(Value::as_str).and_then(|path| root(path, by_systemd))
-    else {
-        return Ok(());
-    };
+    let path = config.pointer("/linux/cgroupsPath").and_then(Value::as_str);
+    let Some(root) = path.and_then(|path| root(path, by_systemd)) else { return Ok(()) };
     writeln!(std::fs::OpenOptions::new().append(true).open(criu_config)?, "cgroup-root {}", root.display())
 }
 

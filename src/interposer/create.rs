@@ -35,10 +35,10 @@ pub fn claimed(call: &Invocation) -> Option<ExitCode> {
 
 fn restore(call: &Invocation, claim: &Claim, images: &Images) -> Result<(), String> {
     let bundle = PathBuf::from(call.option(&["--bundle", "-b"]).ok_or("runc create was called without --bundle")?);
-    hook::prepare(&bundle, &images.addresses)
+    let config = hook::prepare(&bundle, &images.addresses)
         .map_err(|error| format!("cannot prepare {}: {error}", bundle.join("config.json").display()))?;
     let by_systemd = call.globals.iter().any(|word| word == "--systemd-cgroup");
-    cgroup::name(&images.criu_config, &bundle, by_systemd)
+    cgroup::name(&images.criu_config, &config, by_systemd)
         .map_err(|error| format!("cannot tell CRIU of the container's cgroup: {error}"))?;
     run_restore(call, images)?;
     let pid_file = call.option(&["--pid-file"]).ok_or("runc create was called without --pid-file")?;

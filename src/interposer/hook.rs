@@ -19,8 +19,8 @@ const DOCKERS_HOOK: &str = "libnetwork-setkey";
 /// A runtime state is a few hundred bytes.
 const LARGEST_STATE: u64 = 1 << 20;
 
-/// Makes the bundle's configuration fit for a restore.
-pub fn prepare(bundle: &Path, addresses: &[IpAddr]) -> io::Result<()> {
+/// Makes the bundle's configuration fit for a restore; returns it.
+pub fn prepare(bundle: &Path, addresses: &[IpAddr]) -> io::Result<Value> {
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     resolve_sources(&mut config);
@@ -28,7 +28,8 @@ pub fn prepare(bundle: &Path, addresses: &[IpAddr]) -> io::Result<()> {
         add(&mut config, addresses)?;
     }
     // The bundle is made anew for each start; a half-written file fails this one and no other.
-    std::fs::write(&path, serde_json::to_vec(&config)?)
+    std::fs::write(&path, serde_json::to_vec(&config)?)?;
+    Ok(config)
 }
 
 /// CRIU binds a source that is a symbolic link as a link, which then leads nowhere (`docker-init` on Debian is one).

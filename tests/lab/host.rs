@@ -114,9 +114,11 @@ impl Container<'_> {
     /// Asks the program in it, from inside: `ok born=...` is the answer of one that is as it should be.
     pub fn check(&self, port: u16) -> String {
         let ask = format!("docker exec {} /tools/watch 127.0.0.1:{port} --ask check", self.name);
-        // A program that has just been started listens in a moment.
-        let answer =
-            self.host.sh(&format!("n=0; until {ask}; do n=$((n+1)); [ $n -lt 100 ] || exit 1; done 2>/dev/null"));
+        // A program that has just been started listens in a moment, and one that stands still is asked until it goes on. What
+        // docker says of a try that fails is no answer.
+        let answer = self.host.sh(&format!(
+            "n=0; until answer=$({ask} 2>/dev/null); do n=$((n+1)); [ $n -lt 100 ] || exit 1; done; echo \"$answer\""
+        ));
         assert!(answer.starts_with("ok "), "{}: {answer}", self.name);
         answer
     }
