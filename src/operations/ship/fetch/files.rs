@@ -2,6 +2,7 @@
 
 use super::Fetch;
 use super::bases::SMALL;
+use super::watched::Watched;
 use crate::archive::FileEntry;
 use crate::archive::blocks::{BlockDigest, BlocksError, Pool, assemble};
 use crate::archive::hash::all_cores;
@@ -12,12 +13,11 @@ use crate::operations::ship::words;
 use crate::store::{Manifest, Staging};
 use crate::transport::client::{Carriage, Peer, PeerError};
 use crate::world::Context;
-use crate::world::cancels::Watch;
 use crate::world::fetches::Fetching;
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Small files are many, and each costs a journey there and back. Of large ones each keeps all cores busy.
@@ -40,7 +40,7 @@ struct Work<'a> {
     fetch: &'a Fetch,
     peer: Peer,
     pool: &'a Pool,
-    fetching: &'a Fetching,
+    fetching: &'a Arc<Fetching>,
     persistence: Persistence<'a>,
     literals: AtomicU64,
     /// Bytes a second that came, as it was measured last; 0 before that.
@@ -59,7 +59,7 @@ pub fn fetch(
     fetch: &Fetch,
     (manifest, staging): (&Manifest, &Staging),
     pool: &Pool,
-    fetching: &Fetching,
+    fetching: &Arc<Fetching>,
 ) -> Result<u64, Failure> {
     let peer = crate::operations::ship::peer(context, &fetch.peer)?;
     let persistence = fetch.persistence(context);
@@ -138,7 +138,7 @@ impl Work<'_> {
         let (peer, begun) = (self.peer.clone().carried(carriage(self.fetch, link)), Instant::now());
         let come = peer.post_for_stream(&path, known.to_vec());
         let come = come.map_err(|error| Trouble { whole: from, error: Fault::Peer(error) })?;
-        let watched = Watched { come, fetching: self.fetching, watch: self.fetch.cancel.watch() };
+        let watched = Watched::for_fetch(self.fetch, self.fetching, come);
         let mut come = io::BufReader::with_capacity(1 << 20, watched);
         let (literals, whole, outcome) = match assemble(&mut come, &file.path, (from, file.length), self.pool) {
             Ok(literals) => (literals, file.length, Ok(())),
@@ -225,23 +225,6 @@ impl Fault {
             Self::Peer(error) => error,
             Self::Blocks(error) => error,
             Self::Stream(error) => error,
-        }
-    }
-}
-
-/// Bytes that come, for as long as somebody wants them.
-struct Watched<'a, R> {
-    come: R,
-    fetching: &'a Fetching,
-    watch: Watch,
-}
-
-impl<R: Read> Read for Watched<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.watch.go_on()?;
-        match self.fetching.is_unwanted.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("it is not wanted any more")),
-            false => self.come.read(buffer),
         }
     }
 }

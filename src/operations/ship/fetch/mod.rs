@@ -3,6 +3,7 @@
 mod bases;
 mod files;
 mod steps;
+mod watched;
 
 use super::words::Way;
 use crate::failure::{Failure, OrFail};

@@ -1,6 +1,7 @@
 //! The steps of `fetch`, each beside its undo.
 
 use super::bases::Bases;
+use super::watched::Watched;
 use super::{Fetch, files};
 use crate::failure::{Failure, OrFail};
 use crate::operations::images;
@@ -9,7 +10,6 @@ use crate::saga::Step;
 use crate::store::staging::Durability;
 use crate::store::{Manifest, Staging, manifest};
 use crate::world::Context;
-use crate::world::cancels::Watch;
 use crate::world::fetches::Fetching;
 use std::io::Read;
 use std::sync::Arc;
@@ -120,19 +120,19 @@ pub fn image() -> FetchStep {
 /// Docker takes in all of an image or nothing: where the connection breaks it comes anew, for as long as each try comes further.
 fn load_image(fetch: &Fetch, context: &Context, image: &str) -> Result<(), Failure> {
     let cannot = || format!("the image of {} cannot come", fetch.container);
-    let (persistence, mut furthest) = (fetch.persistence(context), 0);
+    let (fetching, persistence, mut furthest) = (fetching(fetch, context), fetch.persistence(context), 0);
     loop {
-        fetching(fetch, context).wanted()?;
         let (peer, path) = (ship::peer(context, &fetch.peer)?, words::shared(&fetch.id, "image"));
         let peer = peer.carried(files::carriage(fetch, None));
         let come = persistence.ask(move || peer.get_stream(&path), cannot)?;
         let course = Arc::new(Course::default());
-        let come = Followed { come, course: Arc::clone(&course), watch: fetch.cancel.watch() };
+        let come = Followed { come: Watched::for_fetch(fetch, &fetching, come), course: Arc::clone(&course) };
         let error = match context.docker.load_image(images::without_names(come, image)) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         fetch.cancel.go_ahead(false)?;
+        fetching.wanted()?;
         let done = course.done.load(Ordering::Relaxed);
         if !course.is_broken.load(Ordering::Relaxed) {
             return Err(error).or_fail(cannot);
@@ -156,12 +156,10 @@ struct Course {
 struct Followed<R> {
     come: R,
     course: Arc<Course>,
-    watch: Watch,
 }
 
 impl<R: Read> Read for Followed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.watch.go_on()?;
         let count = self.come.read(buffer).inspect_err(|_| self.course.is_broken.store(true, Ordering::Relaxed))?;
         self.course.done.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
