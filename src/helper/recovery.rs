@@ -59,7 +59,7 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
             Err(failure) => tracing::warn!(operation = record.id, %failure, "ended"),
         }
     }
-    crate::operations::holds::sweep(&context);
+    crate::operations::holds::sweep();
     crate::restore::addresses::sweep(world);
     let swept = world.catalog.sweep_staging().or_fail(|| "the store cannot be swept".into())?;
     if !swept.is_empty() {

@@ -219,7 +219,7 @@ impl Hold {
         keeper.let_pass()
     }
 
-    /// The number of its queue: what [`readopt`](Self::readopt) and [`sweep`] know it by. To be journalled.
+    /// The number of its queue: what [`readopt`](Self::readopt) knows it by. To be journalled.
     pub fn queue(&self) -> u16 {
         self.queue
     }
@@ -238,10 +238,15 @@ impl Hold {
     }
 }
 
-/// Takes away what holds share, unless there is one. Where that fails the next one to be lifted tries again.
+/// Takes away what holds share, unless there is one, and what those left behind that could not be lifted.
 pub fn forget_shared() {
-    if let Err(error) = rules::forget_tracking() {
-        tracing::warn!(error = &error as &dyn std::error::Error, "what holds share could not be taken away");
+    // Somebody else may have changed the rules just then. Whoever lifts the next hold tries again, if there is one.
+    match sweep().or_else(|_| sweep()) {
+        Ok(swept) if swept.is_empty() => {}
+        Ok(swept) => tracing::warn!(?swept, "holds that could not be lifted are swept"),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what holds share could not be taken away");
+        }
     }
 }
 
@@ -265,19 +270,18 @@ fn free_queue(bounds: Bounds) -> Result<Keeper> {
 /// After a failed [`Hold::place`]: the failure is reported, not what follows from it.
 fn take_back(queue: u16, keeper: Keeper) {
     let removed = rules::sweep_one(queue).and_then(|()| keeper.close().map(drop));
-    let removed = removed.and_then(|()| rules::forget_tracking());
-    if let Err(error) = removed {
+    if let Err(error) = removed.and_then(|()| sweep().map(drop)) {
         tracing::warn!(queue, error = &error as &dyn std::error::Error, "cannot take a failed hold back");
     }
 }
 
-/// Removes the rules of every hold whose queue is not in `keep`: what a helper does when it starts (I5). Returns the queues
-/// of the holds it removed.
+/// Removes the rules that lead to a queue nobody listens to: what a helper does when it starts and has taken over the holds
+/// it knows (I5). Returns the queues of the holds it removed.
 ///
 /// # Errors
 /// Those of iptables.
-pub fn sweep(keep: &[u16]) -> Result<Vec<u16>> {
-    rules::sweep(keep)
+pub fn sweep() -> Result<Vec<u16>> {
+    rules::sweep(queue::in_use)
 }
 
 #[cfg(test)]

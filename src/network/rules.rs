@@ -115,7 +115,7 @@ pub(super) fn merge(before: Vec<Placed>, mut now: Vec<Placed>) -> Vec<Placed> {
 }
 
 /// Takes away the rules of one hold; when it is known which they are, without looking first. Where it was the last one,
-/// [`forget_tracking`] has to follow.
+/// [`sweep`] has to follow.
 ///
 /// # Errors
 /// Those of iptables; where somebody else has changed the rules in between, they are looked for.
@@ -135,53 +135,50 @@ pub(super) fn remove(queue: u16, placed: Option<&[Placed]>) -> Result<()> {
 
 /// Takes away whatever rules one hold has, in any family.
 pub(super) fn sweep_one(queue: u16) -> Result<()> {
-    sweep_if(|owner| owner == queue).map(drop)
+    for family in Family::BOTH {
+        match list(family) {
+            Err(Error::Command { .. } | Error::Spawn { .. }) if family == Family::V6 => {}
+            present => remove_listed(family, &present?, |owner| owner == queue)?,
+        }
+    }
+    Ok(())
 }
 
-/// Takes away the rules of all holds but those to `keep`, and of holds that were half removed.
+/// Takes away what no hold needs: rules that lead to a queue nobody listens to, which a dead helper left or one that could
+/// not lift a hold, and what holds share where there is none. A hold's own packets have to be gone by then. Returns the
+/// queues of the holds it removed.
 ///
 /// # Errors
 /// Those of iptables; a host without IPv6 tables has nothing to sweep there.
-pub(super) fn sweep(keep: &[u16]) -> Result<Vec<u16>> {
-    let swept = sweep_if(|owner| !keep.contains(&owner))?;
-    forget_tracking()?;
-    Ok(swept)
-}
-
-/// Takes away what holds share, unless there is one. A hold's own packets have to be gone by then.
-///
-/// # Errors
-/// Those of iptables.
-pub(super) fn forget_tracking() -> Result<()> {
-    let forgotten = for_both(|family| {
-        // A hold that is placed meanwhile brings the chain itself, and does so before or after all of this.
+pub(super) fn sweep(listened_to: impl Fn() -> Result<Vec<u16>> + Sync) -> Result<Vec<u16>> {
+    let swept = for_both(|family| {
+        // A hold that is placed meanwhile brings the shared chain itself, and does so before or after all of this.
         let turn = turn(family);
         let present = list(family)?;
-        match owners(&present).next().is_none() && chains(&present).any(|chain| chain == TRACKED) {
-            true => restore_in(&turn, family, &format!("*raw\n-F {TRACKED}\n-X {TRACKED}\nCOMMIT\n")),
-            false => Ok(()),
+        // Asked after the rules: a hold opens its queue first, and closes it last.
+        let listened_to = listened_to()?;
+        if let Some(rules) = unneeded(&present, &listened_to) {
+            restore_in(&turn, family, &rules)?;
         }
+        Ok(owners(&present).filter(|owner| !listened_to.contains(owner)).collect::<Vec<_>>())
     });
-    match forgotten {
-        // A host without IPv6 has nothing there.
-        [v4, Err(Error::Command { .. } | Error::Spawn { .. })] => v4,
-        both => both.into_iter().collect(),
-    }
-}
-
-fn sweep_if(unwanted: impl Fn(u16) -> bool) -> Result<Vec<u16>> {
-    let mut swept = Vec::new();
-    for family in Family::BOTH {
-        let present = match list(family) {
-            Err(Error::Command { .. } | Error::Spawn { .. }) if family == Family::V6 => continue,
-            other => other?,
-        };
-        remove_listed(family, &present, &unwanted)?;
-        swept.extend(owners(&present).filter(|owner| unwanted(*owner)));
-    }
+    let mut swept = match swept {
+        [v4, Err(Error::Command { .. } | Error::Spawn { .. })] => v4?,
+        [v4, v6] => [v4?, v6?].concat(),
+    };
     swept.sort_unstable();
     swept.dedup();
     Ok(swept)
+}
+
+/// The transaction that removes all that leads to none of the queues somebody listens to.
+fn unneeded(present: &[String], listened_to: &[u16]) -> Option<String> {
+    let needed = owners(present).any(|owner| listened_to.contains(&owner));
+    let goes = |chain: &&str| match owner(chain) {
+        Some(owner) => !listened_to.contains(&owner),
+        None => *chain == TRACKED && !needed,
+    };
+    removal(present, &chains(present).filter(goes).collect::<Vec<_>>())
 }
 
 /// The queues that rules lead to, whether somebody listens or not.

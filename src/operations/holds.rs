@@ -50,12 +50,9 @@ pub fn stand_in(context: &Context, container: &ContainerId, addresses: &[IpAddr]
     }
 }
 
-/// Removes the rules of holds that stand for nothing (I5).
-pub fn sweep(context: &Context) {
-    let claims = context.claims.all();
-    let kept: Vec<u16> =
-        claims.iter().filter_map(|claim| context.holds.with(&claim.container, |hold| hold.queue())).collect();
-    match hold::sweep(&kept) {
+/// Removes the rules of holds that stand for nothing (I5). Those that are known have been taken over before.
+pub fn sweep() {
+    match hold::sweep() {
         Ok(swept) if swept.is_empty() => {}
         Ok(swept) => tracing::warn!(?swept, "holds that belonged to nothing are lifted"),
         Err(error) => tracing::error!(%error, "old holds could not be swept"),

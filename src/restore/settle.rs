@@ -49,7 +49,8 @@ pub fn lift_hold(world: &World, container: &ContainerId) {
 pub fn lift_hold_beside_others(world: &World, container: &ContainerId) {
     drop(world.stand_ins.take(container));
     let Some(mut hold) = world.holds.take(container) else { return };
-    match hold.lift() {
+    // Where it fails twice, its rules are taken away with what all holds share.
+    match hold.lift().or_else(|first| hold.lift().map_err(|_| first)) {
         Ok(report) => {
             tracing::info!(%container, ?report, "hold lifted");
             world.lifted.keep(container.clone(), report);

@@ -11,8 +11,13 @@ fn engine() -> String {
 }
 
 /// Nothing of an upgrade is left, whichever way it ended (I5).
-fn assert_nothing_is_left() {
-    UPGRADED.within_seconds(10, "! iptables-save | grep -q TRANSSHIP");
+fn assert_nothing_is_left(when: &str) {
+    println!("{when}: nothing may be left");
+    let seconds = 10 * crate::slowness();
+    UPGRADED.sh(&format!(
+        "timeout {seconds} sh -c 'while iptables-save | grep TRANSSHIP > /root/left; do :; done' \\
+         || {{ cat /root/left; transship status; tail -n 60 /var/log/transshipd.log; exit 1; }} >&2"
+    ));
     // Checkpoints are compressed there for a while, after all is over.
     UPGRADED.within_seconds(60, "! ls -d /var/lib/transship/staging/* 2>/dev/null");
     for gone in ["/usr/sbin/policy-rc.d", "/var/lib/transship/claims/*"] {
@@ -82,7 +87,7 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
     assert!(engine().starts_with(NEW));
     fleet.assert_same("after the upgrade");
-    assert_nothing_is_left();
+    assert_nothing_is_left("after the upgrade");
     let report = UPGRADED.sh(&format!("transship report {}", answer["operation"]));
     assert!(report.contains("nothing was lost"), "{report}");
 
@@ -94,7 +99,7 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     assert!(engine().starts_with(OLD));
     fleet.assert_same("after the way back");
     assert_eq!(shop.born(7009), born);
-    assert_nothing_is_left();
+    assert_nothing_is_left("after the way back");
     watches.into_iter().for_each(Watch::end);
     [kept, new, redis].into_iter().for_each(Load::end);
     drop((web, db, shop));
@@ -141,7 +146,7 @@ fn i1_i2_i3_i5_every_fault_at_every_step_of_an_upgrade_ends_well() {
             );
             carry_on_as_told();
             fleet.assert_same(&fault);
-            assert_nothing_is_left();
+            assert_nothing_is_left(&fault);
             back_to_the_old_engine();
         }
     }
@@ -169,7 +174,7 @@ fn assert_rolled_back_when(point: &str, program: &str) -> String {
     assert_eq!(undone.status.code(), Some(1), "failed, and everything undone: {text}");
     assert!(engine().starts_with(OLD));
     fleet.assert_same(program);
-    assert_nothing_is_left();
+    assert_nothing_is_left(program);
     watches.into_iter().for_each(Watch::end);
     UPGRADED.sh("rm /root/fault");
     UPGRADED.forget_failpoints();
@@ -194,7 +199,7 @@ fn i1_i3_frozen_containers_come_back_when_the_host_does() {
         UPGRADED.comes_to_rest(120);
         assert!(engine().starts_with(NEW), "it went on");
         fleet.assert_same(point);
-        assert_nothing_is_left();
+        assert_nothing_is_left(point);
         back_to_the_old_engine();
     }
     UPGRADED.sh("rm /root/reached");

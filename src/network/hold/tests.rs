@@ -295,13 +295,34 @@ fn i5_a_hold_outlives_its_helper_and_is_taken_over_or_swept() {
         until_waiting(&segment, &hold, 1).unwrap();
         let other_queue = other.queue();
         drop(other);
-        assert_eq!(segment.host.run(|| sweep(&[queue])), [other_queue]);
+        assert_eq!(segment.host.run(sweep), [other_queue]);
         segment.host.run(|| hold.release());
         asking.into_iter().for_each(|asking| drop(asking.join()));
     });
 
     drop(segment.host.run(|| Hold::place_all(spec.clone(), Bounds::default())));
-    assert_eq!(segment.host.run(|| sweep(&[])), [queue]);
+    assert_eq!(segment.host.run(sweep), [queue]);
     no_rules_left(&segment);
     ask_all(&mut streams, 2);
+}
+
+/// I5: what could not be taken away with its own hold goes with the next one, whose packets are not touched by that.
+#[test]
+fn i5_what_one_hold_has_left_behind_goes_with_the_next() {
+    let segment = Segment::new();
+    let mut streams = connections(&segment);
+    drop(segment.host.run(|| Hold::place(HoldSpec::default(), Bounds::default())));
+    let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = streams.iter_mut().map(|stream| scope.spawn(move || ask(stream, 1))).collect();
+        until_waiting(&segment, &hold, 1).unwrap();
+        segment.host.run(|| {
+            forget_shared();
+            Ok(())
+        });
+        assert!(segment.host.run(|| hold.waiting()) > 0);
+        assert!(segment.host.run(|| hold.release()).parked > 0);
+        assert!(asking.into_iter().all(|asking| asking.join().is_ok()));
+    });
+    no_rules_left(&segment);
 }

@@ -85,7 +85,7 @@ fn chains_are_told_from_those_of_others() {
 
 /// I5 and I7: sweeping leaves nothing of ours, and everything of others.
 #[test]
-fn i5_i7_sweeping_leaves_only_what_is_known_and_what_is_not_ours() {
+fn i5_i7_sweeping_leaves_only_what_is_listened_to_and_what_is_not_ours() {
     let host = Namespace::new();
     let rules_of_others = "iptables -t raw -A PREROUTING -s 203.0.113.9 -j DROP; iptables -t raw -N DOCKER-RAW";
     host.shell(rules_of_others);
@@ -100,12 +100,12 @@ fn i5_i7_sweeping_leaves_only_what_is_known_and_what_is_not_ours() {
         Ok(())
     });
     assert_eq!(host.run(queues_with_rules), [3, 4, 5]);
-    assert_eq!(host.run(|| sweep(&[4])), [3, 5]);
+    assert_eq!(host.run(|| sweep(|| Ok(vec![4]))), [3, 5]);
     let left = host.run(|| list(Family::V4));
     assert!(left.contains(&jump("OUTPUT", "TRANSSHIP-4")) && !left.iter().any(|line| line.contains("TRANSSHIP-3")));
-    assert_eq!(host.run(|| sweep(&[])), [4]);
+    assert_eq!(host.run(|| sweep(|| Ok(Vec::new()))), [4]);
     assert_eq!(host.run(|| list(Family::V4)), before);
-    assert_eq!(host.run(|| sweep(&[])), [0; 0]);
+    assert_eq!(host.run(|| sweep(|| Ok(Vec::new()))), [0; 0]);
 }
 
 /// I5: a hold that was tightened twice, first over many connections and then over few, leaves no chain behind.
@@ -118,7 +118,7 @@ fn i5_chains_no_longer_used_are_removed_too() {
         let first = apply(&many, 3, Mode::All, |_| Ok(Vec::new()))?;
         let second = apply(&spec(), 3, Mode::All, |family| Ok(jumps(&first, 3, family)))?;
         remove(3, Some(&merge(first, second)))?;
-        forget_tracking()
+        sweep(|| Ok(Vec::new()))
     });
     assert_eq!(host.run(|| list(Family::V4)), before);
 }
@@ -130,7 +130,7 @@ fn i5_a_hold_with_rules_changed_by_others_is_removed() {
     let before = host.run(|| list(Family::V4));
     let placed = host.run(|| apply(&spec(), 3, Mode::All, |_| Ok(Vec::new())));
     host.shell("iptables -t raw -D OUTPUT -j TRANSSHIP-3");
-    host.run(|| remove(3, Some(&placed)).and_then(|()| forget_tracking()));
+    host.run(|| remove(3, Some(&placed)).and_then(|()| sweep(|| Ok(Vec::new()))));
     assert_eq!(host.run(|| list(Family::V4)), before);
 }
 
