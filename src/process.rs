@@ -49,6 +49,11 @@ impl Identity {
     }
 }
 
+/// Which boot of this host it is; the kernel makes it anew each time.
+pub fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Nobody's clients wait for anything as they do for what brings containers away and back.
 const FIRST: i32 = -10;
 

@@ -9,6 +9,7 @@ use crate::migration::words::{Here, Layers, LayersThere, Offer, Sealed, Standing
 use crate::migration::{destination, source};
 use crate::operations::answering::{Asks, apart, problem, refusal};
 use crate::pager::words::Question;
+use crate::process;
 use crate::store::CheckpointId;
 use crate::transport::caller::Refusal;
 use crate::world::sending_back::SendingBack;
@@ -79,7 +80,7 @@ async fn give_up(at: At) -> Answer<Standing> {
 }
 
 async fn sync(at: At) -> Answer<Synced> {
-    at.answer(|context, peer, id| destination::sync(context, peer, id).map(|()| Synced { boot: boot() })).await
+    at.answer(|context, peer, id| destination::sync(context, peer, id).map(|()| Synced { boot: process::boot() })).await
 }
 
 async fn standing(at: At) -> Answer<Standing> {
@@ -229,15 +230,10 @@ fn as_told(standing: visits::Standing) -> Standing {
     Standing {
         arrival: standing.arrival,
         containers: standing.containers,
-        boot: boot(),
+        boot: process::boot(),
         problem,
         follows: standing.follows,
     }
-}
-
-/// Which boot of this host it is; the kernel makes it anew each time.
-fn boot() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

@@ -7,7 +7,7 @@ use crate::docker::{Container, RestartPolicy};
 use crate::network::hold::FreeQueue;
 use crate::network::remembered::Remembered;
 use crate::network::spec::ReplyTuple;
-use crate::process::Identity;
+use crate::process::{self, Identity};
 use crate::store::{CheckpointId, ContainerId, Staging};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +26,9 @@ pub struct Member {
     pub inspect: Value,
     /// Its first process.
     pub init: Identity,
+    /// The boot of this host that its processes belong to; this one where an older helper has not written it down.
+    #[serde(default = "process::boot")]
+    pub boot: String,
     /// The checkpoint that is being made of it.
     pub checkpoint: CheckpointId,
     /// Paths that CRIU has to be told so that it finds what the container watches on overlayfs.
@@ -71,6 +74,7 @@ impl Member {
             name: container.name().to_owned(),
             inspect: container.inspect().clone(),
             init,
+            boot: process::boot(),
             checkpoint,
             watched: Vec::new(),
             queue: None,

@@ -47,10 +47,26 @@ pub fn set_aside() -> CheckpointStep {
     fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in operation.members.iter().filter(|member| member.restart_policy().restarts()) {
             set_policy(context, member, &member.restart_policy())?;
+            start_as_docker_would(context, member)?;
         }
         Ok(())
     }
     Step::new("set-aside", run, undo)
+}
+
+/// A host that went down meanwhile has come up without it: when Docker started, the policy by which it would have started it
+/// was set aside. By then its processes are gone, and it has no claim by which they come back.
+fn start_as_docker_would(context: &Context, member: &Member) -> Result<(), Failure> {
+    let failed = || format!("{}, which has ended with this host, cannot be started", member.name);
+    if member.boot == process::boot() || context.docker.container(member.id.as_str()).or_fail(failed)?.is_running() {
+        return Ok(());
+    }
+    context.docker.start(member.id.as_str()).or_fail(failed)?;
+    let policy = member.restart_policy().name;
+    context
+        .told
+        .note(&format!("{} is started afresh, as its restart policy {policy} says: this host went down", member.name));
+    Ok(())
 }
 
 fn set_policy(context: &Context, member: &Member, policy: &RestartPolicy) -> Result<(), Failure> {
