@@ -5,6 +5,7 @@
 //! process's timers ([`timers`]), and the proof that this host's CRIU and kernel get on with each other ([`canary`]).
 
 pub mod canary;
+pub mod error;
 pub mod feature;
 pub mod images;
 pub mod log;

@@ -17,11 +17,8 @@ use nix::sys::socket::{
 use protobuf::{EnumOrUnknown, Message};
 use rust_criu::rust_criu_protobuf::rpc::{Criu_req, Criu_req_type, Criu_resp};
 
+use super::error::{CriuError, MAX_MESSAGE};
 use super::log::{self, LogExcerpt};
-use super::rpc::CriuError;
-
-/// Longest message taken from CRIU, in bytes. Real ones stay below 200.
-pub(super) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// How long requests that only ask something may take. CRIU tries out the whole kernel first, which is slow on a busy host.
 const QUERY_LIMIT: Duration = Duration::from_secs(60);

@@ -3,7 +3,8 @@
 //! A program that has found an instruction once goes on using it. CRIU refuses on the destination what lacks one, but only
 //! when everything has been sent and the container stands still.
 
-use crate::criu::rpc::{Criu, CriuError};
+use crate::criu::error::CriuError;
+use crate::criu::rpc::Criu;
 use crate::failure::{Failure, OrFail};
 use crate::store::CheckpointId;
 use crate::world::Context;

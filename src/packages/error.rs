@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use super::difference::Difference;
 use super::problem::Holder;
-use super::set::Difference;
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, PackageError>;

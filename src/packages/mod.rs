@@ -15,6 +15,7 @@
 //! [`PackageManager::allow_service_starts`] after, and restarts the engine when it suits.
 
 mod apt;
+mod difference;
 mod engine;
 mod error;
 mod plan;
@@ -24,11 +25,12 @@ mod set;
 use std::path::Path;
 
 pub use apt::{Apt, without_epoch};
+pub use difference::Difference;
 pub use engine::{EnginePackage, EnginePackages, Family, Role};
 pub use error::{PackageError, Result};
 pub use plan::{Change, Direction, Offer, Plan, Reason, Space, Suite, Target, Wanted, Wish};
 pub use problem::{Holder, Problem};
-pub use set::{Archive, Difference, Fetched, PackageSet};
+pub use set::{Archive, Fetched, PackageSet};
 
 /// What the manager does just now, told while it does it.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,6 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -14,10 +15,13 @@ use nix::sched::{CloneFlags, clone, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::life::{CanaryError, TALK_LIMIT};
+use super::error::CanaryError;
 use super::state::{ARGUMENT, FAILED, LISTENER_FD, READY, SEED};
 use crate::criu::netns::on_thread;
 use crate::criu::swrk::{kill_by_pidfd, open_pidfd};
+
+/// How long the canary may take to answer.
+pub(super) const TALK_LIMIT: Duration = Duration::from_secs(20);
 
 /// A canary that lives; ended and waited for when dropped.
 #[derive(Debug)]

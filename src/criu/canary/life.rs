@@ -11,19 +11,16 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use rust_criu::rust_criu_protobuf::rpc::Criu_cg_mode;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use super::hatch::{Canary, hatch, limit_talk, loopback_up, prepare};
+use super::error::CanaryError;
+use super::hatch::{Canary, TALK_LIMIT, hatch, limit_talk, loopback_up, prepare};
 use super::state::{Findings, TELL};
-use crate::criu::images::{DumpStats, ImageError, RestoreStats};
-use crate::criu::log::LogExcerpt;
+use crate::criu::images::{DumpStats, RestoreStats};
 use crate::criu::netns::in_netns;
-use crate::criu::rpc::{Criu, CriuError, Options, Version};
+use crate::criu::rpc::{Criu, Options, Version};
 
 /// How long each of CRIU's two runs may take.
 const CRIU_LIMIT: Duration = Duration::from_secs(60);
-/// How long the canary may take to answer.
-pub(super) const TALK_LIMIT: Duration = Duration::from_secs(20);
 /// Limit for deleted files that are still open, in bytes; the canary has none, but goes the containers' way.
 const GHOST_LIMIT: u32 = 1 << 30;
 
@@ -43,78 +40,6 @@ pub struct CanaryReport {
     pub image_bytes: u64,
     pub dump: DumpStats,
     pub restore: RestoreStats,
-}
-
-/// Why the canary did not live through it; each name tells how far it came.
-#[derive(Debug, Error)]
-pub enum CanaryError {
-    #[error("cannot make the canary's directory in {}", path.display())]
-    Directory {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot make a network namespace for the canary")]
-    Network {
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot start {} as the canary", program.display())]
-    Hatch {
-        program: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the canary does not answer before its dump")]
-    Prepare {
-        #[source]
-        source: io::Error,
-    },
-    #[error("the canary could not gather what it is to carry: {said}")]
-    Gather { said: String },
-    #[error("CRIU is not usable")]
-    Criu {
-        #[source]
-        source: CriuError,
-    },
-    #[error("the canary cannot be dumped on this host")]
-    Dump {
-        #[source]
-        source: CriuError,
-    },
-    #[error("the canary cannot be restored on this host")]
-    Restore {
-        #[source]
-        source: CriuError,
-    },
-    #[error("CRIU left no statistics of the canary")]
-    Statistics {
-        #[source]
-        source: ImageError,
-    },
-    #[error("the canary was restored, yet does not answer")]
-    Silent {
-        #[source]
-        source: io::Error,
-    },
-    #[error("the canary was restored, yet {what}")]
-    Changed { what: String },
-    #[error("the canary's directory {} cannot be removed", path.display())]
-    CleanUp {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl CanaryError {
-    /// The telling lines of CRIU's log, where CRIU failed.
-    pub fn log(&self) -> Option<&LogExcerpt> {
-        match self {
-            Self::Criu { source } | Self::Dump { source } | Self::Restore { source } => source.log(),
-            _ => None,
-        }
-    }
 }
 
 /// Dumps and restores a canary with the CRIU in `PATH`. See [`run_with`].

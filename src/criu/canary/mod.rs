@@ -22,9 +22,11 @@
 //! connection end, or nobody ever connects to it and its own alarm ends it.
 
 mod body;
+mod error;
 mod hatch;
 mod life;
 mod state;
 
 pub use body::canary_main;
-pub use life::{CanaryError, CanaryReport, run, run_with};
+pub use error::CanaryError;
+pub use life::{CanaryReport, run, run_with};

@@ -7,9 +7,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::super::difference::Difference;
 use super::super::error::{PackageError, Result};
 use super::super::problem::Problem;
-use super::super::set::{Difference, PackageSet};
+use super::super::set::PackageSet;
 use super::super::{Event, Watch};
 use super::command::{feed, query};
 use super::installed::{InstalledPackages, installed};

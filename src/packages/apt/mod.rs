@@ -22,11 +22,12 @@ pub use version::without_epoch;
 
 use std::path::Path;
 
+use super::difference::Difference;
 use super::engine::{EnginePackage, EnginePackages, PACKAGES};
 use super::error::{PackageError, Result};
 use super::plan::{Offer, Plan, Target, Wish};
 use super::problem::Problem;
-use super::set::{Difference, Fetched, PackageSet};
+use super::set::{Fetched, PackageSet};
 use super::{PackageManager, Watch};
 
 /// The package manager of Debian.

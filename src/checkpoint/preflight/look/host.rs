@@ -11,7 +11,8 @@ use nix::libc;
 use super::diag;
 use super::process::read_text;
 use crate::checkpoint::preflight::facts::{HostFacts, Tool};
-use crate::criu::rpc::{Criu, CriuError, Version};
+use crate::criu::error::CriuError;
+use crate::criu::rpc::{Criu, Version};
 
 /// Where runc has CRIU look for settings.
 const CRIU_CONFIGURATION: &str = "/etc/criu/runc.conf";
