@@ -4,6 +4,7 @@ use super::destination::memory::Part;
 use super::destination::{intake, memory};
 use crate::failure::Failure;
 use crate::handover::{Departure, Request};
+use crate::migration::evacuate::room::{self, Room};
 use crate::migration::homecoming::asked;
 use crate::migration::words::{Here, Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
 use crate::migration::{destination, source};
@@ -35,6 +36,7 @@ const LARGEST_QUESTION: usize = 64 << 20;
 /// The routes.
 pub fn routes() -> Router<Arc<World>> {
     Router::new()
+        .route("/v1/room", get(room))
         .route("/v1/arrivals/{id}/expect", post(expect))
         .route("/v1/arrivals/{id}/layers", post(layers))
         .route("/v1/arrivals/{id}/prepare", post(prepare))
@@ -55,6 +57,10 @@ pub fn routes() -> Router<Arc<World>> {
 }
 
 type Answer<T> = Result<Json<T>, Refusal>;
+
+async fn room(Asks { context, peer }: Asks) -> Answer<Room> {
+    apart(move || room::for_peer(&context, &peer)).await.map(Json)
+}
 
 async fn expect(at: At, body: Bytes) -> Answer<Welcome> {
     let offer: Offer = read(&body)?;

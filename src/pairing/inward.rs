@@ -1,7 +1,6 @@
 //! What peers ask about peers: who is there, to be paired, and to be known by another key.
 
 use super::own_name;
-use crate::migration::evacuate::room::{self, Room};
 use crate::transport::book::{BookFault, Paired};
 use crate::transport::caller::{Caller, CallerKey, Refusal};
 use crate::transport::peers::PeersError;
@@ -30,24 +29,12 @@ pub fn routes() -> Router<Arc<World>> {
         .route(HELLO, get(hello))
         .route(PAIR, post(pair))
         .route(ROTATE, post(rotate))
-        .route("/v1/room", get(room))
         .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
 }
 
 async fn hello(Caller(_): Caller) -> Json<Hello> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Json(Hello { protocol: PROTOCOL, version, name: own_name().to_string() })
-}
-
-async fn room(State(world): State<Arc<World>>, Caller(name): Caller) -> Result<Json<Room>, Refusal> {
-    let looked = apart(move || {
-        let peer = world.peers.peer(name.as_str()).map_err(|error| broken(&error))?;
-        if !peer.is_some_and(|peer| peer.permissions.accepts_containers) {
-            return Err(refusal(StatusCode::FORBIDDEN, Problem::new("this host takes no containers from there")));
-        }
-        room::here(&world).map_err(|failure| refusal(StatusCode::INTERNAL_SERVER_ERROR, Problem::new(failure.what)))
-    });
-    looked.await.map(Json)
 }
 
 async fn pair(

@@ -10,7 +10,7 @@
 //! the moment that the source was told "restored" the copy is kept, whatever becomes of this helper, until the source has
 //! said commit or drop: it may have committed. Until it has, the copy does not run (I2).
 
-mod admit;
+pub mod admit;
 mod arrivals;
 mod at_the_gate;
 mod binds;

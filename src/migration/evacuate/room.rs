@@ -2,8 +2,9 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::migration::asking;
+use crate::migration::destination::admit;
 use crate::operations::persist;
-use crate::world::World;
+use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
 
 /// What is left to the host's own, whatever comes.
@@ -29,6 +30,12 @@ impl Room {
     pub fn take(&mut self, memory: u64) {
         self.memory_bytes = self.memory_bytes.saturating_sub(memory);
     }
+}
+
+/// This host's, for a peer that may bring containers.
+pub fn for_peer(context: &Context, peer: &str) -> Result<Room, Failure> {
+    admit::may(context, peer)?;
+    here(context)
 }
 
 /// This host's.
