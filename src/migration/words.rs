@@ -100,7 +100,24 @@ pub struct Coming {
     /// The checkpoint that brings it.
     pub checkpoint: CheckpointId,
     /// What `docker inspect` says of it.
+    #[serde(deserialize_with = "inspected")]
     pub inspect: Value,
+}
+
+/// What can be read and changed as `docker inspect`'s words on a container.
+fn inspected<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Value, D::Error> {
+    let inspect = Value::deserialize(from)?;
+    let has_fields = |value: &Value| value.is_object() || value.is_null();
+    let parts = ["", "/Config", "/HostConfig", "/State", "/NetworkSettings", "/NetworkSettings/Networks"];
+    let endpoints = inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
+    let mut all = parts
+        .into_iter()
+        .filter_map(|part| inspect.pointer(part))
+        .chain(endpoints.into_iter().flat_map(|of| of.values()));
+    match all.all(has_fields) {
+        true => Ok(inspect),
+        false => Err(serde::de::Error::custom("this is not what Docker says of a container")),
+    }
 }
 
 impl Coming {
@@ -204,5 +221,32 @@ impl Bodies {
     pub fn another(&mut self) -> u64 {
         self.0 += 1;
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What a peer says is changed in these places.
+    #[test]
+    fn what_docker_would_not_say_of_a_container_is_refused() {
+        let said = json!({
+            "Config": {}, "HostConfig": {}, "State": null, "NetworkSettings": { "Networks": { "bridge": {}, "none": null } },
+        });
+        let coming = |inspect: &Value| {
+            serde_json::from_value::<Coming>(json!({ "checkpoint": "0123456789abcdef", "inspect": inspect }))
+        };
+        assert!(coming(&said).is_ok(), "{:?}", coming(&said));
+        assert!(coming(&json!(6)).is_err());
+        let all = ["/Config", "/HostConfig", "/State", "/NetworkSettings", "/NetworkSettings/Networks"];
+        for part in all.into_iter().chain(["/NetworkSettings/Networks/bridge"]) {
+            for other in [json!(6), json!([]), json!("x")] {
+                let mut wrong = said.clone();
+                *wrong.pointer_mut(part).unwrap() = other;
+                assert!(coming(&wrong).is_err(), "{wrong}");
+            }
+        }
     }
 }

@@ -68,13 +68,16 @@ fn nameless_manifest(bytes: &[u8], image: &str) -> io::Result<Vec<u8>> {
     if named != digest {
         return Err(refused(format!("{MANIFEST} tells of the image {named:?}, and {image} was announced")));
     }
-    one["RepoTags"] = json!([]);
+    if let Some(one) = one.as_object_mut() {
+        one.insert("RepoTags".to_owned(), json!([]));
+    }
     Ok(serde_json::to_vec(&manifest)?)
 }
 
 fn nameless_index(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut index: Value = serde_json::from_slice(bytes)?;
-    for manifest in index["manifests"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+    let manifests = index.get_mut("manifests").and_then(Value::as_array_mut).into_iter().flatten();
+    for manifest in manifests.filter_map(Value::as_object_mut) {
         manifest.remove("annotations");
     }
     Ok(serde_json::to_vec(&index)?)
@@ -225,6 +228,14 @@ mod tests {
         assert_eq!(come.len(), 3);
     }
 
+    /// Docker says what it thinks of it.
+    #[test]
+    fn an_index_that_is_none_has_no_names() {
+        for index in ["6", "[]", r#"{"manifests":"many"}"#, r#"{"manifests":[6]}"#] {
+            assert_eq!(come(&[(INDEX, index)]).unwrap(), [(INDEX.to_owned(), index.to_owned())]);
+        }
+    }
+
     #[test]
     fn a_tar_with_another_image_or_a_way_round_ends_as_an_error() {
         let other = MANIFEST_OF_IT.replace("aaaa", "eeee");
@@ -233,6 +244,7 @@ mod tests {
         assert!(come(&[(MANIFEST, &two)]).is_err());
         assert!(come(&[(MANIFEST, MANIFEST_OF_IT), (MANIFEST, MANIFEST_OF_IT)]).is_err());
         assert!(come(&[("blobs/../manifest.json", "[]")]).is_err());
+        assert!(come(&[(MANIFEST, "[6]")]).is_err());
         let mut cut = tar(&[(MANIFEST, MANIFEST_OF_IT), ("blobs/sha256/bbbb", "layer")]);
         cut.truncate(cut.len() - 1024);
         assert!(members(without_names(io::Cursor::new(cut), IMAGE)).is_err(), "it has no end");
