@@ -100,6 +100,20 @@ impl Failure {
         format!("{self}{remedy}")
     }
 
+    /// The same, with no more than so many bytes of causes, remedy and log together; the last lines of a log are dropped first.
+    pub fn shortened(mut self, most: usize) -> Self {
+        let mut left = most;
+        let mut fits = |text: &String| {
+            let has_room = text.len() <= left;
+            left -= if has_room { text.len() } else { left };
+            has_room
+        };
+        self.remedy = self.remedy.filter(&mut fits);
+        self.why.retain(&mut fits);
+        self.details.retain(&mut fits);
+        self
+    }
+
     /// Marks the failure as one of something that had begun: whatever refused a part of it, something was touched.
     pub fn undone(mut self) -> Self {
         self.outcome = Outcome::Failed;

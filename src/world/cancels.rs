@@ -60,6 +60,11 @@ impl Cancellable {
         }
     }
 
+    /// It has committed by somebody else's word: whoever cancels it now, or has done so just now, is too late.
+    pub fn has_committed(&self) {
+        self.0.lock().0 = State::Closed;
+    }
+
     /// For threads that only look at it.
     pub fn watch(&self) -> Watch {
         Watch(Arc::clone(&self.0))
@@ -206,6 +211,17 @@ mod tests {
         drop(other);
         assert!(ending.wait(Duration::ZERO));
         assert_eq!(cancels.ask(2).unwrap_err(), TooLate::Unknown);
+    }
+
+    #[test]
+    fn i1_what_was_committed_by_anothers_word_goes_on_although_it_was_cancelled() {
+        let cancels = Cancels::default();
+        let cancellable = cancels.admit();
+        cancellable.is_numbered(1);
+        cancels.ask(1).unwrap();
+        cancellable.has_committed();
+        cancellable.go_ahead(true).unwrap();
+        assert_eq!(cancels.ask(1).unwrap_err(), TooLate::Committed);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! `start` is answered at once. Its processes stand still like the others'.
 
 use crate::docker::Container;
+use crate::failure::Failure;
 use crate::handover::Arrival;
 use crate::network::ways::Link;
 use crate::pager;
@@ -25,6 +26,9 @@ pub struct Kept {
     pub peer: String,
     /// Where it stands.
     pub arrival: Arrival,
+    /// Why it came to nothing: whoever has not heard that asks again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Failure>,
 }
 
 /// Whether a container that comes from a peer may run although nobody brings it to the gate now: its source's word is on
@@ -262,7 +266,7 @@ mod tests {
     #[test]
     fn i1_i2_what_came_from_a_peer_does_not_run_by_itself_without_its_word() {
         let may_run = |arrival, under_way| {
-            let kept = Kept { peer: "alpha".into(), arrival };
+            let kept = Kept { peer: "alpha".into(), arrival, cause: None };
             may_run_by_itself(Some(&kept), under_way)
         };
         for under_way in [false, true] {

@@ -2,6 +2,7 @@
 //!
 //! Hosts are shared by all scenarios, so they run one after the other. A lab that cannot be had is a failure.
 
+mod breaks;
 mod cancels;
 mod chance;
 mod clients;

@@ -104,8 +104,16 @@ fn other(host: Host) -> Host {
 }
 
 /// The port carries the connections; the helper starts another one.
-fn break_connections(host: Host) {
-    host.sh("for p in /proc/[0-9]*; do ! tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'port [-]-helper' || kill -9 ${p#/proc/}; done");
+pub fn break_connections(host: Host) {
+    signal_port(host, "KILL");
+}
+
+/// Sends a signal to the port.
+pub fn signal_port(host: Host, signal: &str) {
+    host.sh(&format!(
+        "for p in /proc/[0-9]*; do ! tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'port [-]-helper' || \
+         kill -{signal} ${{p#/proc/}}; done"
+    ));
 }
 
 #[test]
@@ -122,7 +130,7 @@ fn a_migration_whose_connections_break_goes_on_from_where_it_stood() {
 }
 
 /// Ends every connection to a peer, which both ports notice and survive.
-const RESET: &str = "ss -K state established '( sport = :7423 or dport = :7423 )' >/dev/null";
+pub const RESET: &str = "ss -K state established '( sport = :7423 or dport = :7423 )' >/dev/null";
 
 #[test]
 fn i1_i2_i4_a_migration_whose_connections_break_in_any_step_goes_on_to_its_end() {

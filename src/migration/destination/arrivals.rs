@@ -9,6 +9,9 @@ use crate::world::visits::Visit;
 use crate::world::{Context, World};
 use std::sync::Arc;
 
+/// Bytes of a cause that are kept: those of a log's last lines may be many.
+const LONGEST_CAUSE: usize = 8 << 10;
+
 /// What is written down; nothing where there is none.
 pub fn kept(world: &World, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
     world.handovers.get(About::Arrival, id).or_fail(|| "where it stands cannot be read".into())
@@ -16,8 +19,27 @@ pub fn kept(world: &World, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
 
 /// Writes down where it stands.
 pub fn keep(world: &World, peer: &str, id: &CheckpointId, arrival: Arrival) -> Result<(), Failure> {
-    let kept = Kept { peer: peer.to_owned(), arrival };
-    world.handovers.put(About::Arrival, id, &kept).or_fail(|| "where it stands cannot be written down".into())
+    write_down(world, id, &Kept { peer: peer.to_owned(), arrival, cause: None })
+}
+
+/// Writes down that it came to nothing, and why.
+pub fn keep_cause(
+    world: &World,
+    peer: &str,
+    id: &CheckpointId,
+    (arrival, cause): (Arrival, &Failure),
+) -> Result<(), Failure> {
+    write_down(world, id, &Kept { peer: peer.to_owned(), arrival, cause: Some(cause.clone().shortened(LONGEST_CAUSE)) })
+}
+
+/// Writes down where it stands, and all else that is kept of it.
+pub fn write_down(world: &World, id: &CheckpointId, kept: &Kept) -> Result<(), Failure> {
+    world.handovers.put(About::Arrival, id, kept).or_fail(|| "where it stands cannot be written down".into())
+}
+
+/// Why a migration from this peer came to nothing here.
+pub fn cause(world: &World, peer: &str, id: &CheckpointId) -> Result<Option<Failure>, Failure> {
+    Ok(kept(world, id)?.filter(|kept| kept.peer == peer).and_then(|kept| kept.cause))
 }
 
 /// A host that is a peer no longer says nothing late: what came from it and is over need not be remembered.

@@ -38,7 +38,7 @@ use crate::store::CheckpointId;
 use crate::world::decisions::Decision;
 use crate::world::visits::{Standing, Visit};
 use crate::world::{Context, World};
-use arrivals::{keep, kept, standing_on_disk, visit_of, without_copy};
+use arrivals::{cause, keep, keep_cause, kept, standing_on_disk, visit_of, without_copy};
 use member::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -171,10 +171,11 @@ fn images(offer: &Offer) -> BTreeSet<String> {
 pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
     let turn = context.busy.begin_within(vec![format!("migration {id}")], words::PREPARE);
     let _turn = turn.map_err(|_| Failure::refused(format!("migration {id} is being prepared")))?;
-    match visit_of(context, peer, id) {
-        Ok(visit) => is_prepared(&visit),
-        Err(_) => prepare_anew(context, peer, id, offer),
+    if let Ok(visit) = visit_of(context, peer, id) {
+        return is_prepared(&visit);
     }
+    // It has failed, and the answer that said so was lost.
+    cause(context, peer, id)?.map_or_else(|| prepare_anew(context, peer, id, offer), Err)
 }
 
 fn is_prepared(visit: &Visit) -> Result<(), Failure> {
@@ -192,8 +193,12 @@ fn prepare_anew(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) 
         None => Vec::new(),
     };
     let prepared = prepare_with(context, (peer, id), offer, brought.clone());
-    if prepared.is_err() {
+    if let Err(failure) = &prepared {
         brought.iter().for_each(|image| remove_image(context, image));
+        // A visit has written down itself why it ended.
+        if !context.visits.has(id) && kept(context, id)?.is_none() {
+            keep_cause(context, peer, id, (Arrival::Dropped, failure))?;
+        }
     }
     prepared
 }
@@ -307,9 +312,11 @@ fn begin(
 /// What was not released is dropped for good: a commit that comes late finds that.
 fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>) {
     let mut arrival = visit.standing().arrival;
-    if failure.is_some() && matches!(arrival, Arrival::Expecting | Arrival::Restored) {
+    if let Some(cause) = &failure
+        && !matches!(arrival, Arrival::Released | Arrival::Running)
+    {
         // Not said where it could not be written down: who asks next has it tried again.
-        match keep(world, &visit.peer, id, without_copy(arrival)) {
+        match keep_cause(world, &visit.peer, id, (without_copy(arrival), cause)) {
             Ok(()) => arrival = without_copy(arrival),
             Err(error) => tracing::error!(migration = %id, %error, "that it was dropped cannot be written down"),
         }

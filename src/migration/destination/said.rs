@@ -1,6 +1,6 @@
 //! What a source says and asks of a migration that comes here.
 
-use super::arrivals::{keep, kept, visit_of, without_copy};
+use super::arrivals::{kept, visit_of, without_copy, write_down};
 use super::{Arrive, admit, intake};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
@@ -8,6 +8,7 @@ use crate::migration::words;
 use crate::saga::Operation;
 use crate::store::CheckpointId;
 use crate::world::Context;
+use crate::world::landing::Kept;
 use crate::world::visits::{Standing, Word};
 use std::time::Duration;
 
@@ -31,32 +32,40 @@ pub fn say(context: &Context, peer: &str, id: &CheckpointId, word: Word) -> Resu
 
 /// Nobody works on it: it is over, or was never begun. The rules are the same.
 fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word) -> Result<Standing, Failure> {
-    let Word::Handover(request) = word else {
-        return Err(Failure::refused(format!("migration {id} was not prepared, or is over here")));
-    };
     let known = kept(context, id)?;
+    let request = match word {
+        Word::Handover(request) => *request,
+        // It was said before, and the answer was lost.
+        Word::Restore(_) if known.is_some() => Request::Ask,
+        Word::Restore(_) | Word::Forced(_) => {
+            return Err(Failure::refused(format!("migration {id} was not prepared, or is over here")));
+        }
+    };
     if known.as_ref().is_some_and(|known| known.peer != peer) {
         return Err(Failure::refused(format!("migration {id} comes from another host")));
     }
     if is_to_be_taken_up(context, id)? {
         return Err(Failure::new(format!("migration {id} is about to be taken up again")).remedy("ask again"));
     }
-    let on_disk = known.map(|known| known.arrival).unwrap_or_default();
+    let (on_disk, cause) = known.map(|known| (known.arrival, known.cause)).unwrap_or_default();
     let before = match on_disk {
         // Nobody works on it and nobody will, so there is no copy. It was not written down that it is dropped.
         Arrival::Restored => without_copy(Arrival::Restored),
         other => other,
     };
-    let after = before.on(arrival::Event::Request(*request)).next;
+    let after = before.on(arrival::Event::Request(request)).next;
     tracing::info!(migration = %id, peer, ?request, ?before, ?after, "asked about a migration that nobody works on");
     if after != on_disk {
-        keep(context, peer, id, after)?;
+        write_down(context, id, &Kept { peer: peer.to_owned(), arrival: after, cause: cause.clone() })?;
     }
-    // The source need not ask until it is out of patience.
-    let failure = (after == Arrival::Released).then(|| {
-        Failure::new("it was given to this host, and what would let it run here has failed")
-            .remedy("on that host: transship status, and transship resume OPERATION; then the same here")
-    });
+    let failure = match after {
+        // The source need not ask until it is out of patience.
+        Arrival::Released => Some(
+            Failure::new("it was given to this host, and what would let it run here has failed")
+                .remedy("on that host: transship status, and transship resume OPERATION; then the same here"),
+        ),
+        _ => cause,
+    };
     Ok(Standing { arrival: after, is_over: true, failure, ..Standing::default() })
 }
 

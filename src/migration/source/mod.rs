@@ -43,6 +43,7 @@ use crate::operations::{
     checkpoint::{self, Checkpoint, Member},
 };
 use crate::saga::{self, Asked, Operation, Step};
+use crate::store::claims::ClaimError;
 use crate::store::{CheckpointId, ContainerId};
 use crate::transport::client::Compress;
 use crate::world::Context;
@@ -131,15 +132,12 @@ impl Operation for Migrate {
 
     /// Where that cannot be read it may have: the destination may have been told so, and runs.
     fn has_committed(&self, context: &Context) -> bool {
-        match context.claims.find(self.container()) {
-            Ok(claim) => claim.is_some_and(|claim| claim.checkpoint == *self.id() && claim.departed_to.is_some()),
-            Err(_) => true,
-        }
+        self.is_given_away(context).unwrap_or(true)
     }
 
-    /// The destination hears of the claim as soon as it is there, if it asks.
+    /// The destination hears of the claim as soon as it is there, if it asks. It may also run there by force.
     fn is_out_of_hand(&self, context: &Context) -> bool {
-        self.has_committed(context)
+        self.has_committed(context) || self.departure.is_past_commit()
     }
 
     fn is_numbered(&mut self, number: i64) {
@@ -195,6 +193,12 @@ impl Migrate {
     /// The container whose claim decides.
     fn container(&self) -> &ContainerId {
         &self.freeze.leader().id
+    }
+
+    /// Whether the claim says that it has gone.
+    fn is_given_away(&self, context: &Context) -> Result<bool, ClaimError> {
+        let claim = context.claims.find(self.container())?;
+        Ok(claim.is_some_and(|claim| claim.checkpoint == *self.id() && claim.departed_to.is_some()))
     }
 
     /// The name of each.

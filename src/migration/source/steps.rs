@@ -161,9 +161,12 @@ fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
             match migrate.departure {
                 Departure::Contested => {
                     let (name, peer) = (migrate.name(), &migrate.peer);
+                    let forced = match migrate.is_taken_back() {
+                        true => format!("{name} was taken back here by force, and runs on {peer}"),
+                        false => format!("{name} goes on here, and was let run on {peer} by force"),
+                    };
                     Err(Failure::new(format!(
-                        "{name} was taken back here by force, and runs on {peer}; stop one of the two \
-                         (docker stop {name}, here or there), then: transship resume OPERATION"
+                        "{forced}; stop one of the two (docker stop {name}, here or there), then: transship resume OPERATION"
                     )))
                 }
                 _ => Ok(()),
@@ -274,6 +277,11 @@ pub fn ship() -> MigrateStep {
 /// The destination restores them, and they stand still there as well.
 pub fn restore() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+        if migrate.is_given_away(context).unwrap_or_default() {
+            // A helper before this one has heard that they run there by force.
+            migrate.departure = Departure::Committed;
+            return Ok(());
+        }
         migrate.departure = migrate.departure.on(departure::Event::Frozen).next;
         write_down(migrate, context)?;
         if migrate.mode.has_memory_follow() {
@@ -291,6 +299,11 @@ pub fn restore() -> MigrateStep {
         migrate.departure = migrate.departure.on(departure::Event::Answer(standing.arrival)).next;
         match migrate.departure {
             Departure::Ready => Ok(()),
+            // A person there has let them run by force: they are not this host's any more, whatever comes next.
+            Departure::Committed => {
+                migrate.cancel.has_committed();
+                give_away(migrate, context)
+            }
             other => Err(Failure::new(format!("{} is not ready for {}: {other:?}", migrate.peer, migrate.name()))),
         }
     }
@@ -300,17 +313,22 @@ pub fn restore() -> MigrateStep {
     })
 }
 
+/// Whatever fails from the claim on, they stay frozen here.
+fn give_away(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
+    for member in migrate.freeze.members().iter().rev() {
+        let failed = || format!("{} cannot be claimed", member.name);
+        let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(failed)?;
+        context.claims.place(&claim.departed_to(&migrate.peer)).or_fail(failed)?;
+    }
+    migrate.departure = migrate.departure.on(departure::Event::Commit).next;
+    write_down(migrate, context)
+}
+
 /// The point of no return. The first one's claim is it, for all of them, and is placed last: CRIU's action scripts and every
 /// later helper look at that one.
 pub fn commit() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        for member in migrate.freeze.members().iter().rev() {
-            let failed = || format!("{} cannot be claimed", member.name);
-            let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(failed)?;
-            context.claims.place(&claim.departed_to(&migrate.peer)).or_fail(failed)?;
-        }
-        migrate.departure = migrate.departure.on(departure::Event::Commit).next;
-        write_down(migrate, context)
+        give_away(migrate, context)
     }
     /// The first one's claim is changed first: while it is as it was, the others follow it.
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {

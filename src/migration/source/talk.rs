@@ -184,16 +184,20 @@ pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
 /// Has all of them restored there, stopped. No answer means that it was not heard, or is being done: nothing runs there without
 /// a commit. Said again, it is done once.
 pub fn restore(context: &Context, migrate: &Migrate, manifests: Vec<String>) -> Result<Standing, Failure> {
-    let standing = insist_on_restore(context, migrate, words::Sealed { manifests })?;
-    match (&standing.arrival, &standing.problem) {
-        (Arrival::Restored, _) => Ok(standing),
+    is_restored(insist_on_restore(context, migrate, words::Sealed { manifests })?, &migrate.name(), &migrate.peer)
+}
+
+/// Whether a standing says that they were restored. Where a person there has let them run by force they were, too.
+fn is_restored(standing: Standing, name: &str, peer: &str) -> Result<Standing, Failure> {
+    match (standing.arrival, standing.problem) {
+        (Arrival::Restored | Arrival::Released | Arrival::Running, problem) => Ok(Standing { problem, ..standing }),
         (_, Some(problem)) => {
-            let mut failure = Failure::new(format!("{} cannot be restored on {}", migrate.name(), migrate.peer));
-            failure.why = std::iter::once(&problem.what).chain(&problem.why).cloned().collect();
-            failure.remedy = problem.remedy.clone();
+            let mut failure = Failure::new(format!("{name} cannot be restored on {peer}"));
+            failure.why = std::iter::once(problem.what).chain(problem.why).collect();
+            failure.remedy = problem.remedy;
             Err(failure)
         }
-        (other, None) => Err(Failure::new(format!("{} says of {}: {other:?}", migrate.peer, migrate.name()))),
+        (other, None) => Err(Failure::new(format!("{peer} says of {name}: {other:?}"))),
     }
 }
 
@@ -295,6 +299,7 @@ pub fn insist(context: &Context, migrate: &Migrate, request: Request, patience: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::protocol::Problem;
 
     #[test]
     fn i3_a_commit_is_repeated_until_the_copy_runs_or_is_gone() {
@@ -305,5 +310,19 @@ mod tests {
         assert!(is_last_word(Request::Commit, Arrival::Released, true), "a person has to see to it there");
         assert!(!is_last_word(Request::Drop, Arrival::Restored, false));
         assert!(is_last_word(Request::Drop, Arrival::Running, false), "it was refused");
+    }
+
+    #[test]
+    fn i1_what_runs_there_by_force_was_restored_and_what_failed_there_says_why() {
+        let told = |arrival, problem: Option<Problem>| {
+            let standing = Standing { arrival, containers: Vec::new(), boot: String::new(), problem, follows: None };
+            is_restored(standing, "web", "beta")
+        };
+        for arrival in [Arrival::Restored, Arrival::Released, Arrival::Running] {
+            assert_eq!(told(arrival, None).unwrap().arrival, arrival);
+        }
+        let failed = told(Arrival::Dropped, Some(Problem::new("no room"))).unwrap_err();
+        assert_eq!(failed.to_string(), "web cannot be restored on beta: no room");
+        assert!(told(Arrival::Lost, None).is_err());
     }
 }
