@@ -94,9 +94,6 @@ pub struct World {
     pub fetches: Table<CheckpointId, Arc<Fetching>>,
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
-    /// Migrations for which an image was taken in, before anything else of them is here: the ids of those that were here
-    /// before it.
-    pub brought_images: Table<CheckpointId, HashSet<String>>,
     /// Migrations to this host whose containers are wanted back where they came from.
     pub sending_back: Table<CheckpointId, SendingBack>,
     /// What a person has decided about migrations.
@@ -186,7 +183,6 @@ impl World {
             placeholders: Table::default(),
             fetches: Table::default(),
             visits: Table::default(),
-            brought_images: Table::default(),
             sending_back: Table::default(),
             decisions: Decisions::default(),
             memory_coming: Table::default(),

@@ -61,8 +61,15 @@ impl Client {
         Ok(images.filter_map(|image| image["Id"].as_str().map(str::to_owned)).collect())
     }
 
-    /// Removes an image that nothing uses: whether it is gone.
+    /// Removes an image that nothing uses and nobody has given a name: whether it is gone.
     pub fn remove_unused_image(&self, id: &str) -> Result<bool, DockerError> {
+        let told = match self.get(&format!("/images/{}/json", super::client::escape(id))) {
+            Err(error) if error.is_not_found() => return Ok(true),
+            other => other?,
+        };
+        if told["RepoTags"].as_array().is_some_and(|names| !names.is_empty()) {
+            return Ok(false);
+        }
         match self.delete(&format!("/images/{}", super::client::escape(id))) {
             Err(DockerError::Refused { status: 409, .. }) => Ok(false),
             other => other.map(|()| true),

@@ -65,6 +65,9 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     if !swept.is_empty() {
         tracing::warn!(?swept, "half-made checkpoints are removed");
     }
+    if let Err(failure) = migration::destination::sweep_images(&context) {
+        tracing::warn!(%failure, "images of migrations that nobody waits for may be left");
+    }
     crate::operations::forward::resume(&context);
     let mut under_way: Vec<_> =
         handovers.into_iter().map(|record| (record.within, carry_on(world, record, Vec::new()))).collect();

@@ -5,20 +5,20 @@ use super::lab::{BOTH, Container, FAILPOINTS, SID, TRIXIE, paired_hosts};
 use super::migrations::{leftovers, migration_on, whereabouts};
 use super::ships::{RESET, break_connections, signal_port};
 
-/// A container of an image that only one host has, with a layer of so many MiB that do not compress; the image's id.
-fn of_own_image<'a>(host: &'a Host, name: &'a str, image: &str, mebibytes: u32) -> (Container<'a>, String) {
+/// An image that only one host has, with a layer of so many MiB that do not compress; its id.
+fn own_image(host: Host, image: &str, mebibytes: u32) -> String {
     host.sh(&format!(
         "docker run --name {image} programs dd if=/dev/urandom of=/ballast bs=1M count={mebibytes} 2>/dev/null; \
          docker commit {image} {image}; docker rm {image}"
     ));
-    let id = host.sh(&format!("docker inspect -f '{{{{.Id}}}}' {image}"));
-    (host.start(name, &format!("--network front -p 7000:7000 {image}"), "/tools/holder 7000 8"), id)
+    host.sh(&format!("docker inspect -f '{{{{.Id}}}}' {image}"))
 }
 
 #[test]
 fn an_image_whose_connection_breaks_is_sent_anew_and_the_migration_ends_well() {
     let _turn = paired_hosts();
-    let (container, image) = of_own_image(&SID, "torn", "heavy", 48);
+    let image = own_image(SID, "heavy", 48);
+    let container = SID.start("torn", "--network front -p 7000:7000 heavy", "/tools/holder 7000 8");
     let born = container.born(7000);
     std::mem::forget(container);
     for cut in [SID, TRIXIE] {
@@ -28,7 +28,7 @@ fn an_image_whose_connection_breaks_is_sent_anew_and_the_migration_ends_well() {
         let ended = migrating.wait().expect("the migration ends");
         let told = SID.sh("cat /root/told");
         assert!(ended.success(), "{told}");
-        assert_eq!(told.matches("sending the image heavy").count(), 2, "{told}");
+        assert_eq!(told.matches("sending the image").count(), 2, "{told}");
         assert!(told.contains("broke, going on"), "{told}");
         let there = Container { host: &TRIXIE, name: "torn" };
         assert_eq!(there.born(7000), born);
@@ -41,6 +41,27 @@ fn an_image_whose_connection_breaks_is_sent_anew_and_the_migration_ends_well() {
     drop(back);
     SID.sh("docker rmi heavy");
     BOTH.into_iter().for_each(|host| assert_eq!(leftovers(host), "0", "{}", host.0));
+}
+
+#[test]
+fn i5_images_that_were_sent_for_a_migration_that_ends_before_anything_is_made_do_not_stay() {
+    let _turn = paired_hosts();
+    let (small, large) = (own_image(SID, "small", 1), own_image(SID, "large", 48));
+    let owner = SID.start("owner", "--network front -p 7000:7000 small", "/tools/holder 7000 8");
+    let born = owner.born(7000);
+    let joiner = SID.start("joiner", "--network container:owner large", "/tools/holder 7001 1");
+    // The images go one after the other, which of them first is not said.
+    let mut migrating = SID.begin("transship migrate owner --to trixie --rate 4M --compress off");
+    let ids = "docker images -aq --no-trunc";
+    TRIXIE.within_seconds(60, &format!("{ids} | grep -q -e {small} -e {large}"));
+    SID.sh(&format!("transship cancel {}", migration_on(SID)));
+    assert_eq!(migrating.wait().expect("the migration ends").code(), Some(1));
+    TRIXIE.within_seconds(30, &format!("! {ids} | grep -q -e {small} -e {large}"));
+    TRIXIE.sh("[ -z \"$(ls /var/lib/transship/handovers/*.ahead 2>/dev/null)\" ]");
+    assert_eq!(owner.born(7000), born);
+    drop(joiner);
+    drop(owner);
+    SID.sh("docker rmi small large");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Where migrations that come here stand: the visits under way, and what is written down.
 
+use super::ahead;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::store::CheckpointId;
@@ -50,7 +51,7 @@ pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
             context.handovers.remove(About::Arrival, &id).or_fail(|| "what came from it cannot be forgotten".into())?;
         }
     }
-    Ok(())
+    ahead::forget_peer(context, peer)
 }
 
 /// Where it stands; as one that was never heard of where nothing is written down.

@@ -1,10 +1,11 @@
 //! What a source sends besides words: images, and the checkpoints' files.
 
-use super::admit;
-use super::arrivals::visit_of;
+use super::arrivals::{standing_on_disk, visit_of};
 use super::capability::LEFT_FREE;
+use super::{admit, ahead};
 use crate::archive::RelPath;
 use crate::failure::{Failure, OrFail};
+use crate::handover::Arrival;
 use crate::migration::words::{Here, LayersThere};
 use crate::operations::images;
 use crate::store::CheckpointId;
@@ -39,10 +40,27 @@ pub fn take_image(
     tar: impl Read + Send + 'static,
 ) -> Result<(), Failure> {
     admit::may(context, peer)?;
-    let before = context.docker.image_ids().or_fail(|| "the images here cannot be listed".into())?;
-    // The first list is the one that has none of them. Docker shows an image before it says that it is loaded.
-    context.brought_images.keep_new(id.clone(), before);
-    context.docker.load_image(images::without_names(tar, image)).or_fail(|| "the image cannot be loaded".into())
+    if !is_id(image) {
+        return Err(Failure::usage(format!("{image:?} is no image's id")));
+    }
+    if standing_on_disk(context, id)? != Arrival::Expecting {
+        return Err(Failure::refused(format!("migration {id} has been here before")));
+    }
+    // Docker shows an image before it says that it is loaded: one that comes once more was noted the first time.
+    if !context.docker.has_image(image).or_fail(|| "the images here cannot be listed".into())? {
+        ahead::note(context, peer, id, image)?;
+    }
+    context.docker.load_image(images::without_names(tar, image)).or_fail(|| "the image cannot be loaded".into())?;
+    match standing_on_disk(context, id)? {
+        // The source has given it up meanwhile.
+        Arrival::Dropped => ahead::give_up(context, peer, id),
+        _ => Ok(()),
+    }
+}
+
+fn is_id(image: &str) -> bool {
+    let digest = image.strip_prefix("sha256:").unwrap_or_default();
+    digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Returns when what has come is on disk: a loss of power does not take it any more.

@@ -11,6 +11,7 @@
 //! said commit or drop: it may have committed. Until it has, the copy does not run (I2).
 
 pub mod admit;
+mod ahead;
 mod arrivals;
 mod at_the_gate;
 mod binds;
@@ -26,6 +27,7 @@ mod reach;
 mod said;
 mod steps;
 
+pub use ahead::sweep as sweep_images;
 pub use arrivals::forget_peer;
 pub use said::{say, standing, sync};
 
@@ -188,11 +190,9 @@ fn is_prepared(visit: &Visit) -> Result<(), Failure> {
 
 fn prepare_anew(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
     // Those that were here before stay, whatever becomes of the migration.
-    let brought: Vec<String> = match context.brought_images.take(id) {
-        Some(before) => images(&offer).into_iter().filter(|image| !before.contains(image)).collect(),
-        None => Vec::new(),
-    };
+    let brought = ahead::of(context, peer, id)?;
     let prepared = prepare_with(context, (peer, id), offer, brought.clone());
+    ahead::forget(context, id)?;
     if let Err(failure) = &prepared {
         brought.iter().for_each(|image| remove_image(context, image));
         // A visit has written down itself why it ended.

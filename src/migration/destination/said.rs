@@ -1,7 +1,7 @@
 //! What a source says and asks of a migration that comes here.
 
 use super::arrivals::{kept, visit_of, without_copy, write_down};
-use super::{Arrive, admit, intake};
+use super::{Arrive, admit, ahead, intake};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
 use crate::migration::words;
@@ -57,6 +57,9 @@ fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word
     tracing::info!(migration = %id, peer, ?request, ?before, ?after, "asked about a migration that nobody works on");
     if after != on_disk {
         write_down(context, id, &Kept { peer: peer.to_owned(), arrival: after, cause: cause.clone() })?;
+    }
+    if matches!(after, Arrival::Dropped | Arrival::Lost) {
+        ahead::give_up(context, peer, id)?;
     }
     let failure = match after {
         // The source need not ask until it is out of patience.
