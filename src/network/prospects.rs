@@ -2,6 +2,7 @@
 
 use super::segment::Segment;
 use super::sockets::Connection;
+use super::spec::Protocol;
 use super::tracking::{Entry, Tuple};
 use super::ways::Moving;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,7 +29,7 @@ pub enum Prospect {
     Peer,
     /// Lost: the hosts do not reach each other by its address family.
     OtherFamily,
-    /// Lost: this host does not track it, so it cannot lead it either.
+    /// Lost: this host does not track it, or takes it for ended, so it cannot lead it either.
     Untracked,
 }
 
@@ -42,7 +43,7 @@ impl Prospect {
 /// What is to be seen of a container's connections.
 #[derive(Debug)]
 pub struct Seen<'a> {
-    /// Its sockets.
+    /// Its sockets, that were open before and after the entries were listed.
     pub connections: &'a [Connection],
     /// What this host tracks for its addresses.
     pub entries: &'a [Entry],
@@ -56,8 +57,10 @@ pub struct Seen<'a> {
 
 /// All connections that leave the container, by what becomes of them.
 pub fn of(seen: &Seen<'_>, moving: &Moving<'_>) -> BTreeMap<Prospect, Vec<Connection>> {
+    // Other protocols have the same ports, and what is over says nothing of a socket that is open.
+    let tracked_now = seen.entries.iter().filter(|entry| entry.protocol == Protocol::Tcp && !entry.is_over());
     let by_sent: HashMap<Tuple, &Entry> =
-        seen.entries.iter().flat_map(|entry| [(entry.original, entry), (entry.reply, entry)]).collect();
+        tracked_now.flat_map(|entry| [(entry.original, entry), (entry.reply, entry)]).collect();
     let is_own =
         |address: IpAddr| address.is_loopback() || moving.addresses.contains(&address) || seen.along.contains(&address);
     let leaves = seen.connections.iter().filter(|open| !is_own(open.remote.ip()));
@@ -66,8 +69,6 @@ pub fn of(seen: &Seen<'_>, moving: &Moving<'_>) -> BTreeMap<Prospect, Vec<Connec
         let sent = Tuple { source: open.local, destination: open.remote };
         let prospect = match by_sent.get(&sent) {
             _ if seen.proxies.contains(&open.remote) => Prospect::Proxy,
-            // It was open when the sockets were listed, and is not any more.
-            Some(entry) if entry.is_over() => continue,
             Some(entry) => tracked(entry, sent, moving),
             None if seen.on_segment.contains(&open.local.ip()) => Prospect::OnSegment,
             None if is_beside(moving.segments, open.remote.ip()) => Prospect::Neighbour,
@@ -98,7 +99,6 @@ fn is_beside(segments: &[Segment], address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::spec::Protocol;
     use crate::network::tracking::TcpState;
     use crate::network::ways::Link;
 
@@ -137,6 +137,12 @@ mod tests {
             entry(tuple("172.30.0.9:42000", "10.0.0.2:22"), tuple("10.0.0.2:22", "10.0.0.1:42000")),
             entry(tuple("172.30.0.1:5656", "172.30.0.9:80"), tuple("172.30.0.9:80", "172.30.0.1:5656")),
             entry(tuple("[fd00:1::7]:5555", "[fd00::9]:80"), tuple("[fd00::9]:80", "[fd00:1::7]:5555")),
+            // Listed behind what lives on, with the same ends.
+            ended(entry(tuple("10.0.0.100:5555", "10.0.0.1:9090"), tuple("172.30.0.9:80", "10.0.0.100:5555"))),
+            Entry {
+                protocol: Protocol::Udp,
+                ..entry(tuple("172.30.0.9:40000", "192.0.2.7:5432"), tuple("192.0.2.7:5432", "172.30.0.9:40000"))
+            },
         ];
         let along = ["172.30.0.8".parse().unwrap()];
         let proxies = HashSet::from(["172.30.0.1:7777".parse().unwrap()]);
@@ -171,8 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_since_its_socket_was_seen_is_not_told() {
-        assert!(prospects(&[("172.30.0.9:80", "10.0.0.100:4444")]).is_empty());
+    fn a_socket_that_is_open_is_told_whatever_is_tracked_as_ended_with_its_ends() {
+        let told = prospects(&[("172.30.0.9:80", "10.0.0.100:4444")]);
+        assert_eq!(told, [(Prospect::Untracked, "10.0.0.100:4444".parse().unwrap())]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! TCP sockets with their two ends, as `/proc/PID/net/tcp` and `tcp6` list those of a process's network namespace.
 
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 const OPEN: [u8; 4] = [1, 4, 5, 8];
 
 /// A socket that has somebody at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Connection {
     /// Its own end.
     pub local: SocketAddr,
@@ -40,6 +41,17 @@ pub fn open_in(pid: i32) -> io::Result<Vec<Connection>> {
         }
     }
     Ok(found)
+}
+
+/// The connections that are open before and after `act`, and what that comes to: what it finds is about them.
+///
+/// # Errors
+/// When the process is gone.
+pub fn open_throughout<T>(pid: i32, act: impl FnOnce() -> T) -> io::Result<(Vec<Connection>, T)> {
+    let before = open_in(pid)?;
+    let done = act();
+    let after: HashSet<Connection> = open_in(pid)?.into_iter().collect();
+    Ok((before.into_iter().filter(|open| after.contains(open)).collect(), done))
 }
 
 /// `sl local rem st tx:rx tr:tm retr uid timeout inode ...`
@@ -94,5 +106,16 @@ mod tests {
         let open = open_in(std::process::id() as i32).unwrap();
         let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
         assert!(open.iter().any(|one| (one.local, one.remote) == (local, remote)));
+    }
+
+    #[test]
+    fn what_ends_meanwhile_is_not_told_and_what_stays_is() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = || std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stays, ends) = (connect(), connect());
+        let local = [&stays, &ends].map(|one| one.local_addr().unwrap());
+        let (open, ()) = open_throughout(std::process::id() as i32, || drop(ends)).unwrap();
+        let is_told = local.map(|local| open.iter().any(|one| one.local == local));
+        assert_eq!(is_told, [true, false]);
     }
 }

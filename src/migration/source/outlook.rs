@@ -142,10 +142,10 @@ fn prospects(
     let Some(pid) = container.pid().filter(|_| container.shares_network_of().is_none()) else {
         return Ok(BTreeMap::new());
     };
-    let open = sockets::open_in(pid).or_fail(failed)?;
     let addresses = published::from_inspect(container.inspect()).or_fail(failed)?.addresses;
     let segments = segment::from_inspect(container.inspect()).or_fail(failed)?;
-    let entries = tracking::save(&addresses).or_fail(failed)?;
+    let (open, entries) = sockets::open_throughout(pid, || tracking::save(&addresses)).or_fail(failed)?;
+    let entries = entries.or_fail(failed)?;
     let proxies: HashSet<SocketAddr> = facts.proxied.iter().flat_map(|port| port.ends.iter().copied()).collect();
     let on_segment = on_segment(context, container)?;
     let specs = group.iter().filter_map(|other| published::from_inspect(other.inspect()).ok());
