@@ -118,7 +118,17 @@ impl<'a> Persistence<'a> {
         self.ask_within(Duration::MAX, move |_| question(), what)
     }
 
-    /// The same before anything is touched: no answer is a refusal, unless it was cancelled meanwhile.
+    /// The same for what the peer has at hand: the question, and all that goes before its answer, take no longer than patience
+    /// lasts. The question is told how much of that is left.
+    pub fn ask_at_hand<T: Send + 'static>(
+        &self,
+        question: impl Fn(Duration) -> Result<T, PeerError> + Send + Sync + 'static,
+        what: impl Fn() -> String,
+    ) -> Result<T, Failure> {
+        self.ask_within(self.patience, question, what)
+    }
+
+    /// The same as [`Self::ask`] before anything is touched: no answer is a refusal, unless it was cancelled meanwhile.
     pub fn ask_first<T: Send + 'static>(
         &self,
         question: impl Fn() -> Result<T, PeerError> + Send + Sync + 'static,
@@ -138,9 +148,9 @@ impl<'a> Persistence<'a> {
         what: impl Fn() -> String,
     ) -> Result<T, Failure> {
         let (begun, question, mut broken) = (Instant::now(), Arc::new(question), None);
+        let mut left = limit;
         loop {
             let (tried, this) = (Instant::now(), Arc::clone(&question));
-            let left = limit.saturating_sub(begun.elapsed());
             let error = match self.cancel.unless_cancelled(move || this(left))? {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -150,10 +160,14 @@ impl<'a> Persistence<'a> {
                 broken = None;
             }
             let since = *broken.get_or_insert_with(Instant::now);
-            if begun.elapsed() >= limit || since.elapsed() >= self.patience {
+            if since.elapsed() >= self.patience {
                 return Err(failed(&error, what()));
             }
             self.broke(&error, &what)?;
+            left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(failed(&error, what()));
+            }
         }
     }
 }
@@ -268,5 +282,20 @@ mod tests {
         assert_eq!(persistence.ask(second, String::new).unwrap(), 1);
         let never = |_| Err::<(), _>(lost());
         assert!(persistence.ask_within(Duration::ZERO, never, String::new).is_err());
+    }
+
+    #[test]
+    fn what_is_at_hand_is_asked_for_no_longer_than_patience_lasts() {
+        let cancel = Cancellable::default();
+        let persistence = Persistence::with("beta", &Log, &cancel, SHORT);
+        let begun = Instant::now();
+        // Each try is as long as it may be: a connection that stands and says nothing.
+        let silent = |left: Duration| {
+            std::thread::sleep(left.min(Duration::from_millis(300)));
+            Err::<(), _>(lost())
+        };
+        let failure = persistence.ask_at_hand(silent, || "it is not told".into()).unwrap_err();
+        assert!(failure.to_string().ends_with("the connection was lost"), "{failure}");
+        assert!(begun.elapsed() < SHORT.broken * 2, "{:?}", begun.elapsed());
     }
 }

@@ -211,6 +211,11 @@ impl Peer {
         };
         self.json(self.send(request, &call)?, &call)
     }
+        self.get_within(path, QUICK)
+    }
+
+    /// The same, and does not wait longer than `limit`.
+    pub fn get_within<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<T, PeerError> {
 
     /// Asks for bytes that a question names, within `limit`. What breaks off is an error of the reader, as with
     /// [`Self::get_stream`].

@@ -120,7 +120,7 @@ fn send_one(to: &Destination<'_>, outgoing: &Outgoing, done: &Arc<AtomicU64>) ->
         };
         persistence.broke(&error, failed)?;
         let (asker, question) = (peer.clone(), request.clone());
-        let here: Here = persistence.ask(move || asker.get(&question), failed)?;
+        let here: Here = persistence.ask_at_hand(move |left| asker.get_within(&question, left), failed)?;
         if here.is_whole {
             break;
         }

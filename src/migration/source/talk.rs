@@ -213,8 +213,8 @@ fn insist_on_restore(context: &Context, migrate: &Migrate, sealed: words::Sealed
             Err(error) if begun.elapsed() >= words::RESTORE => return Err(failed(&error, failed_to())),
             Err(error) => persistence.broke(&error, failed_to)?,
         }
-        let (peer, id) = (migrate.peer.clone(), migrate.id().clone());
-        let standing = persistence.ask(move || say(&peer, &id, Request::Ask), failed_to)?;
+        let (peer, path) = (self::peer(&migrate.peer), words::path(migrate.id(), "standing"));
+        let standing: Standing = persistence.ask_at_hand(move |left| peer.get_within(&path, left), failed_to)?;
         if standing.arrival != Arrival::Expecting {
             return Ok(standing);
         }

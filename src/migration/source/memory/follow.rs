@@ -154,7 +154,7 @@ impl Follow<'_> {
         };
         self.persistence.broke(&error, failed)?;
         let asked = self.peer.clone();
-        let here: Here = self.persistence.ask(move || asked.get(&path), failed)?;
+        let here: Here = self.persistence.ask_at_hand(move |left| asked.get_within(&path, left), failed)?;
         if here.is_whole {
             return Ok(true);
         }

@@ -141,7 +141,7 @@ fn one(migrate: &mut Migrate, context: &Context, inits: &[i32], known: &Mutex<Kn
             Err(error) => error,
         };
         persistence.broke(&error, failed)?;
-        let here: Here = persistence.ask(move || peer.get(&path), failed)?;
+        let here: Here = persistence.ask_at_hand(move |left| peer.get_within(&path, left), failed)?;
         lock().broke_off(&order, here.bytes);
         persistence.is_there(here.bytes > 0, &error, failed)?;
         sent_before += here.bytes;
