@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::handover::{Departure, Request};
 use crate::migration::evacuate::room::{self, Room};
 use crate::migration::homecoming::asked;
-use crate::migration::words::{Here, Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
+use crate::migration::words::{Here, Layers, LayersThere, Offer, Prepared, Sealed, Standing, Synced, Welcome};
 use crate::migration::{destination, source};
 use crate::operations::answering::{Asks, apart, problem, refusal};
 use crate::pager::words::Question;
@@ -67,9 +67,9 @@ async fn expect(at: At, body: Bytes) -> Answer<Welcome> {
     at.answer(move |context, peer, id| destination::expect(context, peer, id, &offer)).await
 }
 
-async fn prepare(at: At, body: Bytes) -> Answer<Value> {
+async fn prepare(at: At, body: Bytes) -> Answer<Prepared> {
     let offer: Offer = read(&body)?;
-    at.answer(move |context, peer, id| destination::prepare(context, peer, id, offer).map(|()| json!({}))).await
+    at.answer(move |context, peer, id| destination::prepare(context, peer, id, offer)).await
 }
 
 async fn restore(at: At, body: Bytes) -> Answer<Standing> {

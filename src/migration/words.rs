@@ -5,7 +5,7 @@
 //! | `POST expect` [`Offer`] | looks whether it can take them, and says which images it lacks: [`Welcome`] |
 //! | `POST layers` [`Layers`] | says how many of an image's layers it has: [`LayersThere`] |
 //! | `PUT image?of=ID` | loads that image from the body |
-//! | `POST prepare` | makes networks, volumes and the containers, stopped |
+//! | `POST prepare` | makes networks, volumes and the containers, stopped; says what has to end first: [`Prepared`] |
 //! | `PUT files/CHECKPOINT/PATH?from=BYTES&length=BYTES` | keeps a file of one of the checkpoints; `GET` says how much of it is there |
 //! | `POST restore` [`Sealed`] | verifies, restores, leaves it stopped: [`Standing`] |
 //! | `POST sync` | has everything that came on disk: the source deletes what it has |
@@ -147,6 +147,14 @@ pub struct Layers {
 pub struct LayersThere {
     /// So many of the lowest.
     pub there: usize,
+}
+
+/// They are made.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Prepared {
+    /// They are not yet, and this has to end first: the source asks again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// All of the checkpoints is there.

@@ -11,6 +11,10 @@ use crate::world::Context;
 /// Refuses what cannot be taken in; nothing is touched.
 pub fn look(context: &Context, peer: &str, offer: &Offer) -> Result<(), Failure> {
     may(context, peer)?;
+    if context.busy.is_on_engine() {
+        return Err(Failure::refused("an operation is at work on Docker itself there")
+            .remedy("wait for it; see there: transship status"));
+    }
     if effective_runc() != Interposition::Interposed {
         return Err(Failure::refused("the interposer is not in front of runc there: nothing could be restored")
             .remedy("run there: transship install"));

@@ -33,13 +33,13 @@ pub use said::{say, standing, sync};
 
 use crate::failure::{Failure, OrFail};
 use crate::handover::Arrival;
-use crate::migration::words::{self, Offer, Welcome};
+use crate::migration::words::{Offer, Prepared, Welcome};
 use crate::operations;
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::CheckpointId;
 use crate::world::decisions::Decision;
 use crate::world::visits::{Standing, Visit};
-use crate::world::{Context, World};
+use crate::world::{Busy, Context, Turn, World};
 use arrivals::{cause, keep, keep_cause, kept, standing_on_disk, visit_of, without_copy};
 use member::Member;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a source waits for its turn before it hears what that waits for.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Taking containers in that belong together.
 #[derive(Debug, Serialize, Deserialize)]
@@ -169,15 +172,27 @@ fn images(offer: &Offer) -> BTreeSet<String> {
 }
 
 /// Begins a visit; returns when the containers are made and files may come. Whoever asks again, because the answer was lost,
-/// waits for the same.
-pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
-    let turn = context.busy.begin_within(vec![format!("migration {id}")], words::PREPARE);
-    let _turn = turn.map_err(|_| Failure::refused(format!("migration {id} is being prepared")))?;
-    if let Ok(visit) = visit_of(context, peer, id) {
-        return is_prepared(&visit);
-    }
-    // It has failed, and the answer that said so was lost.
-    cause(context, peer, id)?.map_or_else(|| prepare_anew(context, peer, id, offer), Err)
+/// waits for the same. What has to end first is not waited for in silence.
+pub fn prepare(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<Prepared, Failure> {
+    let _turn = match turn_to_prepare(&context.busy, id, TURN) {
+        Ok(turn) => turn,
+        Err(waits_for) => return Ok(Prepared { waits_for: Some(waits_for) }),
+    };
+    let prepared = match visit_of(context, peer, id) {
+        Ok(visit) => is_prepared(&visit),
+        // It may have failed, and the answer that said so was lost.
+        Err(_) => cause(context, peer, id)?.map_or_else(|| prepare_anew(context, peer, id, offer), Err),
+    };
+    prepared.map(|()| Prepared::default())
+}
+
+/// The turn to prepare a migration, or what has to end first.
+fn turn_to_prepare<'a>(busy: &'a Busy, id: &CheckpointId, patience: Duration) -> Result<Turn<'a>, String> {
+    let turn = busy.begin_within(vec![format!("migration {id}")], patience);
+    turn.map_err(|_| match busy.is_on_engine() {
+        true => "an operation on Docker itself".to_owned(),
+        false => "what it has begun for it before".to_owned(),
+    })
 }
 
 fn is_prepared(visit: &Visit) -> Result<(), Failure> {
@@ -333,4 +348,22 @@ fn end(world: &World, id: &CheckpointId, visit: &Visit, failure: Option<Failure>
         }
     }
     world.visits.take(id);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_hears_what_its_turn_waits_for() {
+        let (busy, id) = (Busy::default(), CheckpointId::random().unwrap());
+        let try_turn = || turn_to_prepare(&busy, &id, Duration::ZERO).map(drop);
+        let engine = busy.begin_on_engine().unwrap();
+        assert!(try_turn().unwrap_err().contains("Docker itself"));
+        drop(engine);
+        let first = turn_to_prepare(&busy, &id, Duration::ZERO).unwrap();
+        assert!(try_turn().unwrap_err().contains("before"));
+        drop(first);
+        try_turn().unwrap();
+    }
 }

@@ -8,7 +8,9 @@ use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
 use crate::migration::asking::peer;
 use crate::migration::networks;
-use crate::migration::words::{self, Coming, Following, Layers, LayersThere, Needs, Offer, Standing, Synced, Welcome};
+use crate::migration::words::{
+    self, Coming, Following, Layers, LayersThere, Needs, Offer, Prepared, Standing, Synced, Welcome,
+};
 use crate::operations::checkpoint::Member;
 use crate::operations::persist::{Patience, Persistence, RUNNING, STANDING_STILL, failed};
 use crate::operations::{carriage, check, images, processor};
@@ -172,13 +174,28 @@ pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(
 
 /// Has networks, volumes and the containers made there. Asked again, the peer waits for what it is at.
 pub fn prepare(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
-    let (peer, path, offer) = (peer(&migrate.peer), words::path(migrate.id(), "prepare"), offer(context, migrate)?);
-    let made = persistence(context, migrate, RUNNING).ask_within(
-        words::PREPARE,
-        move |left| peer.post::<Value>(&path, &offer, Some(left)),
-        || format!("{} cannot be made on {}", migrate.name(), migrate.peer),
-    );
-    made.map(drop)
+    let cannot = || format!("{} cannot be made on {}", migrate.name(), migrate.peer);
+    let (path, offer) = (words::path(migrate.id(), "prepare"), Arc::new(offer(context, migrate)?));
+    let (begun, mut told) = (Instant::now(), None);
+    loop {
+        let (peer, path, offer) = (peer(&migrate.peer), path.clone(), Arc::clone(&offer));
+        let Prepared { waits_for } = persistence(context, migrate, RUNNING).ask_within(
+            words::PREPARE.saturating_sub(begun.elapsed()),
+            move |left| peer.post(&path, &*offer, Some(left)),
+            cannot,
+        )?;
+        let Some(waits_for) = waits_for else { return Ok(()) };
+        let waits = format!("{} waits for {waits_for}", migrate.peer);
+        if begun.elapsed() >= words::PREPARE {
+            return Err(Failure::new(cannot()).details(vec![waits]).remedy("see there: transship status"));
+        }
+        if told.as_ref() != Some(&waits) {
+            context.told.note(&format!("{waits}; {} goes there after that", migrate.name()));
+            told = Some(waits);
+        }
+        // It has waited itself.
+        migrate.cancel.pause(SHORTEST_PAUSE)?;
+    }
 }
 
 /// Has all of them restored there, stopped. No answer means that it was not heard, or is being done: nothing runs there without
