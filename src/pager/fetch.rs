@@ -6,7 +6,7 @@
 
 use super::words::{PROOF, Question, proof};
 use super::{PAGE, Source};
-use crate::transport::client::{self, Carriage, Peer, PeerError};
+use crate::transport::client::{self, Carriage, Flow, Peer, PeerError};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::num::NonZeroU64;
@@ -106,7 +106,8 @@ pub struct Fetch {
 #[derive(Clone)]
 struct Fetcher {
     source: Arc<Source>,
-    rate: Option<NonZeroU64>,
+    /// Its own, so that what somebody waits for never stands behind what comes ahead.
+    flow: Option<Flow>,
     queue: Arc<Queue>,
     answers: Sender<Answer>,
     wake: Arc<UnixStream>,
@@ -129,7 +130,7 @@ impl Fetch {
             for _ in 0..count {
                 let fetcher = Fetcher {
                     source: Arc::clone(&source),
-                    rate,
+                    flow: rate.map(Flow::of),
                     queue: Arc::clone(queue),
                     answers: answers_in.clone(),
                     wake: Arc::clone(&wake),
@@ -177,7 +178,7 @@ impl Fetch {
 
 impl Fetcher {
     fn run(self) {
-        let carriage = Carriage { compress: self.source.compress, rate: self.rate, patience: None };
+        let carriage = Carriage { compress: self.source.compress, flow: self.flow, patience: None };
         let peer = Peer::named(Path::new(client::SOCKET), &self.source.peer).carried(carriage);
         loop {
             let request = self.queue.pop();

@@ -2,7 +2,7 @@
 
 use super::pour::{Answer, RUNTIME};
 use super::protocol::{
-    BY_PORT, COMPRESS, HELLO, Hello, PATIENCE, PROTOCOL, Problem, RATE, TO_ADDRESSES, TO_KEY, TO_PEER,
+    BY_PORT, COMPRESS, FLOW, HELLO, Hello, PATIENCE, PROTOCOL, Problem, RATE, TO_ADDRESSES, TO_KEY, TO_PEER,
 };
 use super::{Address, Fingerprint, pour};
 use reqwest::{Body, Client as Http, RequestBuilder, Response, StatusCode};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Where the port takes requests.
@@ -109,10 +110,28 @@ impl PeerError {
 pub struct Carriage {
     /// How hard they are compressed.
     pub compress: Compress,
-    /// How many bytes a second may go each way.
-    pub rate: Option<NonZeroU64>,
+    /// How fast they may go.
+    pub flow: Option<Flow>,
     /// For how long nothing of what is sent may go before it is given up.
     pub patience: Option<Duration>,
+}
+
+/// How fast bodies may go that have this in common, all of them together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// How many bytes a second, each way.
+    rate: NonZeroU64,
+    /// What tells it from others, of other processes as well.
+    number: u64,
+}
+
+impl Flow {
+    /// One of its own, of so many bytes a second.
+    pub fn of(rate: NonZeroU64) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self { rate, number: u64::from(std::process::id()) << 32 | u64::from(count) }
+    }
 }
 
 /// How hard bodies are compressed on the way.
@@ -192,8 +211,13 @@ impl Peer {
 
     /// Asks for something that the peer has at hand.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
+        self.get_within(path, QUICK)
+    }
+
+    /// The same, and does not wait longer than `limit`.
+    pub fn get_within<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<T, PeerError> {
         let call = format!("GET {path}");
-        self.json(self.send(self.http.get(url(path)).timeout(QUICK), &call)?, &call)
+        self.json(self.send(self.http.get(url(path)).timeout(limit), &call)?, &call)
     }
 
     /// Asks the peer to do something; waits for as long as that takes, or `limit`.
@@ -211,11 +235,6 @@ impl Peer {
         };
         self.json(self.send(request, &call)?, &call)
     }
-        self.get_within(path, QUICK)
-    }
-
-    /// The same, and does not wait longer than `limit`.
-    pub fn get_within<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<T, PeerError> {
 
     /// Asks for bytes that a question names, within `limit`. What breaks off is an error of the reader, as with
     /// [`Self::get_stream`].
@@ -287,8 +306,8 @@ impl Peer {
             }
         };
         let request = request.header(COMPRESS, self.carriage.compress.word());
-        let request = match self.carriage.rate {
-            Some(rate) => request.header(RATE, rate.get()),
+        let request = match self.carriage.flow {
+            Some(flow) => request.header(RATE, flow.rate.get()).header(FLOW, flow.number),
             None => request,
         };
         match self.carriage.patience {

@@ -37,6 +37,8 @@ pub const TO_ADDRESSES: &str = "x-transship-to-addresses";
 pub const COMPRESS: &str = "x-transship-compress";
 /// Helper to port: bytes a second, in each direction.
 pub const RATE: &str = "x-transship-rate";
+/// Helper to port, with [`RATE`]: a number; what bears the same one goes no faster than that together.
+pub const FLOW: &str = "x-transship-flow";
 /// Helper to port: for how many seconds nothing of a body may go before it is given up.
 pub const PATIENCE: &str = "x-transship-patience";
 /// Port to helper: the answer is the port's own and no peer's.

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Small files are many, and each costs a journey there and back.
-const AT_ONCE: u64 = 4;
+const AT_ONCE: usize = 4;
 
 /// What the peer has of a checkpoint.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub fn send(
     let total: u64 = wanted.iter().map(|file| file.length).sum();
     let (queue, done) = (Mutex::new(wanted), Arc::new(AtomicU64::new(0)));
     let (told, persistence) = (&context.told, talk::persistence(context, migrate, patience));
-    let peer = talk::sending(migrate, patience.stall, AT_ONCE);
+    let peer = talk::sending(migrate, patience.stall);
     let to = Destination { peer, id: migrate.id(), cancel: &migrate.cancel, persistence };
     let worker = || {
         loop {

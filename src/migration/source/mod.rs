@@ -45,7 +45,7 @@ use crate::operations::{
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::claims::ClaimError;
 use crate::store::{CheckpointId, ContainerId};
-use crate::transport::client::Compress;
+use crate::transport::client::{Compress, Flow};
 use crate::world::Context;
 use crate::world::cancels::Cancellable;
 use crate::world::decisions::Decision;
@@ -92,6 +92,9 @@ pub struct Migrate {
     compress: Option<Compress>,
     /// How many bytes a second are sent.
     rate: Option<NonZeroU64>,
+    /// What is sent no faster than that, all of it together.
+    #[serde(skip)]
+    flow: Option<Flow>,
     /// When memory travels.
     mode: Mode,
     /// How long they may be away.
@@ -334,6 +337,7 @@ pub fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Lin
         decided: None,
         compress: how.compress,
         rate: how.rate,
+        flow: how.rate.map(Flow::of),
         mode: how.mode,
         goal: how.goal,
         measured_link: None,

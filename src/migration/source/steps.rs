@@ -104,7 +104,7 @@ pub fn dump() -> MigrateStep {
         let images = members
             .map(|member| Ok((member.checkpoint.clone(), freeze_steps::staging(member)?.images())))
             .collect::<Result<_, Failure>>()?;
-        let peer = talk::sending(migrate, persist::STANDING_STILL.stall, 1);
+        let peer = talk::sending(migrate, persist::STANDING_STILL.stall);
         let (id, name) = (migrate.id().clone(), migrate.peer.clone());
         let Migrate { freeze, cancel, sent, bodies, .. } = migrate;
         let persistence = Persistence::with(&name, context.told.as_ref(), cancel, persist::STANDING_STILL);

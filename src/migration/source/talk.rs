@@ -21,7 +21,6 @@ use crate::world::cancels::Watch;
 use crate::world::decisions::Decision;
 use serde_json::{Value, json};
 use std::io::Read;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -42,10 +41,10 @@ const SYNC: Duration = Duration::from_secs(600);
 /// How long letting go may take on the other side.
 const RELEASE: Duration = Duration::from_secs(60);
 
-/// A migration's peer, for one of so many bodies that are sent at once. Where nothing of it goes for `stall`, it is given up.
-pub fn sending(migrate: &Migrate, stall: Duration, at_once: u64) -> Peer {
-    let rate = migrate.rate.map(|rate| NonZeroU64::new(rate.get() / at_once).unwrap_or(NonZeroU64::MIN));
-    let carriage = Carriage { compress: compression(migrate), rate, patience: Some(stall) };
+/// A migration's peer, for bodies. Where nothing of one goes for `stall`, it is given up; all together go no faster than they
+/// may.
+pub fn sending(migrate: &Migrate, stall: Duration) -> Peer {
+    let carriage = Carriage { compress: compression(migrate), flow: migrate.flow, patience: Some(stall) };
     peer(&migrate.peer).carried(carriage)
 }
 
@@ -156,7 +155,7 @@ pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(
         let tar = context.docker.save_image(image).or_fail(failed_to)?;
         let (tar, done) = (images::without_layers(tar, &layers[..there]), Arc::new(AtomicU64::new(0)));
         let tar = Watched { bytes: Counted { bytes: tar, done: Arc::clone(&done) }, watch: migrate.cancel.watch() };
-        let peer = sending(migrate, PACKING, 1);
+        let peer = sending(migrate, PACKING);
         let path = words::path(migrate.id(), &format!("image?of={image}"));
         let error = match migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))? {
             Ok(_) => return Ok(()),

@@ -1,7 +1,7 @@
 //! What the helper wants of the port with a request: whom to ask, and how to carry it.
 
 use super::compress::Level;
-use crate::transport::protocol::{COMPRESS, PATIENCE, RATE, TO_ADDRESSES, TO_KEY, TO_PEER};
+use crate::transport::protocol::{COMPRESS, FLOW, PATIENCE, RATE, TO_ADDRESSES, TO_KEY, TO_PEER};
 use crate::transport::{Address, Fingerprint};
 use hyper::HeaderMap;
 use std::num::NonZeroU64;
@@ -25,6 +25,8 @@ pub struct Errand {
     pub compress: Option<Level>,
     /// How many bytes a second may go each way.
     pub rate: Option<NonZeroU64>,
+    /// What goes no faster than that together.
+    pub flow: Option<u64>,
     /// For how long nothing of the body may go.
     pub patience: Option<Duration>,
 }
@@ -44,9 +46,10 @@ impl Errand {
             Some(_) => return Err(ErrandFault(COMPRESS)),
         };
         let rate = text(headers, RATE)?.map(|rate| rate.parse().map_err(|_| ErrandFault(RATE))).transpose()?;
+        let flow = text(headers, FLOW)?.map(|flow| flow.parse().map_err(|_| ErrandFault(FLOW))).transpose()?;
         let patience = text(headers, PATIENCE)?.map(|seconds| seconds.parse().map_err(|_| ErrandFault(PATIENCE)));
         let patience = patience.transpose()?.map(Duration::from_secs);
-        Ok(Self { target: target(headers)?, compress, rate, patience })
+        Ok(Self { target: target(headers)?, compress, rate, flow, patience })
     }
 }
 
@@ -76,11 +79,13 @@ mod tests {
 
     #[test]
     fn an_errand_says_whom_and_how() {
-        let read = errand(&[(TO_PEER, "beta"), (COMPRESS, "best"), (RATE, "1000"), (PATIENCE, "30")]).unwrap();
+        let headers = [(TO_PEER, "beta"), (COMPRESS, "best"), (RATE, "1000"), (FLOW, "7"), (PATIENCE, "30")];
+        let read = errand(&headers).unwrap();
         let expected = Errand {
             target: Target::Peer("beta".into()),
             compress: Some(Level::Best),
             rate: NonZeroU64::new(1000),
+            flow: Some(7),
             patience: Some(Duration::from_secs(30)),
         };
         assert_eq!(read, expected);

@@ -5,7 +5,7 @@ use super::body::{Body, passed_on};
 use super::errand::{Errand, Target};
 use super::link::{Link, MAX_BUFFER_BYTES, MAX_HEAD_BYTES};
 use super::message::{self, Packing};
-use super::throttle::throttled;
+use super::throttle::{Buckets, Way, throttled};
 use super::{call, compress, stall};
 use crate::transport::protocol::{BY_PORT, Problem};
 use hyper::body::Incoming;
@@ -25,10 +25,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes what the helper asks to the peers that it is for, for ever.
 pub async fn serve(listener: UnixListener, active: Watch) {
+    let buckets = Arc::new(Buckets::default());
     loop {
         match listener.accept().await {
             Ok((stream, _)) if is_the_helper(&stream) => {
-                tokio::spawn(connection(stream, active.clone()));
+                tokio::spawn(connection(stream, active.clone(), Arc::clone(&buckets)));
             }
             Ok(_) => tracing::warn!("somebody else than the helper has asked, and is not answered"),
             Err(error) => {
@@ -46,8 +47,9 @@ fn is_the_helper(stream: &UnixStream) -> bool {
 }
 
 /// One connection of the helper's carries one to a peer, and ends with it.
-async fn connection(stream: UnixStream, mut active: Watch) {
-    let seat = Arc::new(Seat { active: active.clone(), held: Mutex::default(), called: std::sync::Mutex::default() });
+async fn connection(stream: UnixStream, mut active: Watch, buckets: Arc<Buckets>) {
+    let (held, called) = Default::default();
+    let seat = Arc::new(Seat { active: active.clone(), buckets, held, called });
     let of_service = Arc::clone(&seat);
     let service = service_fn(move |request| {
         let seat = Arc::clone(&of_service);
@@ -77,6 +79,8 @@ async fn connection(stream: UnixStream, mut active: Watch) {
 /// One connection of the helper's, and the one to a peer that it carries.
 struct Seat {
     active: Watch,
+    /// How fast what goes over all of them may go.
+    buckets: Arc<Buckets>,
     held: Mutex<Option<(Target, Link)>>,
     /// Whoever was called last.
     called: std::sync::Mutex<Option<Target>>,
@@ -104,7 +108,7 @@ impl Seat {
     async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
         let errand = Errand::of(request.headers());
         let errand = errand.map_err(|error| Problem::new("the request cannot be passed on").because(&error))?;
-        let request = packed_for(&errand, request)?;
+        let request = packed_for(&errand, request, &self.buckets)?;
         let mut held = self.held.lock().await;
         let reusable = match held.take() {
             Some((target, link)) if target == errand.target => link.reusable().await,
@@ -132,7 +136,7 @@ impl Seat {
         let response = response.map_err(|error| lost(&errand.target, &error))?;
         *held = Some((errand.target.clone(), link));
         drop(held);
-        Ok(unpacked_for(&errand, response)?)
+        Ok(unpacked_for(&errand, response, &self.buckets)?)
     }
 }
 
@@ -160,7 +164,7 @@ impl Fault {
 }
 
 /// The request as the peer's port gets it.
-fn packed_for(errand: &Errand, request: Request<Incoming>) -> Result<Request<Body>, Problem> {
+fn packed_for(errand: &Errand, request: Request<Incoming>, buckets: &Buckets) -> Result<Request<Body>, Problem> {
     let (mut head, body) = request.into_parts();
     if head.method == Method::CONNECT {
         return Err(Problem::new("this is no proxy"));
@@ -177,18 +181,18 @@ fn packed_for(errand: &Errand, request: Request<Incoming>) -> Result<Request<Bod
         }
     }
     if let Some(rate) = errand.rate {
-        body = throttled(body, rate);
+        body = throttled(body, rate, buckets.of(errand.flow, Way::There));
     }
     Ok(Request::from_parts(head, body))
 }
 
 /// The answer as the helper gets it.
-fn unpacked_for(errand: &Errand, response: Response<Incoming>) -> Result<Response<Body>, Problem> {
+fn unpacked_for(errand: &Errand, response: Response<Incoming>, buckets: &Buckets) -> Result<Response<Body>, Problem> {
     let (mut head, body) = response.into_parts();
     message::clean(&mut head.headers);
     let mut body = passed_on(body);
     if let Some(rate) = errand.rate {
-        body = throttled(body, rate);
+        body = throttled(body, rate, buckets.of(errand.flow, Way::Back));
     }
     match message::packing(&head.headers) {
         Packing::Plain => {}

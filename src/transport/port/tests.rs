@@ -5,7 +5,7 @@ use super::body::{Body, whole};
 use super::config::{Config, Remote};
 use super::link::Link;
 use super::{inbound, outbound};
-use crate::transport::client::{Carriage, Compress, Peer, PeerError};
+use crate::transport::client::{Carriage, Compress, Flow, Peer, PeerError};
 use crate::transport::identity::Identity;
 use crate::transport::protocol::{FROM_KEY, FROM_PEER, FROM_STRANGER, HELLO, PAIR, TO_PEER};
 use crate::transport::{Address, Fingerprint, tls};
@@ -273,7 +273,7 @@ async fn a_large_body_passes_unchanged_whatever_way_it_goes() {
     for compress in [Compress::Off, Compress::Fast, Compress::Best] {
         for length in [Some(LENGTH as u64), None] {
             let put = move |peer: Peer| {
-                let carriage = Carriage { compress, rate: None, patience: None };
+                let carriage = Carriage { compress, flow: None, patience: None };
                 peer.carried(carriage).put::<Value>("/v1/put", Made { at: 0, length: LENGTH }, length)
             };
             let answer = ask(&alpha.out(), "beta", put).await.unwrap();
@@ -308,7 +308,7 @@ async fn a_sender_is_never_far_ahead_of_whoever_reads() {
         let taken = Arc::new(AtomicUsize::new(0));
         let body = Counted { taken: Arc::clone(&taken), state: 1 };
         let put = move |peer: Peer| {
-            peer.carried(Carriage { compress, rate: None, patience: None }).put::<Value>("/v1/stall", body, None)
+            peer.carried(Carriage { compress, flow: None, patience: None }).put::<Value>("/v1/stall", body, None)
         };
         let sending = tokio::spawn({
             let socket = alpha.out();
@@ -340,7 +340,7 @@ async fn a_download_arrives_unchanged_whatever_way_it_goes() {
     for compress in [Compress::Off, Compress::Fast] {
         let fetch = move |peer: Peer| {
             let mut bytes = Vec::new();
-            let peer = peer.carried(Carriage { compress, rate: None, patience: None });
+            let peer = peer.carried(Carriage { compress, flow: None, patience: None });
             peer.get_stream("/v1/bytes").unwrap().read_to_end(&mut bytes).unwrap();
             bytes
         };
@@ -378,7 +378,7 @@ async fn a_reader_that_fails_breaks_the_request_off() {
     let (alpha, _beta) = pair().await;
     for compress in [Compress::Off, Compress::Fast] {
         let put = move |peer: Peer| {
-            peer.carried(Carriage { compress, rate: None, patience: None }).put::<Value>("/v1/put", Failing(50), None)
+            peer.carried(Carriage { compress, flow: None, patience: None }).put::<Value>("/v1/put", Failing(50), None)
         };
         assert!(ask(&alpha.out(), "beta", put).await.is_err(), "{compress:?}");
     }
@@ -454,9 +454,30 @@ async fn a_rate_is_kept() {
     let (alpha, _beta) = pair().await;
     let begun = std::time::Instant::now();
     let put = |peer: Peer| {
-        let carriage = Carriage { compress: Compress::Off, rate: std::num::NonZeroU64::new(2 << 20), patience: None };
+        let flow = std::num::NonZeroU64::new(2 << 20).map(Flow::of);
+        let carriage = Carriage { compress: Compress::Off, flow, patience: None };
         peer.carried(carriage).put::<Value>("/v1/put", Made { at: 0, length: 2 << 20 }, None)
     };
     assert_eq!(ask(&alpha.out(), "beta", put).await.unwrap()["length"], 2 << 20);
+    assert!(begun.elapsed() > Duration::from_millis(800), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_kept_by_many_small_bodies_of_one_flow_together() {
+    let (alpha, _beta) = pair().await;
+    let carriage = Carriage { flow: std::num::NonZeroU64::new(1 << 20).map(Flow::of), ..Carriage::default() };
+    let begun = std::time::Instant::now();
+    let workers = (0..4).map(|_| {
+        let socket = alpha.out();
+        let put = move |peer: Peer| {
+            let peer = peer.carried(carriage);
+            (0..16).for_each(|_| drop(peer.put::<Value>("/v1/put", Made { at: 0, length: 16 << 10 }, None).unwrap()));
+        };
+        tokio::spawn(async move { ask(&socket, "beta", put).await })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    // One MiB in all, of which a tenth may go at once.
     assert!(begun.elapsed() > Duration::from_millis(800), "{:?}", begun.elapsed());
 }

@@ -125,7 +125,7 @@ fn one(migrate: &mut Migrate, context: &Context, inits: &[i32], known: &Mutex<Kn
     let (mut sent_before, mut bodies) = (0, migrate.bodies);
     let round = loop {
         let (begun, looked) = (Instant::now(), Looked::default());
-        let peer = talk::sending(migrate, LOOKING, 1);
+        let peer = talk::sending(migrate, LOOKING);
         let path = words::body_path(migrate.id(), "memory", bodies.another());
         let (to, put) = (peer.clone(), path.clone());
         let (sent, order) = round::run(inits, known, &looked, &migrate.cancel.watch(), |pages| {

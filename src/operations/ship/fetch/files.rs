@@ -11,7 +11,7 @@ use crate::operations::carriage;
 use crate::operations::persist::{Persistence, failed};
 use crate::operations::ship::words;
 use crate::store::{Manifest, Staging};
-use crate::transport::client::{Carriage, Peer, PeerError};
+use crate::transport::client::{Carriage, Flow, Peer, PeerError};
 use crate::world::Context;
 use crate::world::fetches::Fetching;
 use std::io::{self, BufRead, Read};
@@ -39,6 +39,8 @@ struct Work<'a> {
     context: &'a Context,
     fetch: &'a Fetch,
     peer: Peer,
+    /// All files together go no faster than was asked for.
+    flow: Option<Flow>,
     pool: &'a Pool,
     fetching: &'a Arc<Fetching>,
     persistence: Persistence<'a>,
@@ -47,10 +49,10 @@ struct Work<'a> {
     link: AtomicU64,
 }
 
-/// How what comes travels, over a network that carries so many bytes a second.
-pub fn carriage(fetch: &Fetch, link: Option<u64>) -> Carriage {
+/// How what comes travels, over a network that carries so many bytes a second; no faster than all else of this flow lets it.
+pub fn carriage(fetch: &Fetch, flow: Option<Flow>, link: Option<u64>) -> Carriage {
     let compress = fetch.way.compress.unwrap_or_else(|| carriage::compression(link, all_cores()));
-    Carriage { compress, rate: fetch.way.rate, patience: None }
+    Carriage { compress, flow, patience: None }
 }
 
 /// Fetches every file; returns how many bytes of them had to travel.
@@ -61,10 +63,11 @@ pub fn fetch(
     pool: &Pool,
     fetching: &Arc<Fetching>,
 ) -> Result<u64, Failure> {
+    let flow = fetch.way.rate.map(Flow::of);
     let peer = crate::operations::ship::peer(context, &fetch.peer)?;
     let persistence = fetch.persistence(context);
     let (literals, link) = Default::default();
-    let work = Work { context, fetch, peer, pool, fetching, persistence, literals, link };
+    let work = Work { context, fetch, peer, flow, pool, fetching, persistence, literals, link };
     let file = |(number, (path, entry)): (usize, (PathBuf, &FileEntry))| File {
         number,
         path: staging.dir().join(path),
@@ -135,7 +138,7 @@ impl Work<'_> {
     fn part(&self, file: &File, from: u64, known: &[u8]) -> Result<(), Trouble> {
         let path = words::shared(&self.fetch.id, &format!("files/{}/{from}", file.number));
         let link = Some(self.link.load(Ordering::Relaxed)).filter(|link| *link > 0);
-        let (peer, begun) = (self.peer.clone().carried(carriage(self.fetch, link)), Instant::now());
+        let (peer, begun) = (self.peer.clone().carried(carriage(self.fetch, self.flow, link)), Instant::now());
         let come = peer.post_for_stream(&path, known.to_vec());
         let come = come.map_err(|error| Trouble { whole: from, error: Fault::Peer(error) })?;
         let watched = Watched::for_fetch(self.fetch, self.fetching, come);
@@ -175,7 +178,9 @@ impl Work<'_> {
 
     fn ask(&self, file: &File) -> Result<Vec<u8>, Fault> {
         let path = words::shared(&self.fetch.id, &format!("blocks/{}", file.number));
-        let come = self.peer.get_stream(&path).map_err(Fault::Peer)?;
+        // Digests do not compress.
+        let peer = self.peer.clone().carried(Carriage { flow: self.flow, ..Carriage::default() });
+        let come = peer.get_stream(&path).map_err(Fault::Peer)?;
         let most = file.length / SHORTEST_BLOCK + file.length / (2 << 20) + 2;
         let mut come = io::BufReader::with_capacity(64 << 10, come.take(most * BlockDigest::BYTES as u64));
         let (mut known, mut digest) = (Vec::new(), [0; BlockDigest::BYTES]);

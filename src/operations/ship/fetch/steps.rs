@@ -9,6 +9,7 @@ use crate::operations::ship::{self, words};
 use crate::saga::Step;
 use crate::store::staging::Durability;
 use crate::store::{Manifest, Staging, manifest};
+use crate::transport::client::Flow;
 use crate::world::Context;
 use crate::world::fetches::Fetching;
 use std::io::Read;
@@ -123,7 +124,7 @@ fn load_image(fetch: &Fetch, context: &Context, image: &str) -> Result<(), Failu
     let (fetching, persistence, mut furthest) = (fetching(fetch, context), fetch.persistence(context), 0);
     loop {
         let (peer, path) = (ship::peer(context, &fetch.peer)?, words::shared(&fetch.id, "image"));
-        let peer = peer.carried(files::carriage(fetch, None));
+        let peer = peer.carried(files::carriage(fetch, fetch.way.rate.map(Flow::of), None));
         let come = persistence.ask(move || peer.get_stream(&path), cannot)?;
         let course = Arc::new(Course::default());
         let come = Followed { come: Watched::for_fetch(fetch, &fetching, come), course: Arc::clone(&course) };
