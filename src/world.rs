@@ -21,7 +21,7 @@ use memories::Memory;
 use memory_coming::MemoryComing;
 use rcu::Rcu;
 use returns::Returns;
-use sending_back::SendingBack;
+use sending_back::Returning;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,7 +95,7 @@ pub struct World {
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
     /// Migrations to this host whose containers are wanted back where they came from.
-    pub sending_back: Table<CheckpointId, SendingBack>,
+    pub sending_back: Table<CheckpointId, Returning>,
     /// What a person has decided about migrations.
     pub decisions: Decisions,
     /// Memory that has come of migrations before their containers.

@@ -1,6 +1,6 @@
 //! `transship cancel`
 
-use super::{Ask, text};
+use super::{Ask, list, text};
 use crate::failure::Failure;
 use crate::helper::protocol::Request;
 use serde_json::Value;
@@ -9,7 +9,8 @@ use serde_json::Value;
 ///
 /// A container that stands still for it runs on where it stood, within a second; while CRIU writes its memory out, when
 /// that is done. What has committed goes on to its end, and is refused here. Migrations, checkpoints and upgrades can be
-/// cancelled; migrations on the host that the container leaves.
+/// cancelled; migrations on the host that the container leaves. Of an evacuation or a return what has moved by then stays
+/// where it has come to, what is under way ends as a migration does that is cancelled, and nothing else is begun.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The operation's number; see `transship status`.
@@ -22,6 +23,20 @@ impl Ask for Arguments {
     }
 
     fn tell(&self, answer: &Value) -> String {
-        format!("operation {} ({}) was cancelled and is undone\n", answer["operation"], text(answer, "subject"))
+        let (operation, subject) = (&answer["operation"], text(answer, "subject"));
+        let names = |key: &str| list(answer, key).filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+        match (names("moved"), names("stays")) {
+            (_, stays) if stays.is_empty() => {
+                format!("operation {operation} ({subject}) was cancelled and is undone\n")
+            }
+            (moved, stays) if moved.is_empty() => {
+                format!("operation {operation} ({subject}) was cancelled; {stays} runs where it was\n")
+            }
+            (moved, stays) => {
+                format!(
+                    "operation {operation} ({subject}) was cancelled; {moved} has moved, {stays} runs where it was\n"
+                )
+            }
+        }
     }
 }

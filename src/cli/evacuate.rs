@@ -34,6 +34,10 @@ impl Ask for Arguments {
         Ok(Request::Evacuate { to: to.clone(), dry_run: *dry_run, compress: (*compress).into(), rate: *rate })
     }
 
+    fn is_cancelled_by_interrupt(&self) -> bool {
+        !self.dry_run
+    }
+
     fn tell(&self, answer: &Value) -> String {
         tell(answer, answer["dry_run"] == true)
     }
@@ -77,6 +81,10 @@ pub struct ReturnArguments {
 impl Ask for ReturnArguments {
     fn request(&self) -> Result<Request, Failure> {
         Ok(Request::Return { from: self.from.clone() })
+    }
+
+    fn is_cancelled_by_interrupt(&self) -> bool {
+        true
     }
 
     fn tell(&self, answer: &Value) -> String {

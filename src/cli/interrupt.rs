@@ -27,7 +27,7 @@ impl UnderWay {
         let own = under_way.clone();
         let heed = move || {
             while interrupt.wait().is_err() {}
-            eprintln!("cancelling: what was done is undone. Once more leaves that to transshipd");
+            eprintln!("cancelling: what is under way is undone. Once more leaves that to transshipd");
             let (asked, at) = (own.clone(), Instant::now());
             std::thread::spawn(move || asked.cancel());
             while interrupt.wait().is_err() || at.elapsed() < SAME {}

@@ -126,6 +126,7 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
                 goal,
                 closes_lost: tcp == Lost::Close,
                 binds,
+                whole: None,
             };
             migration::source::run(context, &containers, &how, peer)
         }

@@ -48,6 +48,7 @@ pub fn routes() -> Router<Arc<World>> {
         .route("/v1/departures/{id}/standing", get(departure))
         .route("/v1/departures/{id}/pages", post(pages_of_departure))
         .route("/v1/arrivals/{id}/return", post(send_back).get(sending_back))
+        .route("/v1/arrivals/{id}/keep", post(keep))
         .layer(DefaultBodyLimit::max(LARGEST_QUESTION))
         // Streams, which are written where they belong as they come.
         .route("/v1/arrivals/{id}/image", put(image))
@@ -103,6 +104,10 @@ async fn send_back(at: At) -> Answer<SendingBack> {
 
 async fn sending_back(at: At) -> Answer<SendingBack> {
     at.answer(asked::standing).await
+}
+
+async fn keep(at: At) -> Answer<SendingBack> {
+    at.answer(asked::keep).await
 }
 
 async fn pages_of_departure(at: At, body: Bytes) -> Result<Response, Refusal> {

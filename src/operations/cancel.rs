@@ -10,7 +10,8 @@ use std::time::Duration;
 /// How long undoing may take until it is left to itself: a dump that is under way ends first.
 const UNDOING: Duration = Duration::from_secs(300);
 
-/// Cancels an operation; returns when it has been undone.
+/// Cancels an operation; returns when it has been undone, or, where it is made of several, when all of them have come to their
+/// end.
 pub fn run(context: &Context, operation: i64, asked_by: &str) -> Result<Value, Failure> {
     let record = super::open_record(context, operation)?;
     let ending = context.cancels.ask(operation).map_err(|why| match why {
@@ -31,9 +32,16 @@ pub fn run(context: &Context, operation: i64, asked_by: &str) -> Result<Value, F
             .needs_person());
     }
     let record = super::record(context, operation)?;
-    match record.phase {
-        Phase::Undone => Ok(json!({ "operation": operation, "subject": record.subject })),
-        phase => {
+    let kept = record.result.as_ref().map(|result| result["cancelled"].clone()).filter(Value::is_object);
+    match (record.phase, kept) {
+        (Phase::Undone, _) => Ok(json!({ "operation": operation, "subject": record.subject })),
+        // What is made of several: each has come to its own end.
+        (Phase::Done, Some(mut answer)) => {
+            answer["operation"] = json!(operation);
+            answer["subject"] = json!(record.subject);
+            Ok(answer)
+        }
+        (phase, _) => {
             let failure = record.result.and_then(|result| serde_json::from_value(result["failure"].clone()).ok());
             Err(failure.unwrap_or_else(|| Failure::new(format!("operation {operation} is {phase}"))))
         }

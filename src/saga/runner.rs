@@ -71,6 +71,9 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// It is told its number in the journal, for operations that are made of others.
     fn is_numbered(&mut self, _number: i64) {}
 
+    /// It is read from the journal, to be brought to its end by somebody who has not begun it.
+    fn is_taken_up(&mut self, _world: &Self::World) {}
+
     /// Whether somebody else may have acted on what it has done, so that a step that fails now must not be undone although
     /// the commit has not been journalled.
     fn is_out_of_hand(&self, _world: &Self::World) -> bool {
@@ -134,6 +137,7 @@ pub fn recover<O: Operation>(
 ) -> Result<Value, Failure> {
     let mut operation: O = serde_json::from_value(record.state.clone())
         .or_fail(|| format!("operation {} ({}) in the journal cannot be read", record.id, record.kind))?;
+    operation.is_taken_up(world);
     operation.is_numbered(record.id);
     let course = Course { id: record.id, journal, failpoints, progress };
     match record.phase {

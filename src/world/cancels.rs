@@ -27,6 +27,8 @@ struct Shared {
     number: AtomicI64,
     state: Mutex<(State, IsOver)>,
     changed: Condvar,
+    /// What is cancelled with it.
+    parts: Mutex<Vec<Weak<Shared>>>,
 }
 
 type IsOver = bool;
@@ -34,6 +36,25 @@ type IsOver = bool;
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, (State, IsOver)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancels it, unless it is too late for that, and its parts in any case.
+    fn ask(&self) -> Result<(), TooLate> {
+        let mut state = self.lock();
+        let asked = match *state {
+            (_, true) => Err(TooLate::Unknown),
+            (State::Closed, _) => Err(TooLate::Committed),
+            (State::Open | State::Asked, _) => {
+                state.0 = State::Asked;
+                Ok(())
+            }
+        };
+        self.changed.notify_all();
+        drop(state);
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A part that has committed goes on to its end.
+        parts.iter().filter_map(Weak::upgrade).for_each(|part| drop(part.ask()));
+        asked
     }
 }
 
@@ -63,6 +84,22 @@ impl Cancellable {
     /// It has committed by somebody else's word: whoever cancels it now, or has done so just now, is too late.
     pub fn has_committed(&self) {
         self.0.lock().0 = State::Closed;
+    }
+
+    /// Whoever cancels this one cancels its part as well; also where that was done before.
+    pub fn takes_along(&self, part: &Self) {
+        let mut parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|part| part.strong_count() > 0);
+        parts.push(Arc::downgrade(&part.0));
+        drop(parts);
+        if self.0.lock().0 == State::Asked {
+            drop(part.0.ask());
+        }
+    }
+
+    /// Cancels it: for one that is known otherwise than by its number.
+    pub fn cancel(&self) {
+        drop(self.0.ask());
     }
 
     /// For threads that only look at it.
@@ -165,16 +202,9 @@ impl Cancels {
     pub fn ask(&self, number: i64) -> Result<Ending, TooLate> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = all.iter().filter_map(Weak::upgrade).find(|shared| shared.number.load(Ordering::Relaxed) == number);
+        drop(all);
         let shared = found.ok_or(TooLate::Unknown)?;
-        let mut state = shared.lock();
-        match *state {
-            (_, true) => return Err(TooLate::Unknown),
-            (State::Closed, _) => return Err(TooLate::Committed),
-            (State::Open | State::Asked, _) => state.0 = State::Asked,
-        }
-        shared.changed.notify_all();
-        drop(state);
-        Ok(Ending(shared))
+        shared.ask().map(|()| Ending(shared))
     }
 }
 
@@ -222,6 +252,19 @@ mod tests {
         cancellable.has_committed();
         cancellable.go_ahead(true).unwrap();
         assert_eq!(cancels.ask(1).unwrap_err(), TooLate::Committed);
+    }
+
+    #[test]
+    fn i2_whoever_cancels_the_whole_cancels_the_parts_that_have_not_committed_and_those_to_come() {
+        let cancels = Cancels::default();
+        let [whole, given, under_way, later] = [(); 4].map(|()| cancels.admit());
+        whole.is_numbered(1);
+        [&given, &under_way].iter().for_each(|part| whole.takes_along(part));
+        given.go_ahead(true).unwrap();
+        cancels.ask(1).unwrap();
+        whole.takes_along(&later);
+        given.go_ahead(false).unwrap();
+        assert!(whole.go_ahead(false).is_err() && under_way.go_ahead(true).is_err() && later.go_ahead(false).is_err());
     }
 
     #[test]

@@ -1,7 +1,18 @@
 //! How far containers are that a peer wants back.
 
+use super::cancels::Cancellable;
 use crate::transport::protocol::Problem;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Those of one migration.
+#[derive(Debug, Clone)]
+pub struct Returning {
+    /// How far they are.
+    pub standing: SendingBack,
+    /// By what the peer has them kept here.
+    pub cancel: Arc<Cancellable>,
+}
 
 /// How far this host has come with it; also what it answers the peer.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -91,6 +91,71 @@ fn i1_i3_an_evacuation_and_a_return_go_on_where_a_helper_was_killed_in_the_middl
     remove_all();
 }
 
+/// The number of an operation of this kind that is under way.
+fn under_way(host: Host, kind: &str) -> String {
+    host.sh(&format!("transship status | sed -n 's/^operation \\([0-9]*\\): {kind} .*/\\1/p'"))
+}
+
+/// Has it cancelled, and lets what stands at a failpoint go on once that was heard.
+fn cancel(host: Host, kind: &str, heard_at: Host, heard: &str) -> String {
+    heard_at.sh(": > /var/log/transshipd.log");
+    let mut cancelling = host.begin(&format!("transship cancel {} > /root/cancelled 2>&1", under_way(host, kind)));
+    heard_at.within_seconds(10, &format!("grep -q '{heard}' /var/log/transshipd.log"));
+    heard_at.sh("touch /root/go");
+    assert_eq!(cancelling.wait().expect("transship ends").code(), Some(0), "{}", host.sh("cat /root/cancelled"));
+    host.sh("cat /root/cancelled")
+}
+
+/// A failpoint at which the helper stands until `/root/go` is there.
+fn stands_before(step: &str) -> String {
+    let mark = format!("/root/at-{}", step.replace('/', "-"));
+    format!("{step}/before exec touch {mark}; until [ -e /root/go ]; do :; done")
+}
+
+#[test]
+fn i1_i2_an_evacuation_and_a_return_that_are_cancelled_keep_what_has_moved_and_go_on_when_asked_again() {
+    let _turn = paired_hosts();
+    let before = start_all();
+    let later = SID.start("later", "--network front -p 7003:7003 programs", "/tools/holder 7003 1");
+    let last = later.born(7003);
+    std::mem::forget(later);
+    // Nothing has committed: sending takes minutes at this rate.
+    let interrupted = SID.try_sh("timeout -s INT 5 transship evacuate --to trixie --rate 65536 2>&1");
+    assert_eq!(interrupted.status.code(), Some(124), "{interrupted:?}");
+    assert!(String::from_utf8_lossy(&interrupted.stdout).contains("nothing has moved"), "{interrupted:?}");
+    assert_eq!(running(SID), "alone beside later steady");
+    BOTH.into_iter().for_each(|host| host.heed_failpoints());
+    // Of the two that are under way one has not committed, the other has; the third is not begun.
+    let stands = [stands_before("migrate/ship"), stands_before("migrate/release")].join("\n");
+    SID.sh(&format!("rm -f /root/go /root/at-*; cat > {FAILPOINTS} <<'END'\n{stands}\nEND"));
+    let mut evacuating = SID.begin("transship evacuate --to trixie > /root/told 2>&1");
+    SID.within_seconds(60, "[ -e /root/at-migrate-ship ] && [ -e /root/at-migrate-release ]");
+    let told = cancel(SID, "evacuate", SID, "a person has cancelled it");
+    assert!(told.contains("has moved") && told.contains("later"), "{told}");
+    assert_eq!(evacuating.wait().expect("it ends").code(), Some(1), "{}", SID.sh("cat /root/told"));
+    assert!(SID.sh("cat /root/told").contains("it was cancelled"), "{}", SID.sh("cat /root/told"));
+    assert_eq!(whereabouts("later"), SID);
+    let away = LEAVING.iter().filter(|(name, _)| whereabouts(name) == TRIXIE).count();
+    assert!((1..LEAVING.len()).contains(&away), "{away}");
+    SID.sh("transship evacuate --to trixie");
+    assert_eq!((running(SID), running(TRIXIE)), (String::new(), "alone beside later steady".to_owned()));
+    TRIXIE.sh(&format!("rm -f /root/go /root/at-*; echo '{}' > {FAILPOINTS}", stands_before("migrate/ship")));
+    let mut returning = SID.begin("transship return > /root/told 2>&1");
+    TRIXIE.within_seconds(60, "[ -e /root/at-migrate-ship ]");
+    let told = cancel(SID, "return", TRIXIE, "what it wanted back is to stay here");
+    assert_eq!(returning.wait().expect("it ends").code(), Some(1), "{}", SID.sh("cat /root/told"));
+    assert!(told.contains("runs where it was"), "{told}");
+    let back = LEAVING.iter().map(|(name, _)| whereabouts(name)).filter(|host| *host == SID).count();
+    assert!(back < LEAVING.len() || whereabouts("later") == TRIXIE, "{back}");
+    SID.sh("transship return");
+    assert_eq!((running(SID), running(TRIXIE)), ("alone beside later steady".to_owned(), String::new()));
+    BOTH.into_iter().for_each(|host| host.forget_failpoints());
+    let later = Container { host: &SID, name: "later" };
+    assert_eq!((born(SID), later.born(7003)), (before, last));
+    drop(later);
+    remove_all();
+}
+
 /// The helper dies in each of the three parts.
 #[test]
 fn i1_i3_an_engine_is_upgraded_while_its_containers_are_on_a_peer_whatever_dies() {

@@ -12,15 +12,18 @@ mod steps;
 pub use left::{Left, all as all_left, back as is_back};
 
 use crate::failure::Failure;
+use crate::migration::groups;
 use crate::migration::source::How;
 use crate::operations;
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::ContainerId;
 use crate::transport::client::Compress;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 /// Taking all that can leave to peers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +40,12 @@ pub struct Evacuate {
     compress: Option<Compress>,
     /// How many bytes a second are sent, by each migration.
     rate: Option<NonZeroU64>,
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Arc<Cancellable>,
+    /// Whether a person has.
+    #[serde(default)]
+    is_cancelled: bool,
 }
 
 /// Containers that move as one.
@@ -95,6 +104,11 @@ impl Operation for Evacuate {
 
     fn is_numbered(&mut self, number: i64) {
         self.number = Some(number);
+        self.cancel.is_numbered(number);
+    }
+
+    fn is_taken_up(&mut self, context: &Context) {
+        self.cancel = Arc::new(context.cancels.admit());
     }
 
     fn subject(&self) -> String {
@@ -125,18 +139,32 @@ impl Operation for Evacuate {
             "operation": self.number,
             "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
             "stays": self.stays.iter().map(stays).collect::<Vec<_>>(),
+            "cancelled": self.cancelled(),
         })
     }
 }
 
 impl Evacuate {
     fn how(&self, peer: &str) -> How {
-        How { compress: self.compress, rate: self.rate, ..How::to(peer) }
+        How { compress: self.compress, rate: self.rate, whole: Some(Arc::clone(&self.cancel)), ..How::to(peer) }
+    }
+
+    /// What has moved and what has not, where a person has cancelled it before all had.
+    fn cancelled(&self) -> Option<Value> {
+        let (moved, stays): (Vec<_>, Vec<_>) = self.groups.iter().partition(|group| group.is_away());
+        let names = |groups: Vec<&'_ Leaving>| groups.into_iter().flat_map(|group| &group.names).cloned().collect();
+        (self.is_cancelled && !stays.is_empty()).then(|| groups::cancelled(names(moved), names(stays)))
     }
 
     /// As a part of it asks.
     fn asks(&self) -> Asked<'_> {
         Asked { by: &self.asked_by, within: self.number }
+    }
+}
+
+impl Leaving {
+    fn is_away(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Left | Outcome::Gone))
     }
 }
 
@@ -172,7 +200,7 @@ fn with_dry_run(mut answer: Value, dry_run: bool) -> Value {
 /// What has not left although it was to.
 fn failed(answer: &Value) -> Option<Failure> {
     let groups = answer["groups"].as_array().into_iter().flatten();
-    let (failed, left): (Vec<&Value>, Vec<&Value>) = groups.partition(|group| !group["failure"].is_null());
+    let (failed, others): (Vec<&Value>, Vec<&Value>) = groups.partition(|group| !group["failure"].is_null());
     let names = |group: &&Value| {
         let names = group["containers"].as_array().into_iter().flatten().filter_map(Value::as_str);
         names.collect::<Vec<_>>().join(", ")
@@ -182,8 +210,13 @@ fn failed(answer: &Value) -> Option<Failure> {
         Some(format!("{}: {}", names(group), failure.in_one_line()))
     });
     let reasons: Vec<String> = reasons.collect();
+    if !answer["cancelled"].is_null() {
+        let what = format!("it was cancelled: {}", groups::in_words(&answer["cancelled"]));
+        let remedy = "transship evacuate goes on with the rest; transship return brings back what has left";
+        return Some(Failure::new(what).details(reasons).remedy(remedy));
+    }
     (!failed.is_empty()).then(|| {
-        let moved: Vec<String> = left.iter().map(names).collect();
+        let moved: Vec<String> = others.iter().map(names).collect();
         Failure::new(format!("{} did not leave", failed.iter().map(names).collect::<Vec<_>>().join(", ")))
             .details(reasons)
             .remedy(format!("it runs here; what has left ({}) comes back with: transship return", moved.join(", ")))
@@ -196,4 +229,37 @@ pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failu
     let world = &context.world;
     let answer = saga::recover::<Evacuate>(record, context, &world.journal, &world.failpoints, context.told.as_ref())?;
     failed(&answer).map_or(Ok(answer), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_cancelled_tells_what_has_left_and_what_runs_here() {
+        let group = |name: &str, outcome: Option<Outcome>| Leaving {
+            names: vec![name.to_owned()],
+            ids: Vec::new(),
+            peer: "beta".into(),
+            memory_bytes: 0,
+            outcome,
+        };
+        let cut_short = Outcome::Failed(Failure::new("it was cancelled"));
+        let groups = vec![group("web", Some(Outcome::Left)), group("db", Some(cut_short)), group("cache", None)];
+        let mut evacuate = Evacuate {
+            number: Some(1),
+            asked_by: "root".into(),
+            groups,
+            stays: Vec::new(),
+            compress: None,
+            rate: None,
+            cancel: Arc::default(),
+            is_cancelled: true,
+        };
+        let told = failed(&evacuate.answer()).unwrap();
+        assert_eq!(told.what, "it was cancelled: web has moved; db, cache runs where it was");
+        assert_eq!(told.details, ["db: it was cancelled"]);
+        evacuate.groups.truncate(1);
+        assert!(failed(&evacuate.answer()).is_none(), "all had left by then");
+    }
 }

@@ -10,6 +10,7 @@ use crate::operations::checkpoint::Member;
 use crate::saga::Asked;
 use crate::store::ContainerId;
 use crate::world::Context;
+use std::sync::Arc;
 
 /// A peer, and what is left of its room once what was given to it has come.
 struct Candidate {
@@ -44,7 +45,8 @@ pub fn make(context: &Context, wish: &Wish, asked: Asked<'_>) -> Result<Evacuate
         }
     }
     let Wish { compress, rate, .. } = *wish;
-    Ok(Evacuate { number: None, asked_by: asked.by.to_owned(), groups, stays, compress, rate })
+    let (asked_by, cancel) = (asked.by.to_owned(), Arc::new(context.cancels.admit()));
+    Ok(Evacuate { number: None, asked_by, groups, stays, compress, rate, cancel, is_cancelled: false })
 }
 
 fn how(wish: &Wish, peer: &str) -> How {

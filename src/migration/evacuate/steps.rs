@@ -4,13 +4,13 @@ use super::left::{self, Left};
 use super::{Evacuate, Leaving, Outcome};
 use crate::failure::{Failure, OrFail};
 use crate::migration::evacuate::room;
+use crate::migration::groups;
 use crate::migration::source::{self, Migrate};
 use crate::saga::{Operation, OperationRecord, Phase, Step};
 use crate::store::CheckpointId;
 use crate::world::{Context, Part};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,19 +36,16 @@ pub fn leave() -> EvacuateStep {
             Some(number) => context.journal.parts(number).or_fail(|| "the journal cannot be read".into())?,
             None => Vec::new(),
         };
-        let budget = Budget::of(context, &groups);
-        let slots: Vec<Mutex<&mut Leaving>> = groups.iter_mut().map(Mutex::new).collect();
-        let (next, whole) = (AtomicUsize::new(0), &*evacuate);
-        let work = || {
-            while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut group = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                let _share = budget.take(group.memory_bytes);
-                let outcome = go(whole, &group, &parts, context);
+        let (budget, whole) = (Budget::of(context, &groups), &*evacuate);
+        groups::each(&mut groups, budget.at_once, |group| {
+            let _share = budget.take(group.memory_bytes);
+            if whole.cancel.go_ahead(false).is_ok() {
+                let outcome = go(whole, group, &parts, context);
                 group.outcome = Some(outcome.unwrap_or_else(Outcome::Failed));
             }
-        };
-        std::thread::scope(|threads| (0..budget.at_once).for_each(|_| drop(threads.spawn(work))));
+        });
         evacuate.groups = groups;
+        evacuate.is_cancelled = evacuate.cancel.go_ahead(false).is_err();
         Ok(())
     }
     fn nothing(_: &mut Evacuate, _: &Context) -> Result<(), Failure> {
@@ -72,8 +69,7 @@ fn go(evacuate: &Evacuate, group: &Leaving, parts: &[OperationRecord], context: 
             }
         }
     }
-    let turn = context.busy.begin_within(group.names.clone(), TURN);
-    let _turn = turn.map_err(|taken| Failure::refused(format!("another operation is at work on {taken}")))?;
+    let _turn = groups::turn(context, &group.names, TURN, &evacuate.cancel)?;
     for id in &group.ids {
         match context.docker.container(id.as_str()) {
             Err(error) if error.is_not_found() => return Ok(Outcome::Gone),
@@ -93,7 +89,7 @@ fn go(evacuate: &Evacuate, group: &Leaving, parts: &[OperationRecord], context: 
             if !was_taken_back || begun.elapsed() > UNDOING {
                 return Err(refusal);
             }
-            std::thread::sleep(PAUSE);
+            evacuate.cancel.pause(PAUSE)?;
         }
         let answer = source::begin(&part, migrate, evacuate.asks())?;
         outcome = has_left(context, group, &answer)?;

@@ -4,14 +4,16 @@
 //! lets it (`peer allow --return`). It is sent by an ordinary `migrate` of this host, which the peer has to take in.
 
 use crate::failure::{Failure, OrFail};
+use crate::migration::groups;
 use crate::migration::source::{self, How};
 use crate::migration::words::LABEL;
 use crate::operations::answering::problem;
 use crate::store::CheckpointId;
 use crate::store::handovers::About;
+use crate::world::cancels::Cancellable;
 use crate::world::landing::Kept;
 use crate::world::log::Log;
-use crate::world::sending_back::SendingBack;
+use crate::world::sending_back::{Returning, SendingBack};
 use crate::world::{Context, World};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,20 +28,21 @@ pub fn begin(context: &Context, peer: &str, migration: &CheckpointId) -> Result<
     if names.is_empty() {
         return Ok(standing_of(context, migration).unwrap_or(SendingBack::NotHere));
     }
-    if let Some(SendingBack::UnderWay) = context.sending_back.get(migration) {
+    if is_under_way(context, migration) {
         return Ok(SendingBack::UnderWay);
     }
-    context.sending_back.keep(migration.clone(), SendingBack::UnderWay);
+    let returning = Returning { standing: SendingBack::UnderWay, cancel: Arc::default() };
+    context.sending_back.keep(migration.clone(), returning.clone());
     let (world, id, peer) = (Arc::clone(&context.world), migration.clone(), peer.to_owned());
     let send = move || {
-        let standing = match send(&world, &names, &peer) {
+        let standing = match send(&world, &names, &peer, &returning.cancel) {
             Ok(()) => SendingBack::Sent,
             Err(failure) => {
                 tracing::warn!(migration = %id, %failure, "what a peer wants back does not leave");
                 SendingBack::Failed(problem(failure))
             }
         };
-        world.sending_back.keep(id, standing);
+        world.sending_back.keep(id, Returning { standing, ..returning });
     };
     if let Err(error) = std::thread::Builder::new().name("sending-back".into()).spawn(send) {
         context.sending_back.take(migration);
@@ -48,7 +51,7 @@ pub fn begin(context: &Context, peer: &str, migration: &CheckpointId) -> Result<
     Ok(SendingBack::UnderWay)
 }
 
-fn send(world: &Arc<World>, names: &[String], peer: &str) -> Result<(), Failure> {
+fn send(world: &Arc<World>, names: &[String], peer: &str, cancel: &Arc<Cancellable>) -> Result<(), Failure> {
     let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
     let groups = source::group::of(&context, names)?;
     if let Some(other) = groups.iter().flatten().find(|member| !names.contains(&member.name)) {
@@ -60,9 +63,19 @@ fn send(world: &Arc<World>, names: &[String], peer: &str) -> Result<(), Failure>
         .remedy(format!("move them by hand: transship migrate {} --to {peer}", other.name)));
     }
     // A migration of theirs that was cut short may still be being taken back.
-    let turn = context.busy.begin_within(names.to_vec(), TURN);
-    drop(turn.map_err(|taken| Failure::refused(format!("another operation is at work on {taken}")))?);
-    source::run(&context, names, &How::to(peer), &format!("peer {peer}")).map(drop)
+    drop(groups::turn(&context, names, TURN, cancel)?);
+    let how = How { whole: Some(Arc::clone(cancel)), ..How::to(peer) };
+    source::run(&context, names, &how, &format!("peer {peer}")).map(drop)
+}
+
+/// Has what is under way kept here after all, where it has not been given away yet.
+pub fn keep(context: &Context, peer: &str, migration: &CheckpointId) -> Result<SendingBack, Failure> {
+    may(context, peer, migration)?;
+    if let Some(returning) = context.sending_back.get(migration) {
+        tracing::warn!(%migration, peer, "what it wanted back is to stay here");
+        returning.cancel.cancel();
+    }
+    standing(context, peer, migration)
 }
 
 /// How far it is. What has come to an end is told once.
@@ -75,10 +88,15 @@ pub fn standing(context: &Context, peer: &str, migration: &CheckpointId) -> Resu
 }
 
 fn standing_of(context: &Context, migration: &CheckpointId) -> Option<SendingBack> {
-    match context.sending_back.get(migration)? {
-        SendingBack::UnderWay => Some(SendingBack::UnderWay),
-        _ => context.sending_back.take(migration),
+    match is_under_way(context, migration) {
+        true => Some(SendingBack::UnderWay),
+        false => context.sending_back.take(migration).map(|returning| returning.standing),
     }
+}
+
+fn is_under_way(context: &Context, migration: &CheckpointId) -> bool {
+    let returning = context.sending_back.get(migration);
+    returning.is_some_and(|returning| matches!(returning.standing, SendingBack::UnderWay))
 }
 
 /// Whether the peer may have them: they came from it.

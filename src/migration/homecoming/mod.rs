@@ -7,13 +7,15 @@ pub mod asked;
 mod steps;
 
 use crate::failure::Failure;
-use crate::migration::evacuate;
+use crate::migration::{evacuate, groups};
 use crate::operations;
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::CheckpointId;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Bringing back what has left.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,13 +23,14 @@ pub struct Homecoming {
     /// What is to come back.
     groups: Vec<Group>,
     /// Whether a helper before this one had begun it.
-    #[serde(skip, default = "taken_up")]
+    #[serde(skip)]
     is_taken_up: bool,
-}
-
-/// What is read from the journal was begun.
-fn taken_up() -> bool {
-    true
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Arc<Cancellable>,
+    /// Whether a person has.
+    #[serde(default)]
+    is_cancelled: bool,
 }
 
 /// Containers that have left together.
@@ -64,12 +67,30 @@ impl Operation for Homecoming {
         true
     }
 
+    fn is_taken_up(&mut self, context: &Context) {
+        self.is_taken_up = true;
+        self.cancel = Arc::new(context.cancels.admit());
+    }
+
+    fn is_numbered(&mut self, number: i64) {
+        self.cancel.is_numbered(number);
+    }
+
     fn subject(&self) -> String {
         self.groups.iter().map(Group::title).collect::<Vec<_>>().join(", ")
     }
 
     fn answer(&self) -> Value {
-        json!({ "groups": self.groups })
+        json!({ "groups": self.groups, "cancelled": self.cancelled() })
+    }
+}
+
+impl Homecoming {
+    /// What is back and what is not, where a person has cancelled it before all was.
+    fn cancelled(&self) -> Option<Value> {
+        let (back, away): (Vec<_>, Vec<_>) = self.groups.iter().partition(|group| group.is_back);
+        let names = |groups: Vec<&'_ Group>| groups.into_iter().flat_map(|group| &group.names).cloned().collect();
+        (self.is_cancelled && !away.is_empty()).then(|| groups::cancelled(names(back), names(away)))
     }
 }
 
@@ -96,7 +117,8 @@ pub fn run(context: &Context, from: Option<&str>, asked: Asked<'_>) -> Result<Va
             .remedy("only what left by `transship evacuate` is remembered; migrate the rest from where it is"));
     }
     let world = &context.world;
-    let operation = Homecoming { groups, is_taken_up: false };
+    let cancel = Arc::new(context.cancels.admit());
+    let operation = Homecoming { groups, is_taken_up: false, cancel, is_cancelled: false };
     let answer = saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)?;
     failed(&answer).map_or(Ok(answer), Err)
 }
@@ -108,10 +130,12 @@ fn failed(answer: &Value) -> Option<Failure> {
     let titles: Vec<String> = away.iter().map(|group| format!("{} (on {})", group.title(), group.peer)).collect();
     let reasons =
         away.iter().filter_map(|group| Some(format!("{}: {}", group.title(), group.failure.as_ref()?.in_one_line())));
+    let what = match &answer["cancelled"] {
+        Value::Null => format!("{} did not come back", titles.join(", ")),
+        cancelled => format!("it was cancelled: {}", groups::in_words(cancelled)),
+    };
     (!away.is_empty()).then(|| {
-        Failure::new(format!("{} did not come back", titles.join(", ")))
-            .details(reasons.collect())
-            .remedy("it runs where it is; try again with: transship return")
+        Failure::new(what).details(reasons.collect()).remedy("it runs where it is; try again with: transship return")
     })
 }
 
@@ -139,10 +163,12 @@ mod tests {
         };
         let away = Some(Failure::new("it is too large").remedy("make room"));
         let groups = vec![group("web", None), group("db", away)];
-        let told = failed(&Homecoming { groups, is_taken_up: false }.answer()).unwrap();
+        let of = |groups, is_cancelled| Homecoming { groups, is_taken_up: false, cancel: Arc::default(), is_cancelled };
+        let told = failed(&of(groups.clone(), false).answer()).unwrap();
         assert_eq!((told.what.as_str(), told.details.len()), ("db (on beta) did not come back", 1));
         assert!(told.details[0].contains("too large (make room)"), "{told:?}");
-        let groups = vec![group("web", None)];
-        assert!(failed(&Homecoming { groups, is_taken_up: false }.answer()).is_none());
+        let told = failed(&of(groups, true).answer()).unwrap();
+        assert_eq!(told.what, "it was cancelled: web has moved; db runs where it was");
+        assert!(failed(&of(vec![group("web", None)], true).answer()).is_none(), "all was back by then");
     }
 }

@@ -4,25 +4,21 @@ use super::{Group, Homecoming};
 use crate::failure::{Failure, OrFail};
 use crate::handover::Arrival;
 use crate::migration::asking;
-use crate::migration::evacuate;
 use crate::migration::words::{self, LABEL};
-use crate::operations::persist;
+use crate::migration::{evacuate, groups};
+use crate::operations::persist::{Persistence, RUNNING};
 use crate::saga::Step;
 use crate::store::handovers::About;
-use crate::transport::client::PeerError;
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use crate::world::landing::Kept;
 use crate::world::sending_back::SendingBack;
 use serde_json::json;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// So many at a time share the link and the disks.
 const AT_ONCE: usize = 2;
-
-/// How long a peer may not answer.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two questions. A peer sends no events.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -33,20 +29,19 @@ const UNDOING: Duration = Duration::from_secs(90);
 /// All that has left comes back. What does not runs where it is, and keeps nobody from coming.
 pub fn bring() -> Step<Homecoming, Context> {
     fn run(homecoming: &mut Homecoming, context: &Context) -> Result<(), Failure> {
-        let slots: Vec<Mutex<&mut Group>> = homecoming.groups.iter_mut().map(Mutex::new).collect();
-        let (next, was_cut_short) = (AtomicUsize::new(0), homecoming.is_taken_up);
-        let work = || {
-            while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut group = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                let come = come_back(context, &group, was_cut_short)
-                    .and_then(|()| evacuate::is_back(context, &group.migration));
-                group.is_back = come.is_ok();
-                group.failure = come.err();
-                let doing = if group.is_back { "is back" } else { "did not come back" };
-                context.told.part(&group.title(), doing, 1, 1);
+        let (cancel, was_cut_short) = (Arc::clone(&homecoming.cancel), homecoming.is_taken_up);
+        groups::each(&mut homecoming.groups, AT_ONCE, |group| {
+            if cancel.go_ahead(false).is_err() {
+                return;
             }
-        };
-        std::thread::scope(|threads| (0..AT_ONCE.min(slots.len())).for_each(|_| drop(threads.spawn(work))));
+            let come = come_back(context, group, &cancel, was_cut_short);
+            let come = come.and_then(|()| evacuate::is_back(context, &group.migration));
+            group.is_back = come.is_ok();
+            group.failure = come.err();
+            let doing = if group.is_back { "is back" } else { "did not come back" };
+            context.told.part(&group.title(), doing, 1, 1);
+        });
+        homecoming.is_cancelled = cancel.go_ahead(false).is_err();
         Ok(())
     }
     fn nothing(_: &mut Homecoming, _: &Context) -> Result<(), Failure> {
@@ -55,16 +50,17 @@ pub fn bring() -> Step<Homecoming, Context> {
     Step::new("bring", run, nothing)
 }
 
-fn come_back(context: &Context, group: &Group, mut was_cut_short: bool) -> Result<(), Failure> {
+fn come_back(context: &Context, group: &Group, cancel: &Cancellable, mut was_cut_short: bool) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {
         // A helper before this one may have asked for it.
         if is_here(context, group)? {
             return Ok(());
         }
-        match ask(context, group)? {
+        cancel.go_ahead(false)?;
+        match ask(context, group, cancel)? {
             SendingBack::Sent => return Ok(()),
-            SendingBack::Failed(_) if was_cut_short && begun.elapsed() < UNDOING => std::thread::sleep(PAUSE),
+            SendingBack::Failed(_) if was_cut_short && begun.elapsed() < UNDOING => cancel.pause(PAUSE)?,
             SendingBack::Failed(problem) => {
                 let mut failure = Failure::new(format!("{} does not send {} back", group.peer, group.title()));
                 failure.why = std::iter::once(problem.what).chain(problem.why).collect();
@@ -88,34 +84,32 @@ fn come_back(context: &Context, group: &Group, mut was_cut_short: bool) -> Resul
     }
 }
 
-/// Asks the peer to send them, and waits until it is at it no more.
-fn ask(context: &Context, group: &Group) -> Result<SendingBack, Failure> {
-    let path = words::path(&group.migration, "return");
-    let peer = asking::peer(&group.peer);
-    let mut standing = insist(group, || peer.post(&path, &json!({}), None))?;
+/// Asks the peer to send them, and waits until it is at it no more. Where that is cancelled the peer is asked to keep them, and
+/// waited for as well: it may have given them away already.
+fn ask(context: &Context, group: &Group, cancel: &Cancellable) -> Result<SendingBack, Failure> {
+    let nobody = Cancellable::default();
+    let persistence = Persistence::with(&group.peer, context.told.as_ref(), &nobody, RUNNING);
+    let cannot = || format!("{} cannot be asked to send {} back", group.peer, group.title());
+    let say = |what: &'static str| {
+        let (peer, path) = (asking::peer(&group.peer), words::path(&group.migration, what));
+        persistence.ask_within(RUNNING.broken, move |left| peer.post(&path, &json!({}), Some(left)), cannot)
+    };
+    let mut standing = say("return")?;
     context.told.part(&group.title(), &format!("comes from {}", group.peer), 1, 1);
+    let mut pauses = cancel;
     while matches!(standing, SendingBack::UnderWay) {
-        std::thread::sleep(PAUSE);
-        standing = insist(group, || peer.get(&path))?;
+        standing = match pauses.pause(PAUSE) {
+            Ok(()) => {
+                let (peer, path) = (asking::peer(&group.peer), words::path(&group.migration, "return"));
+                persistence.ask_at_hand(move |left| peer.get_within(&path, left), cannot)?
+            }
+            Err(_) => {
+                pauses = &nobody;
+                say("keep")?
+            }
+        };
     }
     Ok(standing)
-}
-
-/// Says it again while the peer cannot be reached; what it refuses it refuses.
-fn insist(group: &Group, say: impl Fn() -> Result<SendingBack, PeerError>) -> Result<SendingBack, Failure> {
-    let begun = Instant::now();
-    loop {
-        match say() {
-            Err(error) if !matches!(error, PeerError::Refused { .. }) && begun.elapsed() < PATIENCE => {
-                tracing::info!(peer = group.peer, %error, "cannot be asked to send containers back; asking on");
-                std::thread::sleep(PAUSE);
-            }
-            told => {
-                let what = || format!("{} cannot be asked to send {} back", group.peer, group.title());
-                return told.map_err(|error| persist::failed(&error, what()));
-            }
-        }
-    }
 }
 
 /// Whether all of them run here, and came from that peer.

@@ -242,6 +242,8 @@ pub struct How {
     pub closes_lost: bool,
     /// What becomes of what they have mounted of this host.
     pub binds: Vec<Rule>,
+    /// Whoever cancels this cancels the migration.
+    pub whole: Option<Arc<Cancellable>>,
 }
 
 impl How {
@@ -257,6 +259,7 @@ impl How {
             goal: None,
             closes_lost: false,
             binds: Vec::new(),
+            whole: None,
         }
     }
 }
@@ -319,6 +322,10 @@ pub fn check(
 pub fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Link) -> Result<Migrate, Failure> {
     checkpoint::admit(context, &mut members, false)?;
     let containers: Vec<Container> = members.iter().map(Member::container).collect();
+    let cancel = context.cancels.admit();
+    if let Some(whole) = &how.whole {
+        whole.takes_along(&cancel);
+    }
     let freeze = Checkpoint::of(members);
     let freeze = if how.mode.has_memory_follow() { freeze.without_memory() } else { freeze };
     Ok(Migrate {
@@ -344,7 +351,7 @@ pub fn planned(context: &Context, mut members: Vec<Member>, how: &How, link: Lin
         memory_sent: 0,
         known: None,
         bodies: Bodies::default(),
-        cancel: context.cancels.admit(),
+        cancel,
         closes_lost: how.closes_lost,
     })
 }
