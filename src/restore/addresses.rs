@@ -143,7 +143,8 @@ fn make_way(world: &Arc<World>, before: &Container) -> Result<(), Failure> {
             .remedy("give containers fixed addresses (--ip, on a network of their own)"));
         }
         for _ in free {
-            world.handing_out.keep(put_placeholder(world, &network, before)?);
+            let placeholder = put_placeholder(world, &network, before)?;
+            world.handing_out.keep(placeholder).into_iter().for_each(|late| end(world, late));
         }
     }
     Ok(())
@@ -230,7 +231,7 @@ fn put_placeholder(world: &Arc<World>, network: &str, like: &Container) -> Resul
     let (told, heard) = channel();
     world.placeholders.keep(container.clone(), AtTheGate { arrived: told.clone(), released });
     let claim = Claim::new(container.clone(), name, String::new(), gate::SOCKET.into());
-    world.claims.place(&claim).or_fail(failed)?;
+    world.claims.place(&claim).or_fail(failed).inspect_err(|_| remove(world, &container))?;
     let (docker, starts): (Client, _) = (world.docker.clone(), id);
     let starting = std::thread::spawn(move || {
         // It fails as it is meant to. Where it failed too early the address is not taken, and that shows later.
@@ -253,13 +254,13 @@ pub fn give_up_turn(world: &World, container: &ContainerId) {
 /// The container has its address, or will not get one: the next one's turn begins. May be repeated.
 pub fn end_turn(world: &World, container: &ContainerId) {
     // Their addresses have to be free before somebody else looks.
-    world.handing_out.end_turn(container, |placeholders| {
-        for Placeholder { container, wait, starting } in placeholders {
-            drop(wait);
-            let _ = starting.join();
-            remove(world, &container);
-        }
-    });
+    world.handing_out.end_turn(container, |placeholders| placeholders.into_iter().for_each(|one| end(world, one)));
+}
+
+fn end(world: &World, Placeholder { container, wait, starting }: Placeholder) {
+    drop(wait);
+    let _ = starting.join();
+    remove(world, &container);
 }
 
 fn remove(world: &World, container: &ContainerId) {
@@ -268,11 +269,11 @@ fn remove(world: &World, container: &ContainerId) {
         tracing::warn!(%container, %error, "the claim of a placeholder could not be withdrawn");
     }
     if let Err(error) = world.docker.remove(container.as_str()) {
-        tracing::warn!(%container, %error, "a placeholder could not be removed; the next start of the helper does it");
+        tracing::warn!(%container, %error, "a placeholder could not be removed; it is swept later");
     }
 }
 
-/// Removes what a helper that died has left (I5).
+/// Removes what a helper that died has left, or could not remove because dockerd was away (I5). Nobody has a turn just now.
 pub fn sweep(world: &World) {
     let Ok(all) = world.docker.containers() else { return };
     for container in all.iter().filter(|container| container.label(LABEL).is_some()) {

@@ -96,11 +96,13 @@ impl HandingOut {
         self.lock().turn.as_ref().is_some_and(|turn| turn.holder == *container)
     }
 
-    /// Keeps placeholders until the turn ends.
-    pub fn keep(&self, placeholder: Placeholder) {
-        if let Some(turn) = &mut self.lock().turn {
-            turn.placeholders.push(placeholder);
+    /// Keeps a placeholder until the turn ends; given back where it has ended meanwhile.
+    pub fn keep(&self, placeholder: Placeholder) -> Option<Placeholder> {
+        match self.lock().turn.as_mut().filter(|turn| !turn.is_ending) {
+            Some(turn) => turn.placeholders.push(placeholder),
+            None => return Some(placeholder),
         }
+        None
     }
 
     /// Closes `watch` when the turn ends.

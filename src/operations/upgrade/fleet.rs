@@ -6,7 +6,7 @@ use super::{Upgrade, stopped};
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::operations::checkpoint::line::{Line, Place};
 use crate::operations::{checkpoint, restore};
-use crate::restore::prepare;
+use crate::restore::{addresses, prepare};
 use crate::store::claims::Claim;
 use crate::world::{Context, Part};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -63,6 +63,8 @@ pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failur
     let returning = context.returns.begin();
     let failures = waves.flat_map(|wave| in_parallel(wave, |course| come_back(course, upgrade, context))).collect();
     drop(returning);
+    // Docker may have begun to bring some back, and gone down in between.
+    addresses::sweep(context);
     upgrade.containers = courses;
     together(failures).map_or(Ok(()), Err)
 }
