@@ -74,12 +74,14 @@ poll() {
     done
 }
 
-# start_time PID: what tells a process from a later one with the same number.
+# start_time PID: what tells a process from a later one with the same number. One of which only the first thread has ended still
+# has its files open.
 start_time() {
     local stat
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
-    # The command's name, in parentheses, may hold anything; field 22 is the 20th after it.
+    # The command's name, in parentheses, may hold anything; after it come the fields from the third on. The 20th is the
+    # number of threads, the 22nd the time.
     # shellcheck disable=SC2086
     set -- ${stat##*) }
-    [[ $1 != Z ]] && printf '%s\n' "${20}"
+    [[ $1 != Z || ${18} -gt 1 ]] && printf '%s\n' "${20}"
 }
