@@ -26,6 +26,9 @@ pub fn run(context: &Context, operation: i64, asked_by: &str) -> Result<Value, F
         .remedy("a migration is cancelled on the host that it leaves; see: transship status"),
     })?;
     tracing::warn!(operation, asked_by, "a person has cancelled it");
+    if let Err(error) = context.journal.note_cancelled(operation) {
+        tracing::error!(operation, %error, "a helper that takes it up again will not know that it was cancelled");
+    }
     if !ending.wait(UNDOING) {
         return Err(Failure::new(format!("operation {operation} is still being undone"))
             .remedy("see: transship status")

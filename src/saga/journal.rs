@@ -273,6 +273,18 @@ impl Journal {
         })
     }
 
+    /// Notes in an operation's state that a person has cancelled it, on disk: for one that goes by it when it is taken up again.
+    pub fn note_cancelled(&self, operation: i64) -> Result<(), JournalError> {
+        self.write(|connection| {
+            durably(connection, true)?;
+            connection.execute(
+                "UPDATE operations SET state = json_set(state, '$.is_cancelled', json('true')) WHERE id = ?1",
+                [operation],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Records an operation's end with what it answered. Where nothing is left to be done for it, containers' environments
     /// and commands are forgotten.
     pub fn end(&self, operation: i64, phase: Phase, result: &Value) -> Result<(), JournalError> {
@@ -474,6 +486,17 @@ fn db(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn that_it_was_cancelled_is_in_the_state_and_all_else_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&directory.path().join("journal")).unwrap();
+        let id = journal.begin("evacuate", "all", Asked::by("a test"), &json!({ "groups": [1] })).unwrap();
+        journal.note_cancelled(id).unwrap();
+        let state = journal.operation(id).unwrap().unwrap().state;
+        assert_eq!(state, json!({ "groups": [1], "is_cancelled": true }));
+    }
 
     #[test]
     fn an_end_is_told_with_the_course_that_led_to_it() {

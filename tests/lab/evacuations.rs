@@ -156,6 +156,37 @@ fn i1_i2_an_evacuation_and_a_return_that_are_cancelled_keep_what_has_moved_and_g
     remove_all();
 }
 
+#[test]
+fn i2_an_evacuation_that_was_cancelled_does_not_go_on_where_its_helper_dies_over_that() {
+    let _turn = paired_hosts();
+    let before = start_all();
+    let later = SID.start("later", "--network front -p 7003:7003 programs", "/tools/holder 7003 1");
+    SID.heed_failpoints();
+    // Both that are under way stand still, and the third is not begun.
+    let dies = format!("{}; kill -9 $PPID", stands_before("migrate/ship"));
+    SID.sh(&format!(
+        "rm -f /root/go /root/at-*; : > /var/log/transshipd.log; printf '%s\\n' '{dies}' '{dies}' > {FAILPOINTS}"
+    ));
+    let mut evacuating = SID.begin("transship evacuate --to trixie");
+    SID.within_seconds(60, &format!("[ -e /root/at-migrate-ship ] && [ ! -s {FAILPOINTS} ]"));
+    let mut cancelling = SID.begin(&format!("transship cancel {}", under_way(SID, "evacuate")));
+    SID.within_seconds(10, "grep -q 'a person has cancelled it' /var/log/transshipd.log");
+    SID.sh("touch /root/go");
+    assert!(!evacuating.wait().expect("it ends").success() && !cancelling.wait().expect("it ends").success());
+    settled(SID);
+    assert_eq!((running(SID).as_str(), running(TRIXIE).as_str()), ("alone beside later steady", ""));
+    let history: serde_json::Value = serde_json::from_str(&SID.sh("transship --json history")).expect("JSON");
+    let operations = history["operations"].as_array().expect("a list").iter();
+    let last = operations.filter(|operation| operation["kind"] == "evacuate").max_by_key(|one| one["id"].as_i64());
+    let cancelled = &last.expect("an evacuation")["result"]["cancelled"];
+    assert_eq!(cancelled["stays"].as_array().map(Vec::len), Some(4), "{history:#}");
+    SID.forget_failpoints();
+    later.check(7003);
+    assert_eq!(born(SID), before);
+    drop(later);
+    remove_all();
+}
+
 /// The helper dies in each of the three parts.
 #[test]
 fn i1_i3_an_engine_is_upgraded_while_its_containers_are_on_a_peer_whatever_dies() {

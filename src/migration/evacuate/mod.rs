@@ -109,6 +109,9 @@ impl Operation for Evacuate {
 
     fn is_taken_up(&mut self, context: &Context) {
         self.cancel = Arc::new(context.cancels.admit());
+        if self.is_cancelled {
+            self.cancel.cancel();
+        }
     }
 
     fn subject(&self) -> String {

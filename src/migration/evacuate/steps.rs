@@ -39,10 +39,7 @@ pub fn leave() -> EvacuateStep {
         let (budget, whole) = (Budget::of(context, &groups), &*evacuate);
         groups::each(&mut groups, budget.at_once, |group| {
             let _share = budget.take(group.memory_bytes);
-            if whole.cancel.go_ahead(false).is_ok() {
-                let outcome = go(whole, group, &parts, context);
-                group.outcome = Some(outcome.unwrap_or_else(Outcome::Failed));
-            }
+            group.outcome = go(whole, group, &parts, context).unwrap_or_else(|failure| Some(Outcome::Failed(failure)));
         });
         evacuate.groups = groups;
         evacuate.is_cancelled = evacuate.cancel.go_ahead(false).is_err();
@@ -54,12 +51,18 @@ pub fn leave() -> EvacuateStep {
     Step::new("leave", run, nothing)
 }
 
-fn go(evacuate: &Evacuate, group: &Leaving, parts: &[OperationRecord], context: &Context) -> Result<Outcome, Failure> {
+/// What becomes of a group; nothing where it is not begun because that was cancelled before.
+fn go(
+    evacuate: &Evacuate,
+    group: &Leaving,
+    parts: &[OperationRecord],
+    context: &Context,
+) -> Result<Option<Outcome>, Failure> {
     let mut was_taken_back = false;
     // A helper before this one had begun it; by now that migration has come to its end.
     if let Some(record) = parts.iter().rev().find(|record| is_about(record, group)) {
         match record.phase {
-            Phase::Done => return has_left(context, group, &record.result.clone().unwrap_or_default()),
+            Phase::Done => return has_left(context, group, &record.result.clone().unwrap_or_default()).map(Some),
             Phase::Undone => was_taken_back = true,
             _ => {
                 let failure = record.result.as_ref().map(|result| result["failure"].clone()).unwrap_or_default();
@@ -69,10 +72,13 @@ fn go(evacuate: &Evacuate, group: &Leaving, parts: &[OperationRecord], context: 
             }
         }
     }
+    if evacuate.cancel.go_ahead(false).is_err() {
+        return Ok(None);
+    }
     let _turn = groups::turn(context, &group.names, TURN, &evacuate.cancel)?;
     for id in &group.ids {
         match context.docker.container(id.as_str()) {
-            Err(error) if error.is_not_found() => return Ok(Outcome::Gone),
+            Err(error) if error.is_not_found() => return Ok(Some(Outcome::Gone)),
             found => found.map(drop).or_fail(|| format!("{} cannot be looked at", group.names.join(", ")))?,
         }
     }
@@ -94,7 +100,7 @@ fn go(evacuate: &Evacuate, group: &Leaving, parts: &[OperationRecord], context: 
         let answer = source::begin(&part, migrate, evacuate.asks())?;
         outcome = has_left(context, group, &answer)?;
     }
-    Ok(outcome)
+    Ok(Some(outcome))
 }
 
 /// Whether a migration is of these containers.

@@ -70,6 +70,9 @@ impl Operation for Homecoming {
     fn is_taken_up(&mut self, context: &Context) {
         self.is_taken_up = true;
         self.cancel = Arc::new(context.cancels.admit());
+        if self.is_cancelled {
+            self.cancel.cancel();
+        }
     }
 
     fn is_numbered(&mut self, number: i64) {

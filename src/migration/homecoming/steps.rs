@@ -31,9 +31,6 @@ pub fn bring() -> Step<Homecoming, Context> {
     fn run(homecoming: &mut Homecoming, context: &Context) -> Result<(), Failure> {
         let (cancel, was_cut_short) = (Arc::clone(&homecoming.cancel), homecoming.is_taken_up);
         groups::each(&mut homecoming.groups, AT_ONCE, |group| {
-            if cancel.go_ahead(false).is_err() {
-                return;
-            }
             let come = come_back(context, group, &cancel, was_cut_short);
             let come = come.and_then(|()| evacuate::is_back(context, &group.migration));
             group.is_back = come.is_ok();
@@ -57,8 +54,15 @@ fn come_back(context: &Context, group: &Group, cancel: &Cancellable, mut was_cut
         if is_here(context, group)? {
             return Ok(());
         }
-        cancel.go_ahead(false)?;
-        match ask(context, group, cancel)? {
+        if !was_cut_short {
+            cancel.go_ahead(false)?;
+        }
+        let standing = ask(context, group, cancel)?;
+        if !matches!(standing, SendingBack::Sent | SendingBack::NotHere) {
+            // Whoever has cancelled it has had it kept there.
+            cancel.go_ahead(false)?;
+        }
+        match standing {
             SendingBack::Sent => return Ok(()),
             SendingBack::Failed(_) if was_cut_short && begun.elapsed() < UNDOING => cancel.pause(PAUSE)?,
             SendingBack::Failed(problem) => {
@@ -84,8 +88,8 @@ fn come_back(context: &Context, group: &Group, cancel: &Cancellable, mut was_cut
     }
 }
 
-/// Asks the peer to send them, and waits until it is at it no more. Where that is cancelled the peer is asked to keep them, and
-/// waited for as well: it may have given them away already.
+/// Asks the peer to send them, and waits until it is at it no more. Where that is cancelled, or was so before, the peer is asked
+/// to keep them, and waited for as well: it may have given them away already.
 fn ask(context: &Context, group: &Group, cancel: &Cancellable) -> Result<SendingBack, Failure> {
     let nobody = Cancellable::default();
     let persistence = Persistence::with(&group.peer, context.told.as_ref(), &nobody, RUNNING);
@@ -94,7 +98,7 @@ fn ask(context: &Context, group: &Group, cancel: &Cancellable) -> Result<Sending
         let (peer, path) = (asking::peer(&group.peer), words::path(&group.migration, what));
         persistence.ask_within(RUNNING.broken, move |left| peer.post(&path, &json!({}), Some(left)), cannot)
     };
-    let mut standing = say("return")?;
+    let mut standing = say(if cancel.go_ahead(false).is_ok() { "return" } else { "keep" })?;
     context.told.part(&group.title(), &format!("comes from {}", group.peer), 1, 1);
     let mut pauses = cancel;
     while matches!(standing, SendingBack::UnderWay) {
