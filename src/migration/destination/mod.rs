@@ -45,6 +45,7 @@ use member::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,9 @@ pub struct Arrive {
     /// Whether this very helper has put their files in place: those of a helper before it may not have reached the disk.
     #[serde(skip)]
     is_placed: bool,
+    /// Docker's own directory, where this very helper has asked for it: dockerd starts four programs to tell.
+    #[serde(skip)]
+    docker_root: Option<PathBuf>,
     /// What a person has decided by force.
     decided: Option<Decision>,
 }
@@ -253,6 +257,7 @@ fn prepare_with(
         volumes,
         brought_images,
         is_placed: false,
+        docker_root: None,
         decided: None,
     };
     let asked = format!("peer {peer}");

@@ -66,6 +66,7 @@ pub fn make() -> ArriveStep {
         for number in 0..arrive.members.len() {
             make_one(arrive, context, number)?;
         }
+        arrive.docker_root = Some(docker_root(context)?);
         // The images, too, which came before. It costs nobody anything now: the source's containers run.
         intake::sync(context)?;
         let containers = arrive.containers();
@@ -240,7 +241,7 @@ pub fn place() -> ArriveStep {
 }
 
 fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-    let root = context.docker.engine().or_fail(|| "Docker does not say where its files are".into())?.root;
+    let root = arrive.docker_root.clone().map_or_else(|| docker_root(context), Ok)?;
     for member in &arrive.members {
         let failed = || format!("the files of {} cannot be put in place", member.name);
         let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
@@ -250,7 +251,7 @@ fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
             empty(Path::new(upper)).or_fail(failed)?;
         }
         put_files(&container, &checkpoint)?;
-        let placed = logs::put(Path::new(&root), member.id()?, &checkpoint);
+        let placed = logs::put(&root, member.id()?, &checkpoint);
         placed.or_fail(|| format!("the log of {} cannot be put in place", member.name))?;
     }
     let checkpoint = context.catalog.get(&arrive.id).or_fail(|| "the volumes' files cannot be read".into())?;
@@ -265,6 +266,11 @@ fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
     }
     arrive.is_placed = true;
     Ok(())
+}
+
+fn docker_root(context: &Context) -> Result<PathBuf, Failure> {
+    let engine = context.docker.engine().or_fail(|| "Docker does not say where its files are".into())?;
+    Ok(engine.root.into())
 }
 
 /// A helper before this one had put the files in place, and may have died with the host's power. The checkpoint was on
