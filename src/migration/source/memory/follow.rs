@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What is sent at once while more is written.
+/// What is sent at once while more is written; less where no more has been since the last look.
 const PART: u64 = 32 << 20;
 
-/// CRIU tells nobody how far it is.
-const LOOK: Duration = Duration::from_millis(20);
+/// CRIU tells nobody how far it is, and is at little memory for some 20 ms.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How a dump ended, once it has.
 #[derive(Debug, Default)]
@@ -75,6 +75,8 @@ struct Pages {
     name: String,
     file: Arc<File>,
     inode: u64,
+    /// How much of it there was when it was looked at last.
+    seen: u64,
     sent: u64,
     sent_bytes: Arc<AtomicU64>,
 }
@@ -115,7 +117,7 @@ impl Follow<'_> {
                 let is_known = |pages: &Pages| pages.checkpoint == *checkpoint && pages.name == name;
                 if !all.iter().any(is_known) {
                     let (checkpoint, file) = (checkpoint.clone(), Arc::new(file));
-                    all.push(Pages { checkpoint, name, file, inode, sent: 0, sent_bytes: Arc::default() });
+                    all.push(Pages { checkpoint, name, file, inode, seen: 0, sent: 0, sent_bytes: Arc::default() });
                 }
             }
         }
@@ -127,7 +129,8 @@ impl Follow<'_> {
         let failed = || format!("{} cannot be sent to {}", pages.name, self.peer.name());
         let length = pages.file.metadata().or_fail(failed)?.len();
         let until = if is_whole { length } else { length / PAGE as u64 * PAGE as u64 };
-        if !is_whole && until.saturating_sub(pages.sent) < PART {
+        let least = if std::mem::replace(&mut pages.seen, until) == until { 1 } else { PART };
+        if !is_whole && until.saturating_sub(pages.sent) < least {
             return Ok(());
         }
         while !self.send_rest(pages, until, is_whole)? {}

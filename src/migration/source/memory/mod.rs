@@ -44,6 +44,9 @@ const HANDLED: u64 = 300 << 20;
 /// How long nothing may be found that the peer lacks: much memory takes its time to look at.
 const LOOKING: Duration = Duration::from_secs(900);
 
+/// So much memory is written by CRIU long before its dump is complete. More is sent best where all processors are free for it.
+const LITTLE: u64 = 64 << 20;
+
 /// What is assumed of a network that nothing has gone over yet: a gigabit.
 const USUAL_LINK: u64 = 110 << 20;
 
@@ -62,6 +65,8 @@ fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
     context.told.note(&format!("{}: {why}", mode.word()));
     let fixed = migrate.goal.map_or(Ok(2 * DOCKERS_PART), |_| fixed(context))?;
     if mode == Mode::StopAndCopy {
+        // The peer has nothing of it; but what is written of it can go there while CRIU sees to all else.
+        migrate.known = (memory <= LITTLE).then(Arc::default);
         let link = migrate.measured_link.unwrap_or(USUAL_LINK);
         let of_memory = Duration::from_secs_f64(memory as f64 / link as f64 + memory as f64 / HANDLED as f64);
         return meets_goal(migrate, context, Some(fixed + of_memory));
