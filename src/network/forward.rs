@@ -50,8 +50,13 @@ impl Forward {
     /// Those of iptables.
     pub fn put(&self, leads: Leads) -> Result<()> {
         let mut text = String::new();
-        for (table, hooks) in TABLES {
-            let present = self.present(table)?;
+        // At the same time: a container waits for it.
+        let present = std::thread::scope(|threads| {
+            let asked = TABLES.map(|(table, _)| threads.spawn(move || self.present(table)));
+            asked.map(|asked| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        for ((table, hooks), present) in TABLES.into_iter().zip(present) {
+            let present = present?;
             push(&mut text, format_args!("*{table}"));
             hooks.iter().for_each(|hook| push(&mut text, format_args!(":{} - [0:0]", self.chain(hook))));
             self.unhook(&mut text, hooks, &present);

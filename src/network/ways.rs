@@ -73,7 +73,13 @@ impl Moving<'_> {
         moved.map(|(entry, way)| rewritten(entry, way.coming, way.between.inverse())).collect()
     }
 
-    /// The entries by which they go on where it is now; `here` are those of that host. What is translated and cannot be led
+    /// Whether some of them go on by what that host, where it is now, has tracked itself.
+    pub fn comes_back_to(&self, entries: &[Entry]) -> bool {
+        self.ways(entries).iter().any(|(_, way)| way.stays_on(self.link.destination))
+    }
+
+    /// The entries by which they go on where it is now; `here` are those of that host, needed only where one of them
+    /// [comes back to](Self::comes_back_to) it. What is translated and cannot be led
     /// is left out: it would speak in the name of a host that it is not on.
     pub fn arrived(&self, entries: &[Entry], here: &[Entry]) -> Vec<Entry> {
         let led_by: HashMap<Tuple, Tuple> = here.iter().map(|entry| (entry.reply, entry.original)).collect();

@@ -111,9 +111,13 @@ fn put_in_order(world: &World, group: &[Claim]) -> Result<Vec<OwnNetwork>, Failu
 
 /// The network of a container that comes from a peer as it is on this host; `inspect` is what Docker says of it.
 pub fn arriving(network: Remembered, inspect: &Value, link: Link) -> Result<Remembered, Failure> {
-    let here = tracking::save(&[link.source]).or_fail(|| "the open connections cannot be listed".into())?;
     let segments = segment::from_inspect(inspect).or_fail(|| "its networks cannot be read".into())?;
     let moving = Moving { addresses: network.addresses(), segments: &segments, link };
+    // The kernel goes through all of its table for that, which takes some 10 ms where there is nothing in it.
+    let here = match moving.comes_back_to(&network.tracked) {
+        true => tracking::save(&[link.source]).or_fail(|| "the open connections cannot be listed".into())?,
+        false => Vec::new(),
+    };
     let tracked = moving.arrived(&network.tracked, &here);
     Ok(Remembered { tracked, ..network })
 }

@@ -100,6 +100,9 @@ fn a_container_that_comes_back_is_reached_without_the_way_round() {
         let there = arrived(std::slice::from_ref(&open), link(), &[]);
         let back = Link { source: link().destination, destination: link().source };
         assert!(departed(&there, back).is_empty());
+        assert!(
+            with(back, |moving| moving.comes_back_to(&there)) && !with(link(), |moving| moving.comes_back_to(&[open]))
+        );
         let again = &arrived(&there, back, &led)[0];
         assert_eq!((again.original, again.reply), (coming, sent));
     }
