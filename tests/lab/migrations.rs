@@ -2,6 +2,7 @@
 
 use super::clients::{Load, Watch};
 use super::lab::{BOTH, FAILPOINTS, Host, SID, TRIXIE, paired_hosts};
+use std::time::{Duration, Instant};
 
 pub fn is_running(host: Host, name: &str) -> bool {
     host.sh(&format!("docker inspect -f '{{{{.State.Running}}}}' {name} 2>/dev/null; true")) == "true"
@@ -140,17 +141,24 @@ fn i1_i2_i3_every_fault_at_every_step_leaves_exactly_one_copy_running() {
 
 /// Until neither host has anything unfinished; what waits for a person is taken up again.
 pub fn settle(source: Host, destination: Host) {
-    for host in [destination, source] {
-        host.sh("until transship status >/dev/null 2>&1; do :; done");
-        let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");
-        let operations = status["operations"].as_array().expect("a list").iter();
-        for operation in operations.filter(|operation| operation["phase"] == "needs-person") {
+    let end = Instant::now() + Duration::from_secs(60) * crate::slowness();
+    loop {
+        let open: Vec<_> = [destination, source].into_iter().flat_map(operations).collect();
+        if open.is_empty() {
+            return;
+        }
+        for (host, operation) in open.iter().filter(|(_, operation)| operation["phase"] == "needs-person") {
             host.try_sh(&format!("transship resume {}", operation["id"]));
         }
+        assert!(Instant::now() < end, "{open:?}");
     }
-    for host in [source, destination] {
-        host.comes_to_rest(60);
-    }
+}
+
+/// Those that are open on a host, as soon as its helper tells.
+fn operations(host: Host) -> Vec<(Host, serde_json::Value)> {
+    host.sh("until transship status >/dev/null 2>&1; do :; done");
+    let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");
+    status["operations"].as_array().expect("a list").iter().map(|operation| (host, operation.clone())).collect()
 }
 
 /// The copy waits for its source's word when the power goes. What was not on the disk by then is played by emptying it.

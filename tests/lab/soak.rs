@@ -154,6 +154,8 @@ const VICTIMS: [(&str, &str); 4] = [
 #[ignore = "long: scripts/test soak"]
 fn i1_i3_whatever_is_killed_at_any_moment_exactly_one_copy_runs_in_the_end() {
     let _turn = paired_hosts();
+    // Otherwise a dockerd that comes back ends what runs, moved or not.
+    BOTH.into_iter().for_each(|host| set_live_restore(host, true));
     let mut chance = Chance::told();
     let mut mover = Mover::start();
     let minutes = std::env::var("TRANSSHIP_SOAK_MINUTES").map_or(3, |minutes| minutes.parse().expect("a number"));
@@ -169,6 +171,15 @@ fn i1_i3_whatever_is_killed_at_any_moment_exactly_one_copy_runs_in_the_end() {
         });
     }
     mover.end();
+    BOTH.into_iter().for_each(|host| set_live_restore(host, false));
+}
+
+fn set_live_restore(host: Host, on: bool) {
+    host.sh(&format!(
+        "echo '{{ \"live-restore\": {on} }}' > /etc/docker/daemon.json; kill -HUP $(pidof dockerd); \
+         until [ \"$(docker info --format '{{{{.LiveRestoreEnabled}}}}')\" = {on} ]; do :; done; \
+         [ {on} = true ] || rm /etc/docker/daemon.json"
+    ));
 }
 
 #[test]
