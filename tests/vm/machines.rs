@@ -8,18 +8,41 @@ use std::time::Instant;
 
 /// Docker 26.1 on Debian 13, and the packages of 28.5 on its disk.
 pub const TRIXIE: Host = Host("trixie");
+/// Docker 28.5 on Debian's next release, with its kernel.
+pub const SID: Host = Host("sid");
+/// Peers of each other.
+pub const BOTH: [Host; 2] = [TRIXIE, SID];
 
 /// A scenario's turn on [`TRIXIE`], which has no container.
 pub fn machine() -> MutexGuard<'static, ()> {
     static READY: OnceLock<()> = OnceLock::new();
     let turn = turn();
     READY.get_or_init(|| {
-        run(&["down", TRIXIE.0]);
+        run(&["down", TRIXIE.0, SID.0]);
         run(&["up", "trixie=trixie"]);
         make_ready(TRIXIE);
         run(&["save", "alone", TRIXIE.0]);
     });
     resume("alone");
+    turn
+}
+
+/// A scenario's turn on two machines that are peers, have a network of the same name, and no container.
+pub fn pair() -> MutexGuard<'static, ()> {
+    static READY: OnceLock<()> = OnceLock::new();
+    if READY.get().is_none() {
+        drop(machine());
+    }
+    let turn = turn();
+    READY.get_or_init(|| {
+        run(&["up", "trixie", "sid=sid"]);
+        make_ready(SID);
+        for host in BOTH {
+            host.sh("docker network create --subnet 10.60.0.0/24 front");
+        }
+        run(&["save", "paired", TRIXIE.0, SID.0]);
+    });
+    resume("paired");
     turn
 }
 
@@ -76,6 +99,15 @@ impl Host {
     /// Which version the engine that runs has: the client's may be another.
     pub fn engine(&self) -> String {
         self.sh("docker version --format '{{.Server.Version}}'")
+    }
+
+    /// Ends what leads visitors after containers that have moved, as an operator does. Ways that only open connections went by
+    /// are ended when they are listed.
+    pub fn end_forwards(&self) {
+        self.sh(
+            "for container in $(transship --json forward ls | grep -o '\"container\":\"[^\"]*' | cut -d '\"' -f 4); do \
+             transship forward rm $container; done",
+        );
     }
 
     /// Nothing of an operation is left (I5), and no unit has failed.

@@ -11,6 +11,7 @@ mod cycles;
 #[expect(dead_code, reason = "the lab asks more of them")]
 mod host;
 mod machines;
+mod migrations;
 mod package;
 mod power;
 mod results;

@@ -1,0 +1,56 @@
+//! Containers that move between machines with different kernels, libcs and engines.
+
+use super::clients::Watch;
+use super::host::{Container, Host};
+use super::machines::{BOTH, SID, TRIXIE, pair};
+use super::results::tried;
+use super::slowness;
+use std::mem::ManuallyDrop;
+
+fn is_running(host: Host, name: &str) -> bool {
+    host.sh(&format!("docker inspect -f '{{{{.State.Running}}}}' {name} 2>/dev/null; true")) == "true"
+}
+
+/// So few clients that an emulated processor has time for the migration as well; they wait as much longer as it is slower.
+fn watch() -> Watch {
+    let patience = (120 * slowness()).to_string();
+    let few = ["--open", "2", "--pipelined", "1", "--streams", "1", "--no-new", "--patience", &patience];
+    Watch::start_with(&format!("{}:7000", TRIXIE.address()), &few)
+}
+
+/// From TRIXIE to SID and back, in one mode.
+fn travels_there_and_back(mode: &str) {
+    assert_ne!(TRIXIE.sh("uname -r"), SID.sh("uname -r"));
+    assert_ne!(TRIXIE.engine(), SID.engine());
+    let options = "--restart always --memory 512m --user 1000:1000 --network front -p 7000:7000 programs";
+    let holder = TRIXIE.start("holder", options, "/tools/holder 7000 24 100");
+    let born = holder.born(7000);
+    let watch = watch();
+    for (from, to) in [(TRIXIE, SID), (SID, TRIXIE)] {
+        from.sh(&format!("transship migrate holder --to {} --mode {mode}", to.0));
+        assert!(is_running(to, "holder") && !is_running(from, "holder"), "I1: it runs on {} alone", to.0);
+        let there = ManuallyDrop::new(Container { host: &to, name: "holder" });
+        assert_eq!(there.born(7000), born, "{mode} to {}", to.0);
+    }
+    watch.end();
+    assert_eq!(SID.sh("docker ps -aq"), "", "the source has removed what it had");
+    drop(holder);
+    for host in BOTH {
+        host.end_forwards();
+        host.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn i1_i5_i6_a_container_travels_between_kernels_and_engines_and_back_under_its_clients_by_pre_copy() {
+    let _turn = pair();
+    let _tried = tried("`migrate` there and back under clients, pre-copy", &BOTH);
+    travels_there_and_back("pre-copy");
+}
+
+#[test]
+fn i1_i5_i6_a_container_travels_between_kernels_and_engines_and_back_under_its_clients_by_stop_and_copy() {
+    let _turn = pair();
+    let _tried = tried("`migrate` there and back under clients, stop-and-copy", &BOTH);
+    travels_there_and_back("stop-and-copy");
+}
