@@ -111,10 +111,19 @@ mod tests {
     #[test]
     fn what_ends_meanwhile_is_not_told_and_what_stays_is() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let connect = || std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let connect = || {
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
         let (stays, ends) = (connect(), connect());
-        let local = [&stays, &ends].map(|one| one.local_addr().unwrap());
-        let (open, ()) = open_throughout(std::process::id() as i32, || drop(ends)).unwrap();
+        let local = [&stays, &ends].map(|(client, _)| client.local_addr().unwrap());
+        let own = std::process::id() as i32;
+        let end = || {
+            // Dropped, they would stay open in what another test is starting just now.
+            [&ends.0, &ends.1].into_iter().for_each(|one| one.shutdown(std::net::Shutdown::Both).unwrap());
+            while open_in(own).unwrap().iter().any(|one| one.local == local[1]) {}
+        };
+        let (open, ()) = open_throughout(own, end).unwrap();
         let is_told = local.map(|local| open.iter().any(|one| one.local == local));
         assert_eq!(is_told, [true, false]);
     }
