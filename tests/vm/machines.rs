@@ -52,7 +52,7 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 /// Has the machines go on from a state, and looks how fast they are just now.
-fn resume(state: &str) {
+pub fn resume(state: &str) {
     run(&["resume", state]);
     let began = Instant::now();
     TRIXIE.sh("n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done");

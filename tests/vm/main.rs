@@ -6,6 +6,7 @@
 #[path = "../lab/clients.rs"]
 #[expect(dead_code, reason = "the lab has more clients")]
 mod clients;
+mod cuts;
 mod cycles;
 #[path = "../lab/host.rs"]
 #[expect(dead_code, reason = "the lab asks more of them")]
