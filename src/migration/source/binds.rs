@@ -5,6 +5,7 @@ use crate::failure::{Failure, OrFail};
 use crate::migration::tree::Tree;
 use crate::migration::words;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What becomes of such a directory.
@@ -54,30 +55,34 @@ impl Bind {
 /// The containers' mounts of their host, each once; refuses those of which nothing was said, and what cannot be copied.
 pub fn of(containers: &[Container], rules: &[Rule]) -> Result<Vec<Bind>, Failure> {
     let mut binds: Vec<Bind> = Vec::new();
+    // Docker tells them in another order each time.
+    let mut open = BTreeMap::new();
     for (container, mount) in containers.iter().flat_map(|one| one.mounts().map(move |mount| (one, mount))) {
         let text = |field: &str| mount[field].as_str().unwrap_or_default();
         let path = PathBuf::from(text("Source"));
         if text("Type") != "bind" || binds.iter().any(|known| known.path == path) {
             continue;
         }
-        let course = course(&path, rules).ok_or_else(|| {
-            Failure::refused(format!(
-                "{} has {} of this host mounted at {}",
-                container.name(),
-                path.display(),
-                text("Destination")
-            ))
-            .remedy(format!(
-                "say what becomes of it: --bind copy={0}, or --bind shared={0} where the peer has it",
-                path.display()
-            ))
-        })?;
+        let Some(course) = course(&path, rules) else {
+            open.entry(path).or_insert_with(|| format!("{} at {}", container.name(), text("Destination")));
+            continue;
+        };
         if course == Course::Copy {
             is_directory(container.name(), &path)?;
         }
         binds.push(Bind { tree: Tree::of(path.clone()), path, course });
     }
-    Ok(binds)
+    if open.is_empty() { Ok(binds) } else { Err(nothing_said_of(&open)) }
+}
+
+/// All of them at once: whoever answers has to do so for each.
+fn nothing_said_of(open: &BTreeMap<PathBuf, String>) -> Failure {
+    let mounted = open.iter().map(|(path, at)| format!("{} (in {at})", path.display()));
+    let answers = open.keys().map(|path| format!("--bind copy={}", path.display()));
+    let (mounted, answers) = (mounted.collect::<Vec<_>>().join(", "), answers.collect::<Vec<_>>().join(" "));
+    Failure::refused(format!("files of this host are mounted: {mounted}")).remedy(format!(
+        "say what becomes of it: {answers}; or --bind shared=PATH instead, where the peer has the same there"
+    ))
 }
 
 fn course(path: &Path, rules: &[Rule]) -> Option<Course> {
@@ -113,6 +118,8 @@ mod tests {
         let path = directory.path().to_str().unwrap();
         let of = |rules: &[Rule]| super::of(&[container(path), container(path)], rules);
         assert!(of(&[]).unwrap_err().remedy.unwrap().contains("--bind copy="));
+        let two = super::of(&[container("/srv/b"), container("/srv/a")], &[]).unwrap_err();
+        assert!(two.remedy.unwrap().contains("--bind copy=/srv/a --bind copy=/srv/b"));
         let all = Rule { course: Course::Copy, path: None };
         let own = Rule { course: Course::Shared, path: Some(path.into()) };
         let found = of(&[all.clone(), own]).unwrap();
