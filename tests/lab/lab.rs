@@ -39,6 +39,8 @@ pub fn upgraded_host() {
              service transshipd restart");
     }
     UPGRADED.sh("docker ps -aq | xargs -r docker rm -f >/dev/null");
+    // What has come back from a peer leaves a way for connections that were open then.
+    UPGRADED.end_forwards();
 }
 
 impl Host {
@@ -86,8 +88,8 @@ pub fn paired_hosts() -> MutexGuard<'static, ()> {
         ));
     }
     for host in BOTH {
-        host.sh("for c in $(transship --json forward ls | grep -o '\"container\":\"[^\"]*' | cut -d '\"' -f 4); do \
-             transship forward rm $c; done; docker volume ls -q | xargs -r docker volume rm >/dev/null; \
+        host.end_forwards();
+        host.sh("docker volume ls -q | xargs -r docker volume rm >/dev/null; \
              docker network inspect front >/dev/null 2>&1 || docker network create --subnet 10.60.0.0/24 front");
     }
     turn
@@ -100,6 +102,12 @@ pub fn third_host() {
 }
 
 impl Host {
+    /// Nobody is led to another host any more.
+    pub fn end_forwards(&self) {
+        self.sh("for c in $(transship --json forward ls | grep -o '\"container\":\"[^\"]*' | cut -d '\"' -f 4 | sort -u); do \
+             transship forward rm $c; done");
+    }
+
     /// Cuts its power and boots it again.
     pub fn reboot(&self) {
         run(&["reboot", self.0]);

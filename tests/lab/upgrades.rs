@@ -15,7 +15,7 @@ fn assert_nothing_is_left(when: &str) {
     println!("{when}: nothing may be left");
     let seconds = 10 * crate::slowness();
     UPGRADED.sh(&format!(
-        "timeout {seconds} sh -c 'while iptables-save | grep TRANSSHIP > /root/left; do :; done' \\
+        "timeout {seconds} sh -c 'while left=$(iptables-save | grep TRANSSHIP); do echo \"$left\" > /root/left; done' \\
          || {{ cat /root/left; transship status; tail -n 60 /var/log/transshipd.log; exit 1; }} >&2"
     ));
     // Checkpoints are compressed there for a while, after all is over.
