@@ -136,9 +136,13 @@ pub(super) fn remove(queue: u16, placed: Option<&[Placed]>) -> Result<()> {
 /// Takes away whatever rules one hold has, in any family.
 pub(super) fn sweep_one(queue: u16) -> Result<()> {
     for family in Family::BOTH {
-        match list(family) {
-            Err(Error::Command { .. } | Error::Spawn { .. }) if family == Family::V6 => {}
-            present => remove_listed(family, &present?, |owner| owner == queue)?,
+        let present = match list(family) {
+            Err(Error::Command { .. } | Error::Spawn { .. }) if family == Family::V6 => continue,
+            other => other?,
+        };
+        let own: Vec<&str> = chains(&present).filter(|chain| owner(chain) == Some(queue)).collect();
+        if let Some(rules) = removal(&present, &own) {
+            restore(family, &rules)?;
         }
     }
     Ok(())
@@ -208,14 +212,6 @@ fn turn(family: Family) -> MutexGuard<'static, ()> {
 
 fn restore_in(_turn: &MutexGuard<'_, ()>, family: Family, rules: &str) -> Result<()> {
     command::run(family.restore_tool(), &["--noflush", "--wait=10"], rules).map(drop)
-}
-
-fn remove_listed(family: Family, present: &[String], unwanted: impl Fn(u16) -> bool) -> Result<()> {
-    let chains: Vec<&str> = chains(present).filter(|chain| owner(chain).is_some_and(&unwanted)).collect();
-    match removal(present, &chains) {
-        Some(rules) => restore(family, &rules),
-        None => Ok(()),
-    }
 }
 
 /// The transaction that removes these chains and every jump to them; none where there is nothing to remove.

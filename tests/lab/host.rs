@@ -67,6 +67,15 @@ impl Host {
         ));
     }
 
+    /// Ends what leads visitors after containers that have moved, as an operator does. Ways that only open connections went by
+    /// are ended when they are listed.
+    pub fn end_forwards(&self) {
+        self.sh(
+            "for container in $(transship --json forward ls | grep -o '\"container\":\"[^\"]*' | cut -d '\"' -f 4 | sort -u); do \
+             transship forward rm $container; done",
+        );
+    }
+
     /// The helper fails where [`FAILPOINTS`] says from now on.
     pub fn heed_failpoints(&self) {
         self.sh(&format!(

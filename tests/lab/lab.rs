@@ -102,12 +102,6 @@ pub fn third_host() {
 }
 
 impl Host {
-    /// Nobody is led to another host any more.
-    pub fn end_forwards(&self) {
-        self.sh("for c in $(transship --json forward ls | grep -o '\"container\":\"[^\"]*' | cut -d '\"' -f 4 | sort -u); do \
-             transship forward rm $c; done");
-    }
-
     /// Cuts its power and boots it again.
     pub fn reboot(&self) {
         run(&["reboot", self.0]);

@@ -101,15 +101,6 @@ impl Host {
         self.sh("docker version --format '{{.Server.Version}}'")
     }
 
-    /// Ends what leads visitors after containers that have moved, as an operator does. Ways that only open connections went by
-    /// are ended when they are listed.
-    pub fn end_forwards(&self) {
-        self.sh(
-            "for container in $(transship --json forward ls | grep -o '\"container\":\"[^\"]*' | cut -d '\"' -f 4); do \
-             transship forward rm $container; done",
-        );
-    }
-
     /// Nothing of an operation is left (I5), and no unit has failed.
     pub fn assert_nothing_is_left(&self) {
         self.within_seconds(20, "! iptables-save | grep -q TRANSSHIP");
