@@ -1,6 +1,7 @@
 """What tools have in common that move a container between two hosts."""
 
 import subprocess
+import threading
 
 from lab import LAB, LabError, Watch
 
@@ -57,7 +58,7 @@ class ByHand(Mover):
         # A shell that is there already tells the clients the way at once.
         way = subprocess.Popen([LAB, "client", "sh"], stdin=subprocess.PIPE, text=True)
         send = run(self.source, f"set -e -o pipefail; {self.send()}")
-        expect(receive, "restored")
+        expect(receive, "restored", send)
         print(f"ip route replace {self.network} via {self.destination.address}", file=way.stdin, flush=True)
         way.stdin.close()
         for process in (way, send, receive):
@@ -79,9 +80,14 @@ def run(host, script):
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def expect(process, word):
-    for line in process.stdout:
-        if line.strip() == word:
-            return
-    process.wait()
-    raise LabError(f"never came to be {word}: {process.stderr.read()[-500:]}")
+def expect(process, word, sender=None):
+    """Returns at that line. Where it does not come, or who is to send something has failed, what they complain of is the error."""
+    found = []
+    reader = threading.Thread(target=lambda: found.append(any(line.strip() == word for line in process.stdout)), daemon=True)
+    reader.start()
+    while reader.is_alive() and not (sender and sender.poll()):
+        reader.join(1)
+    if found != [True]:
+        failed = sender if sender and sender.poll() else process
+        failed.wait()
+        raise LabError(f"never came to be {word}: {failed.stderr.read()[-500:]}")
