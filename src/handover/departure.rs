@@ -16,8 +16,9 @@ pub enum Departure {
     Ready,
     /// The point of no return. It is the destination's, which may not know yet; ours stays frozen (I3).
     Committed,
-    /// Committed, but the destination has no copy any more. Ours stays frozen, and a person decides.
-    Stranded(Loss),
+    /// Committed, but the destination's copy is gone, and may have run and been heard: to thaw ours takes that back. Ours stays
+    /// frozen, and a person decides.
+    Stranded,
     /// It runs at the destination; our frozen copy is being ended.
     Settled,
     /// It is thawed here; the destination has not confirmed yet that its copy is gone.
@@ -26,16 +27,6 @@ pub enum Departure {
     Contested,
     /// Both sides know how it ended.
     Closed(Outcome),
-}
-
-/// What is known of a copy that the destination had and has no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Loss {
-    /// It never ran: to thaw ours loses nothing.
-    NeverRan,
-    /// It may have run and been heard: to thaw ours takes that back.
-    MayHaveRun,
 }
 
 /// Who has the container in the end.
@@ -94,20 +85,20 @@ impl Departure {
     pub fn on(self, event: Event) -> Next {
         match self {
             Self::Preparing | Self::Offered | Self::Ready => self.before_commit(event),
-            Self::Committed | Self::Stranded(_) => self.after_commit(event),
+            Self::Committed | Self::Stranded => self.after_commit(event),
             Self::GivenUp | Self::Contested => self.thawed(event),
             Self::Settled | Self::Closed(_) => self.decided(event),
         }
     }
 
-    /// Whether it is the destination's, so that it is not thawed here but by force.
+    /// Whether it is the destination's, so that it is not thawed here but by force or where the destination has dropped it.
     pub fn is_past_commit(self) -> bool {
-        matches!(self, Self::Committed | Self::Stranded(_) | Self::Settled | Self::Closed(Outcome::Moved))
+        matches!(self, Self::Committed | Self::Stranded | Self::Settled | Self::Closed(Outcome::Moved))
     }
 
     /// Whether nothing more happens before a person has decided.
     pub fn needs_person(self) -> bool {
-        matches!(self, Self::Stranded(_) | Self::Contested)
+        matches!(self, Self::Stranded | Self::Contested)
     }
 
     /// Whether nothing more is to be done.
@@ -138,8 +129,10 @@ impl Departure {
                 self.stays([Send(Request::Commit)])
             }
             (Self::Committed, Event::Answer(Arrival::Running)) => self.settles(),
-            (Self::Committed, Event::Answer(Arrival::Dropped)) => Next::to(Self::Stranded(Loss::NeverRan), [Journal]),
-            (Self::Committed, Event::Answer(Arrival::Lost)) => Next::to(Self::Stranded(Loss::MayHaveRun), [Journal]),
+            // It has none, never let it run and never will, whatever still comes: ours is all that there is of it, and loses
+            // nothing by going on.
+            (Self::Committed, Event::Answer(Arrival::Dropped)) => self.thaws(),
+            (Self::Committed, Event::Answer(Arrival::Lost)) => Next::to(Self::Stranded, [Journal]),
             (_, Event::ForceThaw) => self.thaws(),
             (_, Event::ForceEnd) => self.settles(),
             // What is heard of a stranded one is late: the destination does not get its copy back.

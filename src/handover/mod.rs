@@ -17,7 +17,8 @@
 //!   Closed (kept) ◄────────── Dropped ──────────────
 //!
 //!   after the commit                                 its copy is gone
-//!   Stranded ◄─────────────── Dropped, Lost ──────── stays frozen, and a person decides
+//!   GivenUp ◄──────────────── Dropped ────────────── never ran and never will: thawed
+//!   Stranded ◄─────────────── Lost ───────────────── may have run: stays frozen, and a person decides
 //! ```
 //!
 //! [`Departure`] and [`Arrival`] are one migration's two sides. An event leads to the next state and to actions. Both

@@ -80,7 +80,7 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
         false
     }
 
-    /// Whether a person has decided that it is undone, past its commit as well.
+    /// Whether it was decided that it is undone, past its commit as well.
     fn is_taken_back(&self) -> bool {
         false
     }

@@ -47,6 +47,11 @@ fn i3_a_source_that_thaws_at_its_start_is_found() {
 }
 
 #[test]
+fn i3_a_source_that_takes_back_what_may_have_run_is_found() {
+    find(rules::TAKES_BACK_WHAT_MAY_HAVE_RUN, DEATHS, NO_THAW);
+}
+
+#[test]
 fn i1_a_commit_that_is_sent_before_it_is_journalled_is_found() {
     find(rules::SENDS_BEFORE_JOURNAL, DEATHS, ONE_RUNS);
 }

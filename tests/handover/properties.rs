@@ -10,7 +10,8 @@ pub const ONE_RUNS: &str = "I1 at most one copy runs";
 pub const THAWED_HERE: &str = "I1 what was thawed at the source is never let run at the destination";
 pub const RENOUNCED: &str = "I1 what the destination has renounced it never lets run";
 pub const NOT_TWICE: &str = "I1 what was let run is not restored once more";
-pub const NO_THAW: &str = "I3 after the commit the source never thaws by itself";
+pub const NO_THAW: &str =
+    "I3 after the commit the source thaws only what the destination said has not run and never will";
 pub const KEPT: &str = "a copy is not given up before another runs";
 pub const NOT_ASKED: &str = "a person is asked only where a copy died or somebody has forced something";
 pub const QUIET: &str = "two sides that hear each other come to an end";
@@ -26,7 +27,7 @@ pub fn all() -> Vec<Property<Handover>> {
         always(THAWED_HERE, |_, state| !state.past.let_run_after_thaw || state.past.may_be_two),
         always(RENOUNCED, |_, state| !state.past.let_run_after_renounced),
         always(NOT_TWICE, |_, state| !state.past.restored_after_let_run),
-        always(NO_THAW, |_, state| !state.past.thawed_after_commit || state.past.forced_thaw),
+        always(NO_THAW, |_, state| !state.past.thawed_after_commit || state.past.forced_thaw || state.past.dropped),
         always(KEPT, |_, state| state.is_kept() || state.past.may_be_none),
         always(NOT_ASKED, |_, state| !state.a_person_is_asked() || state.past.theirs_died || state.past.forced),
         always(QUIET, |_, state| !state.is_talking_without_end()),

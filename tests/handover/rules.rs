@@ -37,6 +37,14 @@ pub const THAWS_AT_START: Rules = source(|state, event| match (state, event) {
     _ => state.on(event),
 });
 
+/// A source takes back what may have run at the destination.
+pub const TAKES_BACK_WHAT_MAY_HAVE_RUN: Rules = source(|state, event| match (state, event) {
+    (Departure::Committed, departure::Event::Answer(Arrival::Lost)) => {
+        state.on(departure::Event::Answer(Arrival::Dropped))
+    }
+    _ => state.on(event),
+});
+
 /// The destination hears of the commit before it is on disk.
 pub const SENDS_BEFORE_JOURNAL: Rules = source(|state, event| {
     let mut next = state.on(event);

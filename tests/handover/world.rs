@@ -6,7 +6,7 @@ use transship::handover::departure::{self, Outcome};
 use transship::handover::{Arrival, Departure, Request};
 
 /// What the way to the end may take once the network has healed.
-const PATIENCE: Patience = Patience { rounds: 4, deliveries: 12 };
+const PATIENCE: Patience = Patience { rounds: 4, deliveries: 16 };
 
 /// How much more goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +83,8 @@ pub struct Past {
     pub restored_after_let_run: bool,
     /// The source was told that theirs never runs, or never again.
     pub renounced: bool,
+    /// It was told that theirs never ran, too.
+    pub dropped: bool,
     /// Theirs was there and died.
     pub theirs_died: bool,
     /// A person has forced something.
@@ -134,6 +136,7 @@ impl State {
             (Action::Journal, _) => self.destination.journal = self.destination.machine,
             (Action::Answer, _) => {
                 self.past.renounced |= matches!(self.destination.machine, Arrival::Dropped | Arrival::Lost);
+                self.past.dropped |= self.destination.machine == Arrival::Dropped;
                 self.answers.insert(self.destination.machine);
             }
             (Action::Restore, Theirs::None) => {

@@ -5,13 +5,13 @@
 //! that dies here does no harm: the next one finds the processes as they were.
 
 use super::departures::kept;
-use super::steps::{by_force, not_run_there, write_down};
+use super::steps::{by_force, given_away_stands, not_run_there};
 use super::{Migrate, talk};
 use crate::checkpoint::dump::{Still, Verdict};
 use crate::checkpoint::memory::FrozenMemory;
 use crate::checkpoint::mend;
 use crate::failure::{Failure, OrFail};
-use crate::handover::{Arrival, Departure, Request, departure};
+use crate::handover::{Arrival, Request};
 use crate::network::inside;
 use crate::network::netns::NetNs;
 use crate::operations::checkpoint::Member;
@@ -113,8 +113,7 @@ pub fn follow() -> Step<Migrate, Context> {
                     }
                 }
                 Ok(standing) => {
-                    migrate.departure = Departure::Committed.on(departure::Event::Answer(standing.arrival)).next;
-                    write_down(migrate, context)?;
+                    given_away_stands(migrate, context, standing.arrival)?;
                     return match standing.arrival {
                         Arrival::Running => Ok(()),
                         _ => Err(not_run_there(migrate, standing)),

@@ -86,7 +86,7 @@ pub struct Migrate {
     sent: files::AllSent,
     /// When the peer said that they run.
     ran_at: Option<jiff::Timestamp>,
-    /// What a person has decided by force.
+    /// What was decided since the commit: by a person's force, or by a destination that never ran it.
     decided: Option<Decision>,
     /// How hard what is sent is compressed; chosen by what is measured where there is none.
     compress: Option<Compress>,

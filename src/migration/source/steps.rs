@@ -363,9 +363,7 @@ pub fn release() -> MigrateStep {
             Heard::Says(standing) => standing,
             Heard::Decided(decision) => return by_force(migrate, context, decision),
         };
-        // The claim says so, whatever was journalled when a helper died over it.
-        migrate.departure = Departure::Committed.on(departure::Event::Answer(standing.arrival)).next;
-        write_down(migrate, context)?;
+        given_away_stands(migrate, context, standing.arrival)?;
         match standing.arrival == Arrival::Running || standing.follows.is_some() {
             true => {
                 migrate.ran_at = Some(jiff::Timestamp::now());
@@ -377,14 +375,34 @@ pub fn release() -> MigrateStep {
     Step::new("release", run, nothing)
 }
 
+/// The destination says where they stand that were given to it. That they never ran there and never will is on disk before they
+/// go on here: what came of a lost answer must not be that nobody knows of it.
+pub(super) fn given_away_stands(migrate: &mut Migrate, context: &Context, arrival: Arrival) -> Result<(), Failure> {
+    // The claim says that it is committed, whatever was journalled when a helper died over it.
+    migrate.departure = Departure::Committed.on(departure::Event::Answer(arrival)).next;
+    write_down(migrate, context)?;
+    if migrate.departure == Departure::GivenUp {
+        migrate.decided = Some(Decision::Thaw);
+    }
+    Ok(())
+}
+
 /// They were given away, and do not run there.
 pub(super) fn not_run_there(migrate: &Migrate, standing: Standing) -> Failure {
-    let (name, peer, other) = (migrate.name(), &migrate.peer, standing.arrival);
-    let failure = Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"));
-    let mut failure = failure.remedy(match migrate.mode {
-        Mode::PostCopy => "it stays frozen here, with all its memory, until you decide: see transship status",
-        _ => "it stays frozen here until you decide; its checkpoint is whole: see transship ls",
-    });
+    let (name, peer) = (migrate.name(), &migrate.peer);
+    let mut failure = match (standing.arrival, migrate.mode) {
+        (Arrival::Dropped, _) => Failure::new(format!(
+            "{name} was given to {peer}, which has lost it before it ran there: it stays here, and goes on where it stood"
+        ))
+        .remedy("migrate it again"),
+        (other, mode) => {
+            let failure = Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"));
+            failure.remedy(match mode {
+                Mode::PostCopy => "it stays frozen here, with all its memory, until you decide: see transship status",
+                _ => "it stays frozen here until you decide; its checkpoint is whole: see transship ls",
+            })
+        }
+    };
     if let Some(problem) = standing.problem {
         failure.why = std::iter::once(problem.what).chain(problem.why).collect();
         failure.remedy = problem.remedy.or(failure.remedy);
