@@ -81,6 +81,11 @@ impl Cancellable {
         }
     }
 
+    /// Whether somebody has cancelled it.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.lock().0 == State::Asked
+    }
+
     /// It has committed by somebody else's word: whoever cancels it now, or has done so just now, is too late.
     pub fn has_committed(&self) {
         self.0.lock().0 = State::Closed;
@@ -264,7 +269,7 @@ mod tests {
         cancels.ask(1).unwrap();
         whole.takes_along(&later);
         given.go_ahead(false).unwrap();
-        assert!(whole.go_ahead(false).is_err() && under_way.go_ahead(true).is_err() && later.go_ahead(false).is_err());
+        assert!(whole.is_cancelled() && under_way.go_ahead(true).is_err() && later.go_ahead(false).is_err());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn leave() -> EvacuateStep {
             group.outcome = go(whole, group, &parts, context).unwrap_or_else(|failure| Some(Outcome::Failed(failure)));
         });
         evacuate.groups = groups;
-        evacuate.is_cancelled = evacuate.cancel.go_ahead(false).is_err();
+        evacuate.is_cancelled = evacuate.cancel.is_cancelled();
         Ok(())
     }
     fn nothing(_: &mut Evacuate, _: &Context) -> Result<(), Failure> {
@@ -72,7 +72,7 @@ fn go(
             }
         }
     }
-    if evacuate.cancel.go_ahead(false).is_err() {
+    if evacuate.cancel.is_cancelled() {
         return Ok(None);
     }
     let _turn = groups::turn(context, &group.names, TURN, &evacuate.cancel)?;

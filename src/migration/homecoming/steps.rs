@@ -38,7 +38,7 @@ pub fn bring() -> Step<Homecoming, Context> {
             let doing = if group.is_back { "is back" } else { "did not come back" };
             context.told.part(&group.title(), doing, 1, 1);
         });
-        homecoming.is_cancelled = cancel.go_ahead(false).is_err();
+        homecoming.is_cancelled = cancel.is_cancelled();
         Ok(())
     }
     fn nothing(_: &mut Homecoming, _: &Context) -> Result<(), Failure> {
@@ -98,7 +98,7 @@ fn ask(context: &Context, group: &Group, cancel: &Cancellable) -> Result<Sending
         let (peer, path) = (asking::peer(&group.peer), words::path(&group.migration, what));
         persistence.ask_within(RUNNING.broken, move |left| peer.post(&path, &json!({}), Some(left)), cannot)
     };
-    let mut standing = say(if cancel.go_ahead(false).is_ok() { "return" } else { "keep" })?;
+    let mut standing = say(if cancel.is_cancelled() { "keep" } else { "return" })?;
     context.told.part(&group.title(), &format!("comes from {}", group.peer), 1, 1);
     let mut pauses = cancel;
     while matches!(standing, SendingBack::UnderWay) {
