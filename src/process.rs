@@ -49,6 +49,31 @@ impl Identity {
     }
 }
 
+/// The cgroups of a process.
+#[derive(Debug)]
+pub struct Cgroups {
+    /// As `/proc/PID/cgroup` has them (cgroups(7)).
+    lines: String,
+}
+
+impl Cgroups {
+    /// Those that it is in now; none where there is no such process.
+    pub fn of(pid: i32) -> Option<Self> {
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().map(|lines| Self { lines })
+    }
+
+    /// The path of a controller's cgroup below where its hierarchy is mounted, without a leading slash. The unified hierarchy's
+    /// controller has no name.
+    pub fn path(&self, controller: &str) -> Option<&str> {
+        self.lines.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let found = controllers.split(',').any(|found| found == controller);
+            found.then(|| path.trim_start_matches('/'))
+        })
+    }
+}
+
 /// Which boot of this host it is; the kernel makes it anew each time.
 pub fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
@@ -93,6 +118,15 @@ pub fn open(pid: i32) -> Option<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_controllers_cgroup_is_found_in_either_version() {
+        let cgroups = |lines: &str| super::Cgroups { lines: lines.to_owned() };
+        let v1 = cgroups("8:cpu,cpuacct:/a\n4:freezer:/docker/abc\n0::/unified\n");
+        assert_eq!(v1.path("freezer"), Some("docker/abc"));
+        assert_eq!(v1.path(""), Some("unified"));
+        assert_eq!(cgroups("0::/system.slice/docker-abc.scope\n").path("freezer"), None);
+    }
+
     #[test]
     fn the_end_of_a_process_is_waited_for() {
         let mut child = std::process::Command::new("sleep").arg("0.05").spawn().unwrap();

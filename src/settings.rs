@@ -47,6 +47,8 @@ pub struct Settings {
     pub accept_patience_ms: u64,
     /// Whether the kernel's grace periods are shortened while containers are away.
     pub expedite_rcu: bool,
+    /// Whether Docker's services and the helper have a larger share of the processors while containers are away.
+    pub raise_weights: bool,
     /// The TCP port on which peers call this host.
     pub port: u16,
     /// The TCP port of 127.0.0.1 on which monitors ask for figures; 0 is none.
@@ -71,6 +73,7 @@ impl Default for Settings {
             parked_packets: 65_536,
             accept_patience_ms: 500,
             expedite_rcu: true,
+            raise_weights: true,
             port: 7423,
             metrics_port: 0,
             grace_seconds: 10,

@@ -8,6 +8,7 @@ use crate::network::hold::{Hold, HoldReport};
 use crate::network::inside::NewConnections;
 use crate::network::neighbours::StandIn;
 use crate::saga::{Failpoints, Journal, Progress};
+use crate::services::Weights;
 use crate::settings::Settings;
 use crate::store::claims::Claims;
 use crate::store::{Catalog, CheckpointId, ContainerId, Handovers, Layout, Logs, layout};
@@ -35,6 +36,7 @@ pub mod cancels;
 pub mod decisions;
 pub mod fetches;
 pub mod handing_out;
+pub mod hurry;
 pub mod landing;
 pub mod log;
 pub mod memories;
@@ -118,6 +120,8 @@ pub struct World {
     pub downtimes: Table<ContainerId, u64>,
     /// The kernel's grace periods.
     pub rcu: Arc<Rcu>,
+    /// What share of the processors Docker's services and this helper have.
+    pub weights: Arc<Weights>,
     /// Checkpoints that are being compressed.
     pub packing: Packing,
     /// What to do when restored containers are settled: their checkpoints may be compressed now.
@@ -195,6 +199,7 @@ impl World {
             lifted: Table::default(),
             downtimes: Table::default(),
             rcu: Rcu::of_this_host(settings.expedite_rcu),
+            weights: Weights::of_this_host(settings.raise_weights),
             packing: Packing::default(),
             on_settled: |_| {},
             settings,

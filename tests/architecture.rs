@@ -53,7 +53,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("interposer", &["criu::log", "network::temporary", "process", "store::claims", "store::id", "store::layout"]),
     // Across.
     ("network", &[]),
-    ("services", &[]),
+    ("services", &["process"]),
     ("packages", &[]),
     // A process of its own: it outlives the helper.
     ("pager", &["criu::pagemap", "process", "transport::client"]),
@@ -73,6 +73,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "network",
             "pager",
             "saga",
+            "services",
             "settings",
             "store",
             "transport",

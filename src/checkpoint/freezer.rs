@@ -4,6 +4,7 @@
 //! `criu/seize.c`). A cgroup that is frozen already it takes as it is; when its dump is given up, or leaves the
 //! container running, it leaves the cgroup frozen as it found it.
 
+use crate::process::Cgroups;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -61,11 +62,11 @@ enum Freezer {
 
 impl Freezer {
     fn of(pid: i32) -> Option<Self> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let v1 = path_of(&text, "freezer").map(|path| Path::new("/sys/fs/cgroup/freezer").join(path));
+        let cgroups = Cgroups::of(pid)?;
+        let v1 = cgroups.path("freezer").map(|path| Path::new("/sys/fs/cgroup/freezer").join(path));
         let v1 = v1.map(|directory| directory.join("freezer.state")).filter(|file| file.exists());
         let v2 = || {
-            let directory = Path::new("/sys/fs/cgroup").join(path_of(&text, "")?);
+            let directory = Path::new("/sys/fs/cgroup").join(cgroups.path("")?);
             directory.join("cgroup.freeze").exists().then_some(Self::V2(directory))
         };
         v1.map(Self::V1).or_else(v2)
@@ -89,29 +90,5 @@ impl Freezer {
             Self::V1(file) => holds(file, "FROZEN"),
             Self::V2(directory) => holds(&directory.join("cgroup.events"), "frozen 1"),
         }
-    }
-}
-
-/// The path of a controller's cgroup in `/proc/PID/cgroup` (cgroups(7)), without its leading slash. The unified
-/// hierarchy's controller has no name.
-fn path_of<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?);
-        let found = controllers.split(',').any(|found| found == controller);
-        found.then(|| path.trim_start_matches('/'))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::path_of;
-
-    #[test]
-    fn a_controllers_path_is_found_in_either_version() {
-        let v1 = "8:cpu,cpuacct:/a\n4:freezer:/docker/abc\n0::/unified\n";
-        assert_eq!(path_of(v1, "freezer"), Some("docker/abc"));
-        assert_eq!(path_of(v1, ""), Some("unified"));
-        assert_eq!(path_of("0::/system.slice/docker-abc.scope\n", "freezer"), None);
     }
 }

@@ -28,9 +28,7 @@ const DOCKER_PATIENCE: Duration = Duration::from_secs(30);
 /// An upgrade takes minutes. It is carried on beside the helper's other work, and keeps the turn on everything.
 pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
-    if let Err(error) = world.rcu.sweep() {
-        tracing::error!(%error, "/sys/kernel/rcu_expedited was left at 1, and could not be set back to 0");
-    }
+    world.sweep_hurry();
     crate::operations::holds::take_over(&context);
     let unfinished = world.journal.unfinished().or_fail(|| "the journal cannot be read".into())?;
     let has_upgrade = unfinished.iter().any(|record| record.kind == Upgrade::KIND);

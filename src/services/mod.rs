@@ -8,8 +8,10 @@ mod containerd;
 mod interposition;
 mod manager;
 mod placement;
+mod weights;
 
 pub use containerd::of_dockerd;
 pub use interposition::{ACTION_SCRIPT, Interposition, effective_runc, install_plan};
 pub use manager::{ManagerError, ServiceManager};
 pub use placement::{Change, Installation, PlacementError};
+pub use weights::{Heavier, Weights};

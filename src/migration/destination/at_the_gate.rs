@@ -56,7 +56,7 @@ struct Starting {
 }
 
 fn start_all(arrive: &Arrive, context: &Context) -> Result<Vec<Arc<Landing>>, Failure> {
-    let _expedited = context.rcu.expedite();
+    let _hurry = context.hurry();
     let deadline = Instant::now() + LANDING;
     let mut landings = Vec::new();
     for number in 0..arrive.members.len() {

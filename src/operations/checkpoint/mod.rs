@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, CheckpointName, ContainerId};
 use crate::world::cancels::Cancellable;
-use crate::world::rcu::Expedited;
+use crate::world::hurry::Hurry;
 use crate::world::{Context, World};
 use line::Place;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ pub struct Checkpoint {
     name: Option<CheckpointName>,
     /// From the hold to the end of the operation.
     #[serde(skip)]
-    expedited: Option<Expedited>,
+    hurry: Option<Hurry>,
     /// Its place among others that are frozen at the same time.
     #[serde(skip)]
     place: Option<Place>,
@@ -101,8 +101,8 @@ impl Operation for Checkpoint {
 impl Checkpoint {
     /// Freezing containers that belong together.
     pub fn of(members: Vec<Member>) -> Self {
-        let (name, expedited, place, cancel) = (None, None, None, Cancellable::default());
-        Self { members, leave_running: false, memory_follows: false, nftables: false, name, expedited, place, cancel }
+        let (name, hurry, place, cancel) = (None, None, None, Cancellable::default());
+        Self { members, leave_running: false, memory_follows: false, nftables: false, name, hurry, place, cancel }
     }
 
     /// The same, of containers whose memory follows them to another host.

@@ -174,7 +174,7 @@ fn store_failed(member: &Member) -> String {
 /// wait to be accepted are: CRIU cannot dump them.
 pub fn hold() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
-        operation.expedited = Some(context.rcu.expedite());
+        operation.hurry = Some(context.hurry());
         for member in operation.members.iter_mut().filter(|member| !member.joins_network()) {
             let begun = Instant::now();
             hold_one(member, context)?;

@@ -111,7 +111,7 @@ fn container_of(target: &Target) -> Result<ContainerId, Failure> {
 /// `docker start`, which restores; the gate does the rest while Docker waits.
 pub fn start() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
-        let _expedited = context.rcu.expedite();
+        let _hurry = context.hurry();
         let _returning = context.returns.begin();
         let cold_start = operation.cold_start_on_failure;
         for target in &mut operation.targets {

@@ -202,7 +202,7 @@ fn restart_engine(operation: &mut Upgrade, context: &Context) -> Result<(), Fail
     operation.engine_touched = true;
     let operation = &*operation;
     // dockerd takes interfaces and rules away, and makes them anew.
-    let _expedited = context.rcu.expedite();
+    let _hurry = context.hurry();
     // Until dockerd answers: its rules are there by then.
     let new_connections = live::hold_new_connections(operation, context);
     let is_up = AtomicBool::new(false);
