@@ -1,7 +1,7 @@
 //! Containers that move between machines with different kernels, libcs and engines.
 
 use super::clients::Watch;
-use super::host::{Container, Host};
+use super::host::{Container, Host, run};
 use super::machines::{BOTH, SID, TRIXIE, pair};
 use super::results::tried;
 use super::slowness;
@@ -53,4 +53,39 @@ fn i1_i5_i6_a_container_travels_between_kernels_and_engines_and_back_under_its_c
     let _turn = pair();
     let _tried = tried("`migrate` there and back under clients, stop-and-copy", &BOTH);
     travels_there_and_back("stop-and-copy");
+}
+
+fn running(host: Host) -> String {
+    host.sh("docker ps --format '{{.Names}}' | sort | xargs")
+}
+
+#[test]
+fn i1_i3_a_host_that_gets_another_kernel_and_engine_is_emptied_for_it_and_gets_back_what_has_left() {
+    let _turn = pair();
+    let _tried = tried("`evacuate`, another kernel, `return`; `upgrade --strategy evacuate` under clients", &BOTH);
+    let first =
+        TRIXIE.start("first", "--restart always --network front -p 7000:7000 programs", "/tools/holder 7000 16");
+    let second = TRIXIE.start("second", "-p 7001:7001 programs", "/tools/holder 7001 16");
+    let born = (first.born(7000), second.born(7001));
+    let kernel = TRIXIE.sh("uname -r");
+    TRIXIE.sh("transship evacuate --to sid");
+    assert_eq!((running(TRIXIE).as_str(), running(SID).as_str()), ("", "first second"));
+    run(&["halt", TRIXIE.0]);
+    run(&["boot", TRIXIE.0, "--next-kernel"]);
+    assert_ne!(TRIXIE.sh("uname -r"), kernel);
+    TRIXIE.sh("transship return");
+    assert_eq!((running(TRIXIE).as_str(), running(SID).as_str()), ("first second", ""));
+    assert_eq!((first.born(7000), second.born(7001)), born);
+
+    let watch = watch();
+    TRIXIE.sh("transship upgrade --to 28.5 --strategy evacuate --evacuate-to sid");
+    assert!(TRIXIE.engine().starts_with("28.5"), "it is the server that counts: {}", TRIXIE.engine());
+    assert_eq!((running(TRIXIE).as_str(), running(SID).as_str()), ("first second", ""));
+    assert_eq!((first.born(7000), second.born(7001)), born);
+    watch.end();
+    drop((first, second));
+    for host in BOTH {
+        host.end_forwards();
+        host.assert_nothing_is_left();
+    }
 }
