@@ -60,6 +60,9 @@ pub struct Settings {
     /// How long a container that comes back waits for others to be given their addresses by Docker while none of them is,
     /// in seconds.
     pub address_turn_seconds: u32,
+    /// How long a registry may take to answer, in seconds, until an image is sent by the host that its containers come from;
+    /// 0 has none pulled.
+    pub pull_seconds: u32,
 }
 
 impl Default for Settings {
@@ -79,6 +82,7 @@ impl Default for Settings {
             grace_seconds: 10,
             hook_seconds: 600,
             address_turn_seconds: 600,
+            pull_seconds: 10,
         }
     }
 }

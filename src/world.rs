@@ -20,6 +20,7 @@ use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
 use memories::Memory;
 use memory_coming::MemoryComing;
+use pulls::Pulls;
 use rcu::Rcu;
 use returns::Returns;
 use sending_back::Returning;
@@ -42,6 +43,7 @@ pub mod log;
 pub mod memories;
 pub mod memory_coming;
 pub mod parts;
+pub mod pulls;
 pub mod rcu;
 pub mod returns;
 pub mod sending_back;
@@ -94,6 +96,8 @@ pub struct World {
     pub placeholders: Table<ContainerId, AtTheGate>,
     /// Checkpoints that are being fetched from a peer.
     pub fetches: Table<CheckpointId, Arc<Fetching>>,
+    /// Images that are being pulled for peers' containers.
+    pub pulls: Pulls,
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
     /// Migrations to this host whose containers are wanted back where they came from.
@@ -186,6 +190,7 @@ impl World {
             arrivals: Table::default(),
             placeholders: Table::default(),
             fetches: Table::default(),
+            pulls: Pulls::default(),
             visits: Table::default(),
             sending_back: Table::default(),
             decisions: Decisions::default(),

@@ -72,6 +72,10 @@ pub fn exit_code<'a>(mut subjects: impl Iterator<Item = &'a Value>) -> u8 {
 pub fn container_line(container: &Value) -> String {
     let mut out = format!("{}: {}\n", text(container, "name"), verdict(container));
     findings(container, &mut out);
+    let image = &container["image"];
+    if image.is_object() {
+        out.push_str(&format!("  image {}: {}\n", text(image, "name"), text(image, "reason")));
+    }
     for kind in list(container, "connections") {
         let mark = if kind["lives"] == true { "live on" } else { "will be LOST" };
         let peers: Vec<&str> = list(kind, "peers").filter_map(Value::as_str).collect();

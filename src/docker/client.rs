@@ -3,10 +3,11 @@
 use super::container::Container;
 use super::specification::RestartPolicy;
 use jiff::Timestamp;
+use reqwest::StatusCode;
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use serde_json::{Value, json};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Where dockerd listens, by its own default.
@@ -78,6 +79,7 @@ pub struct Engine {
 #[derive(Debug, Clone)]
 pub struct Client {
     http: Http,
+    pub(super) socket: PathBuf,
 }
 
 impl Client {
@@ -93,7 +95,7 @@ impl Client {
             .pool_idle_timeout(Duration::from_secs(5))
             .build()
             .expect("an HTTP client without TLS needs nothing that can be missing");
-        Self { http }
+        Self { http, socket: path.to_owned() }
     }
 
     /// What the engine is.
@@ -332,19 +334,23 @@ fn gives_addresses_late(version: &str) -> bool {
     major >= 28 || version.starts_with("26.0.0")
 }
 
-/// dockerd's own words, where it has some.
 fn refused(call: &str, response: Response) -> DockerError {
     let status = response.status();
     let mut body = Vec::new();
     let read = response.take(LARGEST_ANSWER).read_to_end(&mut body);
-    let told = read.ok().and_then(|_| serde_json::from_slice::<Value>(&body).ok());
+    refusal(call, status, read.map_or(&[], |_| &body))
+}
+
+/// dockerd's own words, where it has some.
+pub(super) fn refusal(call: &str, status: StatusCode, body: &[u8]) -> DockerError {
+    let told = serde_json::from_slice::<Value>(body).ok();
     let message = told.and_then(|value| value["message"].as_str().map(str::to_owned));
     let message = message.unwrap_or_else(|| status.to_string());
     DockerError::Refused { call: call.to_owned(), status: status.as_u16(), message }
 }
 
 /// The host part is not used on a unix socket, but a URL has to have one.
-fn url(call: &str) -> String {
+pub(super) fn url(call: &str) -> String {
     format!("http://docker{call}")
 }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod container;
+mod pull;
 mod resources;
 mod running;
 mod specification;
@@ -12,6 +13,7 @@ mod swarm;
 
 pub use client::{Client, DockerError, Engine};
 pub use container::Container;
+pub use pull::{Patience as PullPatience, PullError};
 pub use resources::{is_same_network, network_request};
 pub use running::Running;
 pub use specification::{RestartPolicy, creation_request};

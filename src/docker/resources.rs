@@ -61,16 +61,34 @@ impl Client {
         Ok(images.filter_map(|image| image["Id"].as_str().map(str::to_owned)).collect())
     }
 
+    /// The names with digests that registries know an image by, such as `web@sha256:…`.
+    pub fn repository_digests(&self, reference: &str) -> Result<Vec<String>, DockerError> {
+        let told = self.get(&format!("/images/{}/json", super::client::escape(reference)))?;
+        let digests = told["RepoDigests"].as_array().into_iter().flatten();
+        Ok(digests.filter_map(|digest| digest.as_str().map(str::to_owned)).collect())
+    }
+
     /// Removes an image that nothing uses and nobody has given a name: whether it is gone.
     pub fn remove_unused_image(&self, id: &str) -> Result<bool, DockerError> {
         let told = match self.get(&format!("/images/{}/json", super::client::escape(id))) {
             Err(error) if error.is_not_found() => return Ok(true),
             other => other?,
         };
-        if told["RepoTags"].as_array().is_some_and(|names| !names.is_empty()) {
+        let has = |names: &str| told[names].as_array().is_some_and(|names| !names.is_empty());
+        if has("RepoTags") || has("RepoDigests") {
             return Ok(false);
         }
-        match self.delete(&format!("/images/{}", super::client::escape(id))) {
+        self.delete_image(id)
+    }
+
+    /// Takes a name from an image, and removes the image where that was its last one; nothing happens where a container uses
+    /// it: whether the name is gone.
+    pub fn remove_image_name(&self, name: &str) -> Result<bool, DockerError> {
+        self.delete_image(name)
+    }
+
+    fn delete_image(&self, reference: &str) -> Result<bool, DockerError> {
+        match self.delete(&format!("/images/{}", super::client::escape(reference))) {
             Err(DockerError::Refused { status: 409, .. }) => Ok(false),
             other => other.map(|()| true),
         }

@@ -63,7 +63,7 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
     if !swept.is_empty() {
         tracing::warn!(?swept, "half-made checkpoints are removed");
     }
-    if let Err(failure) = migration::destination::sweep_images(&context) {
+    if let Err(failure) = operations::brought::sweep(&context) {
         tracing::warn!(%failure, "images of migrations that nobody waits for may be left");
     }
     crate::operations::forward::resume(&context);

@@ -6,7 +6,9 @@ use crate::failure::Failure;
 use crate::handover::{Departure, Request};
 use crate::migration::evacuate::room::{self, Room};
 use crate::migration::homecoming::asked;
-use crate::migration::words::{Here, Layers, LayersThere, Offer, Prepared, Sealed, Standing, Synced, Welcome};
+use crate::migration::words::{
+    Here, Layers, LayersThere, Offer, Prepared, Pull, Pulled, Sealed, Standing, Synced, Welcome,
+};
 use crate::migration::{destination, source};
 use crate::operations::answering::{Asks, apart, problem, refusal};
 use crate::pager::words::Question;
@@ -38,6 +40,7 @@ pub fn routes() -> Router<Arc<World>> {
     Router::new()
         .route("/v1/room", get(room))
         .route("/v1/arrivals/{id}/expect", post(expect))
+        .route("/v1/arrivals/{id}/pull", post(pull))
         .route("/v1/arrivals/{id}/layers", post(layers))
         .route("/v1/arrivals/{id}/prepare", post(prepare))
         .route("/v1/arrivals/{id}/restore", post(restore))
@@ -66,6 +69,11 @@ async fn room(Asks { context, peer }: Asks) -> Answer<Room> {
 async fn expect(at: At, body: Bytes) -> Answer<Welcome> {
     let offer: Offer = read(&body)?;
     at.answer(move |context, peer, id| destination::expect(context, peer, id, &offer)).await
+}
+
+async fn pull(at: At, body: Bytes) -> Answer<Pulled> {
+    let question: Pull = read(&body)?;
+    at.answer(move |context, peer, id| destination::pull::pull(context, (peer, id), question)).await
 }
 
 async fn prepare(at: At, body: Bytes) -> Answer<Prepared> {

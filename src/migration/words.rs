@@ -3,6 +3,7 @@
 //! | request | what the destination does |
 //! | --- | --- |
 //! | `POST expect` [`Offer`] | looks whether it can take them, and says which images it lacks: [`Welcome`] |
+//! | `POST pull` [`Pull`] | has its own engine pull an image, and says how far it is: [`Pulled`] |
 //! | `POST layers` [`Layers`] | says how many of an image's layers it has: [`LayersThere`] |
 //! | `PUT image?of=ID` | loads that image from the body |
 //! | `POST prepare` | makes networks, volumes and the containers, stopped; says what has to end first: [`Prepared`] |
@@ -130,8 +131,33 @@ impl Coming {
 /// They may come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The images that have to be sent, by their content's ids.
+    /// The images that have to come, by their content's ids.
     pub lacks_images: Vec<String>,
+    /// Whether it can be asked to pull them.
+    #[serde(default)]
+    pub pulls_images: bool,
+}
+
+/// An image that the destination may find at its registry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pull {
+    /// Its content's id.
+    pub image: String,
+    /// What it is called there, with the digest of what is kept there: `web@sha256:…`.
+    pub reference: String,
+}
+
+/// How far that is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pulled {
+    /// So many bytes have come, of those layers that have begun to.
+    UnderWay { done: u64, total: u64 },
+    /// The image is there.
+    Here,
+    /// It has to be sent.
+    Failed(Problem),
 }
 
 /// The layers of an image, from the lowest up.

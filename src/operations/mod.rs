@@ -1,6 +1,7 @@
 //! What an operator asks of a single host, each a readable list of steps.
 
 pub mod answering;
+pub mod brought;
 pub mod cancel;
 pub mod carriage;
 pub mod check;

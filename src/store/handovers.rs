@@ -25,8 +25,8 @@ pub enum About {
     Forward,
     /// Containers that have left and are to come back.
     Evacuated,
-    /// Images that have come ahead of containers.
-    Ahead,
+    /// Images that have come for containers or checkpoints.
+    Brought,
 }
 
 impl About {
@@ -36,7 +36,7 @@ impl About {
             Self::Arrival => ".arrival",
             Self::Forward => ".forward",
             Self::Evacuated => ".evacuated",
-            Self::Ahead => ".ahead",
+            Self::Brought => ".brought",
         }
     }
 }

@@ -14,6 +14,7 @@ mod figures;
 mod fleet;
 mod groups;
 mod host;
+mod images;
 mod interposer;
 mod kinds;
 mod lab;

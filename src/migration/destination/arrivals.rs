@@ -1,8 +1,8 @@
 //! Where migrations that come here stand: the visits under way, and what is written down.
 
-use super::ahead;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
+use crate::operations::brought;
 use crate::store::CheckpointId;
 use crate::store::handovers::About;
 use crate::world::landing::Kept;
@@ -51,7 +51,7 @@ pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
             context.handovers.remove(About::Arrival, &id).or_fail(|| "what came from it cannot be forgotten".into())?;
         }
     }
-    ahead::forget_peer(context, peer)
+    brought::forget_peer(context, peer)
 }
 
 /// Where it stands; as one that was never heard of where nothing is written down.

@@ -1,13 +1,13 @@
 //! What a source sends besides words: images, and the checkpoints' files.
 
+use super::admit;
 use super::arrivals::{standing_on_disk, visit_of};
 use super::capability::LEFT_FREE;
-use super::{admit, ahead};
 use crate::archive::RelPath;
 use crate::failure::{Failure, OrFail};
 use crate::handover::Arrival;
 use crate::migration::words::{Here, LayersThere};
-use crate::operations::images;
+use crate::operations::{brought, images};
 use crate::store::CheckpointId;
 use crate::world::Context;
 use crate::world::visits::{MOST_FILES, Visit};
@@ -39,22 +39,28 @@ pub fn take_image(
     image: &str,
     tar: impl Read + Send + 'static,
 ) -> Result<(), Failure> {
-    admit::may(context, peer)?;
-    if !is_id(image) {
-        return Err(Failure::usage(format!("{image:?} is no image's id")));
-    }
-    if standing_on_disk(context, id)? != Arrival::Expecting {
-        return Err(Failure::refused(format!("migration {id} has been here before")));
-    }
+    expects_image(context, (peer, id), image)?;
     // Docker shows an image before it says that it is loaded: one that comes once more was noted the first time.
-    if !context.docker.has_image(image).or_fail(|| "the images here cannot be listed".into())? {
-        ahead::note(context, peer, id, image)?;
+    if brought::has_to_come(context, id, image)? {
+        brought::note(context, (peer, id), image, None)?;
     }
     context.docker.load_image(images::without_names(tar, image)).or_fail(|| "the image cannot be loaded".into())?;
     match standing_on_disk(context, id)? {
         // The source has given it up meanwhile.
-        Arrival::Dropped => ahead::give_up(context, peer, id),
+        Arrival::Dropped => brought::remove_one(context, id, image),
         _ => Ok(()),
+    }
+}
+
+/// Refuses an image of a migration that expects none.
+pub fn expects_image(context: &Context, (peer, id): (&str, &CheckpointId), image: &str) -> Result<(), Failure> {
+    admit::may(context, peer)?;
+    if !is_id(image) {
+        return Err(Failure::usage(format!("{image:?} is no image's id")));
+    }
+    match standing_on_disk(context, id)? {
+        Arrival::Expecting => Ok(()),
+        _ => Err(Failure::refused(format!("migration {id} has been here before"))),
     }
 }
 

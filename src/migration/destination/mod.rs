@@ -11,7 +11,6 @@
 //! said commit or drop: it may have committed. Until it has, the copy does not run (I2).
 
 pub mod admit;
-mod ahead;
 mod arrivals;
 mod at_the_gate;
 mod binds;
@@ -23,18 +22,18 @@ mod logs;
 mod member;
 pub mod memory;
 mod of_source;
+pub mod pull;
 mod reach;
 mod said;
 mod steps;
 
-pub use ahead::sweep as sweep_images;
 pub use arrivals::forget_peer;
 pub use said::{say, standing, sync};
 
 use crate::failure::{Failure, OrFail};
 use crate::handover::Arrival;
 use crate::migration::words::{Offer, Prepared, Welcome};
-use crate::operations;
+use crate::operations::{self, brought};
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::CheckpointId;
 use crate::world::decisions::Decision;
@@ -69,8 +68,6 @@ pub struct Arrive {
     networks: Vec<String>,
     /// Volumes that are made for it.
     volumes: Vec<String>,
-    /// Images that were sent for it.
-    brought_images: Vec<String>,
     /// Whether this very helper has put their files in place: those of a helper before it may not have reached the disk.
     #[serde(skip)]
     is_placed: bool,
@@ -164,11 +161,11 @@ pub fn expect(context: &Context, peer: &str, id: &CheckpointId, offer: &Offer) -
     admit::look(context, peer, offer)?;
     let mut lacks_images = Vec::new();
     for image in images(offer) {
-        if !context.docker.has_image(&image).or_fail(|| "the images here cannot be listed".into())? {
+        if brought::has_to_come(context, id, &image)? {
             lacks_images.push(image);
         }
     }
-    Ok(Welcome { lacks_images })
+    Ok(Welcome { lacks_images, pulls_images: pull::is_allowed(context) })
 }
 
 fn images(offer: &Offer) -> BTreeSet<String> {
@@ -208,12 +205,9 @@ fn is_prepared(visit: &Visit) -> Result<(), Failure> {
 }
 
 fn prepare_anew(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) -> Result<(), Failure> {
-    // Those that were here before stay, whatever becomes of the migration.
-    let brought = ahead::of(context, peer, id)?;
-    let prepared = prepare_with(context, (peer, id), offer, brought.clone());
-    ahead::forget(context, id)?;
+    let prepared = prepare_with(context, (peer, id), offer);
     if let Err(failure) = &prepared {
-        brought.iter().for_each(|image| remove_image(context, image));
+        brought::give_up(context, peer, id)?;
         // A visit has written down itself why it ended.
         if !context.visits.has(id) && kept(context, id)?.is_none() {
             keep_cause(context, peer, id, (Arrival::Dropped, failure))?;
@@ -222,20 +216,7 @@ fn prepare_anew(context: &Context, peer: &str, id: &CheckpointId, offer: Offer) 
     prepared
 }
 
-/// An image that was sent for a migration that comes to nothing; one that something uses stays.
-fn remove_image(context: &Context, image: &str) {
-    match context.docker.remove_unused_image(image) {
-        Ok(removed) => tracing::info!(image, removed, "an image was sent for nothing"),
-        Err(error) => tracing::warn!(image, %error, "an image that was sent for nothing cannot be removed"),
-    }
-}
-
-fn prepare_with(
-    context: &Context,
-    (peer, id): (&str, &CheckpointId),
-    offer: Offer,
-    brought_images: Vec<String>,
-) -> Result<(), Failure> {
+fn prepare_with(context: &Context, (peer, id): (&str, &CheckpointId), offer: Offer) -> Result<(), Failure> {
     let welcome = expect(context, peer, id, &offer)?;
     if let Some(image) = welcome.lacks_images.first() {
         return Err(Failure::refused(format!("its image {image} is not here")));
@@ -255,7 +236,6 @@ fn prepare_with(
         arrival: Arrival::default(),
         networks,
         volumes,
-        brought_images,
         is_placed: false,
         docker_root: None,
         decided: None,

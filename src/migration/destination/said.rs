@@ -1,10 +1,11 @@
 //! What a source says and asks of a migration that comes here.
 
 use super::arrivals::{kept, visit_of, without_copy, write_down};
-use super::{Arrive, admit, ahead, intake};
+use super::{Arrive, admit, intake};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
 use crate::migration::words;
+use crate::operations::brought;
 use crate::saga::Operation;
 use crate::store::CheckpointId;
 use crate::world::Context;
@@ -59,7 +60,10 @@ fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word
         write_down(context, id, &Kept { peer: peer.to_owned(), arrival: after, cause: cause.clone() })?;
     }
     if matches!(after, Arrival::Dropped | Arrival::Lost) {
-        ahead::give_up(context, peer, id)?;
+        // Whoever still pulls some sees to them all, once it has let go.
+        if !context.pulls.are_unwanted(id) {
+            brought::give_up(context, peer, id)?;
+        }
     }
     let failure = match after {
         // The source need not ask until it is out of patience.

@@ -1,15 +1,15 @@
 //! The steps of `arrive`, each beside its undo.
 
 use super::member::{self, Member};
-use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, of_source, remove_image};
+use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, of_source};
 use crate::archive::rootfs;
 use crate::docker::{DockerError, is_same_network, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::migration::words::LABEL;
 use crate::migration::{networks, tree};
-use crate::operations;
 use crate::operations::restore::put_files;
+use crate::operations::{self, brought};
 use crate::pager::Told;
 use crate::restore::prepare;
 use crate::saga::{Operation, Step};
@@ -99,8 +99,7 @@ pub fn make() -> ArriveStep {
                 context.docker.remove_network(network).or_fail(failed)?;
             }
         }
-        arrive.brought_images.iter().for_each(|image| remove_image(context, image));
-        Ok(())
+        brought::give_up(context, &arrive.peer, &arrive.id)
     }
     Step::new("make", run, undo)
 }
@@ -463,6 +462,7 @@ fn whole(failed: &[String]) -> Result<(), Failure> {
 pub fn settle() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         binds::keep(&arrive.offer.binds)?;
+        brought::keep(context, &arrive.id)?;
         arrive.members.iter().try_for_each(|member| {
             context.settling.wait_until_taken(member.id()?);
             context.landings.take(member.id()?);

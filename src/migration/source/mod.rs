@@ -18,6 +18,7 @@ mod files;
 mod follow;
 pub mod forced;
 pub mod group;
+mod images;
 mod link;
 pub mod logs;
 mod lost;

@@ -1,9 +1,11 @@
 //! Whether containers can go to a peer, and what becomes of their open connections. Nothing is touched, on either host.
 
+use super::images::{self, Way};
 use super::{How, group, link, talk};
 use crate::checkpoint::preflight::{ContainerFacts, Finding, Purpose};
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
+use crate::migration::words::Welcome;
 use crate::network::prospects::{self, Prospect, Seen};
 use crate::network::sockets::{self, Connection};
 use crate::network::ways::{Link, Moving};
@@ -30,10 +32,14 @@ pub fn of(context: &Context, references: &[String], how: &How) -> Result<Vec<Val
         };
         let ids: Vec<String> = group.iter().map(|member| member.id().to_owned()).collect();
         let (mut findings, facts) = check::findings(context, container, &ids, Purpose::Migrate)?;
-        if check::is_able(&findings)
-            && let Err(failure) = together.and_then(|members| ask(context, members, how, link))
-        {
-            findings.insert(0, Finding::of_peer(container.name(), &failure.to_string(), failure.remedy));
+        let mut image = None;
+        if check::is_able(&findings) {
+            match together.and_then(|members| ask(context, members, how, link)) {
+                Ok(welcome) => image = Some(image_of(context, container, &welcome, &how.peer)?),
+                Err(failure) => {
+                    findings.insert(0, Finding::of_peer(container.name(), &failure.to_string(), failure.remedy));
+                }
+            }
         }
         answers.push(json!({
             "name": container.name(),
@@ -41,6 +47,7 @@ pub fn of(context: &Context, references: &[String], how: &How) -> Result<Vec<Val
             "peer": how.peer,
             "able": check::is_able(&findings),
             "findings": findings,
+            "image": image,
             "connections": connections(context, container, (&facts, &group), link, &how.peer)?,
         }));
     }
@@ -53,8 +60,18 @@ fn together(context: &Context, container: &Container) -> Result<Vec<Member>, Fai
 }
 
 /// What this host and the peer say to it.
-fn ask(context: &Context, members: Vec<Member>, how: &How, link: Link) -> Result<(), Failure> {
-    talk::look(context, &super::planned(context, members, how, link)?).map(drop)
+fn ask(context: &Context, members: Vec<Member>, how: &How, link: Link) -> Result<Welcome, Failure> {
+    talk::look(context, &super::planned(context, members, how, link)?)
+}
+
+/// How its image comes there.
+fn image_of(context: &Context, container: &Container, welcome: &Welcome, peer: &str) -> Result<Value, Failure> {
+    let (way, reason) = match images::way(context, container, welcome)? {
+        Way::IsThere => ("is-there", format!("{peer} has it")),
+        Way::Pulled(name) => ("pulled", format!("{peer} pulls {name}; where it cannot, it is sent")),
+        Way::Sent(reason) => ("sent", format!("it is sent: {reason}")),
+    };
+    Ok(json!({ "name": container.image(), "way": way, "reason": reason }))
 }
 
 /// Tells before a migration which connections it would lose.

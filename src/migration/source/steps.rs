@@ -3,7 +3,7 @@
 use super::departures::keep;
 use super::memory::{Dumped, Follow, Mode};
 use super::talk::{self, Heard};
-use super::{Migrate, files, follow, logs, lost};
+use super::{Migrate, files, follow, images, logs, lost};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
@@ -132,9 +132,7 @@ pub fn dump() -> MigrateStep {
 pub fn expect() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
         let welcome = talk::look(context, migrate)?;
-        for image in &welcome.lacks_images {
-            talk::send_image(context, migrate, image)?;
-        }
+        images::bring(context, migrate, &welcome)?;
         talk::prepare(context, migrate)
     }
     Step::new("expect", run, give_up)

@@ -8,18 +8,16 @@ use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
 use crate::migration::asking::peer;
 use crate::migration::networks;
-use crate::migration::words::{
-    self, Coming, Following, Layers, LayersThere, Needs, Offer, Prepared, Standing, Synced, Welcome,
-};
+use crate::migration::words::{self, Coming, Following, Needs, Offer, Prepared, Standing, Synced, Welcome};
 use crate::operations::checkpoint::Member;
 use crate::operations::persist::{Patience, Persistence, RUNNING, STANDING_STILL, failed};
-use crate::operations::{carriage, check, images, processor};
+use crate::operations::{carriage, check, processor};
 use crate::store::CheckpointId;
 use crate::transport::client::{Carriage, Compress, Peer, PeerError};
 use crate::world::Context;
 use crate::world::cancels::Watch;
 use crate::world::decisions::Decision;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,10 +28,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long the peer may look at itself and at its images: it starts CRIU for that, and asks Docker. The container runs meanwhile.
-const LOOK: Duration = Duration::from_secs(120);
-
-/// How long Docker may take before the next piece of an image: it packs all of it first. The container runs meanwhile.
-const PACKING: Duration = Duration::from_secs(900);
+pub const LOOK: Duration = Duration::from_secs(120);
 
 /// How long writing out may take.
 const SYNC: Duration = Duration::from_secs(600);
@@ -94,7 +89,8 @@ pub fn look(context: &Context, migrate: &Migrate) -> Result<Welcome, Failure> {
     look_again(context, migrate, &persistence(context, migrate, RUNNING))
 }
 
-fn look_again(context: &Context, migrate: &Migrate, persistence: &Persistence<'_>) -> Result<Welcome, Failure> {
+/// The same, while a connection breaks again and again.
+pub fn look_again(context: &Context, migrate: &Migrate, persistence: &Persistence<'_>) -> Result<Welcome, Failure> {
     let (peer, path, offer) = (peer(&migrate.peer), words::path(migrate.id(), "expect"), offer(context, migrate)?);
     let cannot = || format!("{} cannot go to {}", migrate.name(), migrate.peer);
     persistence.ask_first(move || peer.post(&path, &offer, Some(LOOK)), cannot)
@@ -134,41 +130,6 @@ fn needs(context: &Context, members: &[Member]) -> Result<Needs, Failure> {
 
 fn coming(member: &Member) -> Coming {
     Coming { checkpoint: member.checkpoint.clone(), inspect: member.inspect.clone() }
-}
-
-/// Sends an image, without the layers that are there. Docker takes in all of it or nothing, so where the connection breaks it
-/// is sent anew, unless it is there after all.
-pub fn send_image(context: &Context, migrate: &Migrate, image: &str) -> Result<(), Failure> {
-    let containers = migrate.freeze.members().iter().map(Member::container);
-    let name = containers.into_iter().find(|container| container.image_id() == image).map(|it| it.image().to_owned());
-    // Nothing is sent but what the containers are made from.
-    let name = name.ok_or_else(|| Failure::new(format!("{} asks for another image: {image}", migrate.peer)))?;
-    let failed_to = || format!("the image {name} cannot be sent to {}", migrate.peer);
-    let (persistence, mut furthest) = (persistence(context, migrate, RUNNING), 0);
-    loop {
-        let layers = context.docker.image_layers(image).or_fail(failed_to)?;
-        let (asked, path, question) = (peer(&migrate.peer), words::path(migrate.id(), "layers"), layers.clone());
-        let ask = move || asked.post(&path, &Layers { layers: question.clone() }, Some(LOOK));
-        let LayersThere { there } = persistence.ask(ask, failed_to)?;
-        let there = there.min(layers.len());
-        context.told.note(&format!("sending the image {name}: {there} of its {} layers are there", layers.len()));
-        let tar = context.docker.save_image(image).or_fail(failed_to)?;
-        let (tar, done) = (images::without_layers(tar, &layers[..there]), Arc::new(AtomicU64::new(0)));
-        let tar = Watched { bytes: Counted { bytes: tar, done: Arc::clone(&done) }, watch: migrate.cancel.watch() };
-        let peer = sending(migrate, PACKING);
-        let path = words::path(migrate.id(), &format!("image?of={image}"));
-        let error = match migrate.cancel.unless_cancelled(move || peer.put::<Value>(&path, tar, None))? {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        persistence.broke(&error, failed_to)?;
-        if !look_again(context, migrate, &persistence)?.lacks_images.iter().any(|lacked| lacked == image) {
-            return Ok(());
-        }
-        let done = done.load(Ordering::Relaxed);
-        persistence.is_there(done > furthest, &error, failed_to)?;
-        furthest = furthest.max(done);
-    }
 }
 
 /// Has networks, volumes and the containers made there. Asked again, the peer waits for what it is at.

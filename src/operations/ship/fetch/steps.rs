@@ -4,8 +4,8 @@ use super::bases::Bases;
 use super::watched::Watched;
 use super::{Fetch, files};
 use crate::failure::{Failure, OrFail};
-use crate::operations::images;
 use crate::operations::ship::{self, words};
+use crate::operations::{brought, images};
 use crate::saga::Step;
 use crate::store::staging::Durability;
 use crate::store::{Manifest, Staging, manifest};
@@ -67,8 +67,7 @@ pub fn plan() -> FetchStep {
         }
         staging.lay_out(&manifest).or_fail(cannot)?;
         let image = &manifest.container.image_id;
-        let has_image = context.docker.has_image(image).or_fail(|| "Docker cannot be asked for an image".into())?;
-        fetch.lacks_image = (!has_image).then(|| image.clone());
+        fetch.lacks_image = brought::has_to_come(context, &fetch.id, image)?.then(|| image.clone());
         fetch.container = manifest.container.name;
         fetch.bytes = bytes;
         fetching(fetch, context).total.store(bytes, Ordering::Relaxed);
@@ -100,20 +99,20 @@ pub fn image() -> FetchStep {
     fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
         let Some(image) = &fetch.lacks_image else { return Ok(()) };
         let cannot = || format!("the image of {} cannot come", fetch.container);
+        brought::note(context, (&fetch.peer, &fetch.id), image, None)?;
+        let is_here = || context.docker.has_image(image).or_fail(cannot);
+        // Others may have brought it.
+        if is_here()? {
+            return Ok(());
+        }
         load_image(fetch, context, image)?;
-        match context.docker.has_image(image).or_fail(cannot)? {
+        match is_here()? {
             true => Ok(()),
             false => Err(Failure::new(format!("{} has sent another image than {image}", fetch.peer))),
         }
     }
     fn undo(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
-        let Some(image) = &fetch.lacks_image else { return Ok(()) };
-        match context.docker.remove_unused_image(image) {
-            Err(error) if !error.is_not_found() => {
-                Err(error).or_fail(|| format!("the image {image} cannot be removed"))
-            }
-            _ => Ok(()),
-        }
+        brought::give_up(context, &fetch.peer, &fetch.id)
     }
     Step::new("image", run, undo)
 }
@@ -188,7 +187,7 @@ pub fn files() -> FetchStep {
 pub fn adopt() -> FetchStep {
     fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
         if context.catalog.get(&fetch.id).is_ok() {
-            return remove_manifest(fetch, context);
+            return is_here(fetch, context);
         }
         fetching(fetch, context).wanted()?;
         let (json, manifest) = manifest(fetch, context)?;
@@ -196,6 +195,10 @@ pub fn adopt() -> FetchStep {
         let told = |bytes| context.told.bytes("verified", done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
         let adopted = staging(fetch, context)?.adopt(&json, Durability::Immediate, &told);
         adopted.or_fail(|| format!("checkpoint {} has not come as it should be", fetch.id))?;
+        is_here(fetch, context)
+    }
+    fn is_here(fetch: &Fetch, context: &Context) -> Result<(), Failure> {
+        brought::keep(context, &fetch.id)?;
         remove_manifest(fetch, context)
     }
     fn undo(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
