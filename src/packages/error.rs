@@ -64,6 +64,9 @@ pub enum PackageError {
     /// There is too little room on a file system.
     #[error("{path} has {free} bytes free, and {needed} are needed", path = path.display())]
     Space { path: PathBuf, needed: u64, free: u64 },
+    /// A repository that packages would come from does not answer.
+    #[error("{repository} cannot be reached")]
+    Unreachable { repository: String, log: Vec<String> },
     /// A package could not be fetched.
     #[error("cannot fetch {}", packages.join(" "))]
     Fetch { packages: Vec<String>, log: Vec<String> },
@@ -117,6 +120,7 @@ impl PackageError {
                 | Self::Held { .. }
                 | Self::Unsatisfiable { .. }
                 | Self::Space { .. }
+                | Self::Unreachable { .. }
                 | Self::NoWayBack { .. }
                 | Self::NotAsPlanned { .. }
         )
@@ -134,6 +138,7 @@ impl PackageError {
             Self::Held { packages } => format!("release them: `apt-mark unhold {}`", packages.join(" ")),
             Self::Unsatisfiable { .. } => "look at what apt says below; another version may do".into(),
             Self::Space { path, .. } => format!("make room on the file system of {}", path.display()),
+            Self::Unreachable { .. } => "see whether this host reaches the mirrors in /etc/apt".into(),
             Self::Fetch { .. } => {
                 "see whether the mirrors in /etc/apt can be reached, and run `apt-get update`: what it knew may be gone"
                     .into()
@@ -156,6 +161,7 @@ impl PackageError {
         match self {
             Self::Failed { log, .. }
             | Self::Unsatisfiable { log, .. }
+            | Self::Unreachable { log, .. }
             | Self::Fetch { log, .. }
             | Self::Install { log, .. } => log,
             _ => &[],

@@ -79,6 +79,12 @@ pub trait PackageManager: Send + Sync {
     /// [`PackageError::Unsatisfiable`] where the manager finds no way, [`PackageError::Held`] where the way is barred.
     fn plan(&self, target: &Target) -> Result<Plan>;
 
+    /// Whether the places answer that [`fetch`](Self::fetch) would bring packages from.
+    ///
+    /// # Errors
+    /// [`PackageError::Unreachable`] with the first that does not.
+    fn reach(&self, plan: &Plan) -> Result<()>;
+
     /// Brings all that the plan installs, and all that it replaces or removes, into `directory`, which is made with
     /// mode 0700. When it returns, both sets are verified and have reached the disk. Running it again fetches only
     /// what is missing.

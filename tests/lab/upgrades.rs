@@ -287,6 +287,66 @@ fn what_cannot_go_through_it_is_refused_before_anything_is_touched() {
 }
 
 /// A swarm takes its tasks back itself; a container of the operator's own beside them is frozen.
+/// The host's packages come from a mirror, which a container is, until this is dropped.
+struct Mirror;
+
+impl Mirror {
+    fn start() -> Self {
+        UPGRADED.sh("cp -a /etc/apt/sources.list /root/sources.list");
+        Self::serve("/srv/packages");
+        UPGRADED.sh("sed -i 's,file:/srv/packages,http://127.0.0.1:8081,' /etc/apt/sources.list; apt-get -qq update");
+        Self
+    }
+
+    fn serve(directory: &str) {
+        UPGRADED.sh(&format!(
+            "docker rm -f mirror 2>/dev/null; docker run -d --name mirror --network host --label transship.strategy=stop \
+             -v {directory}:{directory}:ro programs busybox httpd -f -p 8081 -h {directory}"
+        ));
+        UPGRADED.within_seconds(20, "curl -s -o /dev/null http://127.0.0.1:8081/");
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        UPGRADED.try_sh("docker rm -f mirror; mv /root/sources.list /etc/apt/sources.list; apt-get -qq update");
+    }
+}
+
+/// Asks for an upgrade that is refused: what is told of it, and how many upgrades the journal has of it.
+fn refused(options: &str) -> (String, usize) {
+    let count = || UPGRADED.sh("transship --json history").matches("\"kind\":\"upgrade\"").count();
+    let before = count();
+    let output = UPGRADED.try_sh(&format!("transship upgrade --to 28.5 {options} 2>&1"));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{options}: {told}");
+    (told, count() - before)
+}
+
+#[test]
+fn an_upgrade_whose_mirror_cannot_be_reached_is_refused_with_nothing_touched() {
+    let _turn = hosts();
+    upgraded_host();
+    let fleet = Fleet::start(1);
+    let mirror = Mirror::start();
+    UPGRADED.sh("transship upgrade --to 28.5 --dry-run");
+    UPGRADED.sh("docker rm -f mirror");
+    for options in ["--dry-run", ""] {
+        let (told, begun) = refused(options);
+        assert!(told.contains("http://127.0.0.1:8081/ cannot be reached") && begun == 0, "{options}: {begun} {told}");
+    }
+    // It answers, and has the packages no more.
+    UPGRADED.sh("rm -rf /root/emptied; mkdir /root/emptied; cp -a /srv/packages/dists /root/emptied/");
+    Mirror::serve("/root/emptied");
+    let (told, begun) = refused("");
+    assert!(told.contains("cannot be fetched, and nothing was touched") && begun == 1, "{begun} {told}");
+    drop(mirror);
+    fleet.assert_same("after upgrades that were refused");
+    assert!(engine().starts_with(OLD));
+    assert_nothing_is_left("after upgrades that were refused");
+    assert_eq!(UPGRADED.sh("ls /var/lib/transship/upgrades 2>/dev/null; true"), "");
+}
+
 #[test]
 fn a_swarms_node_is_drained_and_active_again_whichever_way_it_ends() {
     let _turn = hosts();

@@ -111,7 +111,9 @@ fn plan_packages(manager: &dyn PackageManager, wish: &Wish) -> Result<Plan, Fail
         None => {
             let wanted = packages::Wish { version: wish.to.clone(), allow_downgrade: false, criu: false };
             let target = manager.target(&wanted).map_err(failed)?;
-            manager.plan(&target).map_err(failed)?
+            let plan = manager.plan(&target).map_err(failed)?;
+            manager.reach(&plan).map_err(|error| refusal("the packages cannot be fetched", &error))?;
+            plan
         }
     };
     let names: Vec<String> = plan.changes.iter().map(|change| change.package.clone()).collect();

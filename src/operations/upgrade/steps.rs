@@ -38,6 +38,10 @@ fn failed(what: &'static str) -> impl FnOnce(PackageError) -> Failure {
 /// The new packages, and the present ones for the way back, are on disk before anything changes.
 pub fn fetch() -> UpgradeStep {
     fn run(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
+        // Whatever has come so far goes again, and nothing else was done.
+        bring(operation, context).map_err(Failure::as_refusal)
+    }
+    fn bring(operation: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         let directory = operation.directory(context);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.or_fail(|| format!("{} cannot be made", directory.display()))?;

@@ -33,10 +33,8 @@ pub(super) fn fetch(plan: &Plan, directory: &Path, watch: Watch<'_>) -> Result<F
     make_directory(directory)?;
     space::refuse_shortage(&plan.space, directory)?;
     let changes = || plan.changes.iter();
-    let new = changes().filter_map(|change| Some((change.package.clone(), change.to.clone()?))).collect();
-    let present = changes().filter_map(|change| Some((change.package.clone(), change.from.clone()?))).collect();
-    let new = Side::at(directory.join(FORWARD), new)?;
-    let present = Side::at(directory.join(BACKWARD), present)?;
+    let new = Side::at(directory.join(FORWARD), new(plan))?;
+    let present = Side::at(directory.join(BACKWARD), present(plan))?;
     let mut progress = Progress { done: 0, of: new.bytes() + present.bytes(), watch };
     new.bring(&mut progress)?;
     present.bring(&mut progress)?;
@@ -52,6 +50,16 @@ pub(super) fn fetch(plan: &Plan, directory: &Path, watch: Watch<'_>) -> Result<F
     let sync = || Ok(nix::unistd::syncfs(File::open(directory)?)?);
     sync().map_err(PackageError::io("write out the file system of", directory))?;
     Ok(fetched)
+}
+
+/// The packages that the plan installs.
+pub(super) fn new(plan: &Plan) -> Versions {
+    plan.changes.iter().filter_map(|change| Some((change.package.clone(), change.to.clone()?))).collect()
+}
+
+/// Those that it replaces or removes.
+pub(super) fn present(plan: &Plan) -> Versions {
+    plan.changes.iter().filter_map(|change| Some((change.package.clone(), change.from.clone()?))).collect()
 }
 
 /// Bytes here and bytes needed, over both sides.
@@ -239,7 +247,7 @@ fn file_name(package: &str, version: &str) -> Result<String> {
 }
 
 /// Where apt keeps what it has fetched.
-fn cache_directory() -> Result<PathBuf> {
+pub(super) fn cache_directory() -> Result<PathBuf> {
     let text = query("apt-config", &["shell", "directory", "Dir::Cache::archives/d"])?;
     let path = text.trim().strip_prefix("directory='").and_then(|rest| rest.strip_suffix('\''));
     let malformed = || PackageError::Malformed { command: "apt-config shell".into(), line: text.clone() };

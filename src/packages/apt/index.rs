@@ -14,6 +14,8 @@ pub(super) struct Indexed {
     pub package: String,
     /// Its full version.
     pub version: String,
+    /// Where it lies.
+    pub uri: String,
     /// The name that apt gives the file.
     pub file: String,
     /// Its size in bytes.
@@ -53,7 +55,8 @@ pub(super) fn indexed(packages: &[(String, String)]) -> Result<Vec<Indexed>> {
 
 /// `'http://.../runc_1.3.6%2bds1-1_amd64.deb' runc_1.3.6+ds1-1_amd64.deb 6707796 SHA256:8e95...`
 fn parse(line: &str, native: &str) -> Option<Indexed> {
-    let mut words = line.strip_prefix('\'')?.split_once("' ")?.1.split(' ');
+    let (uri, rest) = line.strip_prefix('\'')?.split_once("' ")?;
+    let mut words = rest.split(' ');
     let (file, bytes) = (words.next()?, words.next()?.parse().ok()?);
     let sha256 = words.next().and_then(|digest| digest.strip_prefix("SHA256:")).map(str::to_owned);
     let mut parts = file.strip_suffix(".deb")?.split('_');
@@ -65,6 +68,7 @@ fn parse(line: &str, native: &str) -> Option<Indexed> {
     Some(Indexed {
         package: apt_name(name, architecture, native),
         version: version.replace("%3a", ":"),
+        uri: uri.into(),
         file: file.into(),
         bytes,
         sha256,
@@ -106,6 +110,7 @@ mod tests {
         let expected = Indexed {
             package: "dmsetup:i386".into(),
             version: "2:1.02.205-2".into(),
+            uri: "http://deb.example/dmsetup_1.02.205-2_i386.deb".into(),
             file: "dmsetup_2%3a1.02.205-2_i386.deb".into(),
             bytes: 82344,
             sha256: Some("4771f7".into()),

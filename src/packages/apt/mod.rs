@@ -11,6 +11,7 @@ mod install;
 mod installed;
 mod offers;
 mod plan;
+mod reach;
 mod service_starts;
 mod simulate;
 mod space;
@@ -74,6 +75,10 @@ impl PackageManager for Apt {
 
     fn plan(&self, target: &Target) -> Result<Plan> {
         plan::plan(target)
+    }
+
+    fn reach(&self, plan: &Plan) -> Result<()> {
+        reach::reach(plan)
     }
 
     fn fetch(&self, plan: &Plan, directory: &Path, watch: Watch<'_>) -> Result<Fetched> {
