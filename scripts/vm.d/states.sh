@@ -86,13 +86,21 @@ begin() {
     resume_machine "$1" "$state"
 }
 
+# stands_on HOST NAME: whether its disk keeps only what differs from that state's, or from one that does.
+stands_on() {
+    qemu-img info -U --backing-chain "$CACHE/hosts/$1/disk.qcow2" | grep -qxF "image: $(saved_as "$1" "$2")/disk.qcow2"
+}
+
 check_state_name() { [[ ${1:-} =~ ^[a-z][a-z0-9-]*$ ]] || die_usage "a state's name is [a-z][a-z0-9-]*"; }
 
 command_save() {
     local host
     check_state_name "${1:-}"
     [[ $# -gt 1 ]] || die_usage "save: which hosts?"
-    for host in "${@:2}"; do must_be_ready "$host"; done
+    for host in "${@:2}"; do
+        must_be_ready "$host"
+        ! stands_on "$host" "$1" || die "$host goes on from its state '$1': save it by another name"
+    done
     take_lock
     # None goes on before all are saved: what they have to do with each other stays as it is.
     for host in "${@:2}"; do save_machine "$host" "$(saved_as "$host" "$1")"; done
