@@ -20,6 +20,7 @@ use handing_out::{AtTheGate, HandingOut};
 use landing::Landing;
 use memories::Memory;
 use memory_coming::MemoryComing;
+use open_ways::OpenWays;
 use pulls::Pulls;
 use rcu::Rcu;
 use returns::Returns;
@@ -42,6 +43,7 @@ pub mod landing;
 pub mod log;
 pub mod memories;
 pub mod memory_coming;
+pub mod open_ways;
 pub mod parts;
 pub mod pulls;
 pub mod rcu;
@@ -98,6 +100,8 @@ pub struct World {
     pub fetches: Table<CheckpointId, Arc<Fetching>>,
     /// Images that are being pulled for peers' containers.
     pub pulls: Pulls,
+    /// When ways for open connections are looked at.
+    pub open_ways: OpenWays,
     /// Migrations that come to this host.
     pub visits: Table<CheckpointId, Arc<Visit>>,
     /// Migrations to this host whose containers are wanted back where they came from.
@@ -191,6 +195,7 @@ impl World {
             placeholders: Table::default(),
             fetches: Table::default(),
             pulls: Pulls::default(),
+            open_ways: OpenWays::default(),
             visits: Table::default(),
             sending_back: Table::default(),
             decisions: Decisions::default(),

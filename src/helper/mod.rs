@@ -124,6 +124,7 @@ fn serve(settings: &Path) -> Result<(), Failure> {
     let metrics = Arc::clone(&world.metrics);
     world.journal.tell_ends_to(move |record, entries| crate::overview::metrics::count(&metrics, record, entries));
     gate::listen(&world).or_fail(|| format!("cannot listen at {}", gate::SOCKET))?;
+    crate::operations::forward::keep_ending(&world)?;
     recovery::run(&world)?;
     if let Err(failure) = port::keep(&world) {
         // Containers of this host are brought back all the same.

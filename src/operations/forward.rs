@@ -5,9 +5,11 @@ use crate::network::forward::{Forward, Leads};
 use crate::network::spec::Published;
 use crate::store::CheckpointId;
 use crate::store::handovers::About;
-use crate::world::Context;
+use crate::world::log::Log;
+use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whose visitors are led where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,8 +24,15 @@ pub struct Led {
     pub leads: Leads,
 }
 
+/// Rules are put in place and taken away one after the other: containers come and go at the same time.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Leads visitors from now on, and after a restart of the helper.
 pub fn begin(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
+    let _turn = turn();
     put(context, id, led)?;
     // The same way as one before: what goes by those rules goes by these. Rules for open connections alone are each its own.
     let is_same = |old: &Led| old.forward.link == led.forward.link && old.forward.published == led.forward.published;
@@ -37,6 +46,7 @@ pub fn begin(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Fail
 
 /// Docker's own rules for the container that has left are gone: what is published anew comes first.
 pub fn give_way(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
+    let _turn = turn();
     match get(context, id)? {
         Some(led) if led.leads == Leads::Everybody => {
             put(context, id, &Led { leads: Leads::WhoeverFindsNobody, ..led })
@@ -48,11 +58,16 @@ pub fn give_way(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
 fn put(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
     let failed = || format!("visitors of {} cannot be led to {}", led.container, led.peer);
     context.handovers.put(About::Forward, id, led).or_fail(failed)?;
-    led.forward.put(led.leads).or_fail(failed)
+    led.forward.put(led.leads).or_fail(failed)?;
+    if led.leads == Leads::OpenOnly {
+        context.open_ways.begin();
+    }
+    Ok(())
 }
 
 /// Puts the rules back: at the helper's start.
 pub fn resume(context: &Context) {
+    let _turn = turn();
     for id in context.handovers.all(About::Forward) {
         let resumed = get(context, &id).and_then(|led| led.map_or(Ok(()), |led| put(context, &id, &led)));
         if let Err(failure) = resumed {
@@ -64,6 +79,7 @@ pub fn resume(context: &Context) {
 /// Visitors of ports that a container publishes here from now on stay here. Open connections go on by the way that they
 /// have; it is ended once there is none.
 pub fn keep_here(context: &Context, published: &[Published]) -> Result<(), Failure> {
+    let _turn = turn();
     for (id, led) in all(context)? {
         let is_published = |port: &Published| {
             published.iter().any(|own| (own.host_port, own.protocol) == (port.host_port, port.protocol))
@@ -75,14 +91,36 @@ pub fn keep_here(context: &Context, published: &[Published]) -> Result<(), Failu
     Ok(())
 }
 
-/// Ends the ways that only open connections were led by, and that none goes by any more.
-pub fn sweep(context: &Context) -> Result<(), Failure> {
+/// Ends the ways that only open connections were led by, and that none goes by any more: whether there are others.
+pub fn sweep(context: &Context) -> Result<bool, Failure> {
+    let mut is_any_used = false;
     for (id, led) in all(context)?.into_iter().filter(|(_, led)| led.leads == Leads::OpenOnly) {
-        if !led.forward.is_used().or_fail(|| "the open connections cannot be listed".into())? {
-            end(context, &id, &led)?;
+        match led.forward.is_used().or_fail(|| "the open connections cannot be listed".into())? {
+            true => is_any_used = true,
+            false => end_of(context, &id)?,
         }
     }
-    Ok(())
+    Ok(is_any_used)
+}
+
+/// Ends such ways as soon as it is seen that none goes by them any more, on a thread of its own.
+pub fn keep_ending(world: &Arc<World>) -> Result<(), Failure> {
+    let context = Context { world: Arc::clone(world), told: Arc::new(Log) };
+    let look = move || {
+        sweep(&context).unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "whether open connections are still led is looked at again");
+            true
+        })
+    };
+    let world = Arc::clone(world);
+    let work = move || {
+        loop {
+            world.open_ways.wait_for_one();
+            world.open_ways.look_until_there_is_none(&look);
+        }
+    };
+    let begun = std::thread::Builder::new().name("open-ways".into()).spawn(work);
+    begun.map(drop).or_fail(|| "no thread to end ways of open connections".into())
 }
 
 /// Which are led.
@@ -99,6 +137,7 @@ pub fn list(context: &Context) -> Result<Value, Failure> {
 
 /// Ends it for a container; open connections through it go on as long as they are tracked.
 pub fn remove(context: &Context, container: &str) -> Result<Value, Failure> {
+    let _turn = turn();
     let mut removed = Vec::new();
     for (id, led) in all(context)?.into_iter().filter(|(_, led)| led.container == container) {
         end(context, &id, &led)?;
@@ -113,6 +152,7 @@ pub fn remove(context: &Context, container: &str) -> Result<Value, Failure> {
 
 /// Ends what a migration has begun, if it has.
 pub fn end_of(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
+    let _turn = turn();
     get(context, id)?.map_or(Ok(()), |led| end(context, id, &led))
 }
 

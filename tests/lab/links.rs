@@ -29,6 +29,37 @@ fn i6_whom_a_container_has_called_does_not_notice_that_it_moves() {
     assert!(SID.sh("transship forward ls").contains("calls"), "what comes back is led after it");
 }
 
+/// Nobody asks meanwhile which there are.
+#[test]
+fn i5_a_way_for_open_connections_alone_ends_when_the_last_of_them_has() {
+    let _turn = paired_hosts();
+    let _far = Server::start(7100);
+    let far = SID.sh("getent hosts client | cut -d ' ' -f 1");
+    let is_led = "iptables-save | grep -q TRANSSHIP-f";
+    // The kernel would remember for two minutes that they were closed. Which end has called is not seen there any more.
+    let forget = "for end in --sport --dport; do conntrack -D -p tcp $end 7100 >/dev/null 2>&1; done; true";
+    let end_connections = || TRIXIE.sh("docker rm -f calls") + &SID.sh(forget);
+    let command = format!("/tools/watch {far}:7100 --control 7002");
+    for stops_helper in [false, true] {
+        let caller = SID.start("calls", "--network front programs", &command);
+        caller.check(7002);
+        std::mem::forget(caller);
+        migrate(SID, "calls", TRIXIE);
+        if stops_helper {
+            SID.sh("service transshipd stop");
+            end_connections();
+            SID.sh(&format!("{is_led} && service transshipd start"));
+        } else {
+            // It is looked at after ten seconds, and used.
+            let stays = SID.try_sh(&format!("timeout 15 sh -c 'while {is_led}; do :; done'"));
+            assert_eq!(stays.status.code(), Some(124), "its connections are open: {stays:?}");
+            at(&TRIXIE, "calls").assert_nothing_noticed(7002);
+            end_connections();
+        }
+        SID.within_seconds(60, &format!("! {is_led} && ! ls /var/lib/transship/handovers | grep -q forward"));
+    }
+}
+
 /// Docker 26 lets others reach a published port by the container's own address.
 #[test]
 fn i6_who_has_come_to_a_containers_own_address_by_way_of_its_host_does_not_notice_that_it_moves() {

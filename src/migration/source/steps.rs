@@ -476,12 +476,12 @@ fn lead(migrate: &Migrate, member: &Member, context: &Context) -> Result<(), Fai
     let open = entries.iter().map(|entry| entry.reply).collect();
     let forward = Forward { key, link: migrate.link, published, open };
     let (container, peer) = (member.name.clone(), migrate.peer.clone());
-    operations::forward::begin(context, &member.checkpoint, &Led { container, peer, forward, leads })?;
+    // Before the way: one for open connections alone is ended as soon as there are none. Their packets are parked still.
     match tracking::put_back(&entries) {
         Ok(put_back) => tracing::info!(?put_back, of = entries.len(), "open connections are led after it"),
         Err(error) => lost(&error),
     }
-    Ok(())
+    operations::forward::begin(context, &member.checkpoint, &Led { container, peer, forward, leads })
 }
 
 /// The entries by which its open connections go on. What was tracked is in the checkpoint, which may be damaged where this
@@ -517,7 +517,7 @@ pub fn stop() -> MigrateStep {
 /// What is left of them here. A container that stays keeps its claim, so that nothing starts it beside the one that runs.
 pub fn remove() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        operations::forward::sweep(context)?;
+        operations::forward::sweep(context).map(drop)?;
         migrate.departure = migrate.departure.on(departure::Event::Ended).next;
         write_down(migrate, context)?;
         if migrate.keep_source || migrate.decided.is_some() {
