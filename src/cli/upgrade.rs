@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 ///
 /// Packages are fetched and installed while the containers run. Then the containers are frozen, the engine is restarted,
 /// and the containers are restored: their clients see one slow answer. Whatever fails on the way brings the old packages
-/// and the containers back.
+/// and the containers back. With --evacuate-to Ctrl-C cancels it, as `transship cancel` does.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The engine's version: a package's, or the beginning of Docker's own, such as 28.5. [default: the newest that the
@@ -41,6 +41,10 @@ impl Ask for Arguments {
             dry_run: self.dry_run,
             evacuate_to: self.evacuate_to.clone(),
         })
+    }
+
+    fn is_cancelled_by_interrupt(&self) -> bool {
+        !self.evacuate_to.is_empty()
     }
 
     fn tell(&self, answer: &Value) -> String {

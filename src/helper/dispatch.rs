@@ -131,7 +131,7 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
             migration::source::run(context, &containers, &how, peer)
         }
         Request::Evacuate { to, dry_run, compress, rate } => {
-            let wish = migration::evacuate::Wish { peers: to, dry_run, compress, rate };
+            let wish = migration::evacuate::Wish { peers: to, dry_run, compress, rate, whole: None };
             migration::evacuate::run(context, &wish, Asked::by(peer))
         }
         Request::Return { from } => migration::homecoming::run(context, from.as_deref(), Asked::by(peer)),

@@ -7,14 +7,19 @@
 //!
 //! Each is an operation of its own, with this one as `within`, and is taken up by itself where a helper was killed; this one
 //! goes by what the journal has of them. What stays goes through the upgrade by the strategy `auto`.
+//!
+//! Whoever cancels it cancels the part that is under way, which comes to its own end; nothing more begins, and what has left
+//! comes back. It commits where the upgrade does: from then on it goes on to its end.
 
 use super::{evacuate, homecoming};
 use crate::failure::{Failure, OrFail};
 use crate::operations::{self, upgrade};
 use crate::saga::{self, Asked, Operation, OperationRecord, Phase, Step};
 use crate::world::Context;
+use crate::world::cancels::Cancellable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// An upgrade around which what can is elsewhere.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +38,12 @@ pub struct EvacuatedUpgrade {
     upgraded: Value,
     /// What has come back.
     returned: Value,
+    /// By what a person cancels it.
+    #[serde(skip)]
+    cancel: Arc<Cancellable>,
+    /// Whether a person has; for a helper that takes it up again.
+    #[serde(default)]
+    is_cancelled: bool,
 }
 
 type Part = Step<EvacuatedUpgrade, Context>;
@@ -63,6 +74,21 @@ impl Operation for EvacuatedUpgrade {
 
     fn is_numbered(&mut self, number: i64) {
         self.number = Some(number);
+        self.cancel.is_numbered(number);
+    }
+
+    fn is_taken_up(&mut self, context: &Context) {
+        self.cancel = Arc::new(context.cancels.admit());
+        match self.has_committed(context) {
+            true => self.cancel.has_committed(),
+            false if self.is_cancelled => self.cancel.cancel(),
+            false => {}
+        }
+    }
+
+    /// The upgrade says when it commits.
+    fn go_ahead(&self, _commits: bool) -> Result<(), Failure> {
+        self.cancel.go_ahead(false)
     }
 
     fn subject(&self) -> String {
@@ -106,12 +132,23 @@ pub fn run(context: &Context, wish: Wish, asked: Asked<'_>) -> Result<Value, Fai
     // What would be refused later is refused before anything has left.
     let mut planned = upgrade::run(context, to.clone(), None, may_stop.clone(), true, asked)?;
     if dry_run {
-        planned["evacuation"] = evacuate::run(context, &leaving(&peers, true), asked)?;
+        planned["evacuation"] = evacuate::run(context, &leaving(&peers, None), asked)?;
         return Ok(planned);
     }
     let (upgraded, returned) = (json!({}), json!({}));
     let asked_by = asked.by.to_owned();
-    let operation = EvacuatedUpgrade { number: None, asked_by, peers, to, may_stop, upgraded, returned };
+    let cancel = Arc::new(context.cancels.admit());
+    let operation = EvacuatedUpgrade {
+        number: None,
+        asked_by,
+        peers,
+        to,
+        may_stop,
+        upgraded,
+        returned,
+        cancel,
+        is_cancelled: false,
+    };
     let world = &context.world;
     saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }
@@ -123,8 +160,15 @@ pub fn go_on(context: &Context, record: &OperationRecord) -> Result<Value, Failu
     saga::recover::<EvacuatedUpgrade>(record, context, &world.journal, &world.failpoints, context.told.as_ref())
 }
 
-fn leaving(peers: &[String], dry_run: bool) -> evacuate::Wish {
-    evacuate::Wish { peers: peers.to_vec(), dry_run, compress: None, rate: None }
+/// What is asked of the evacuation: as a part of a whole, or only what it would do.
+fn leaving(peers: &[String], whole: Option<&Arc<Cancellable>>) -> evacuate::Wish {
+    evacuate::Wish {
+        peers: peers.to_vec(),
+        dry_run: whole.is_none(),
+        compress: None,
+        rate: None,
+        whole: whole.cloned(),
+    }
 }
 
 /// Its part of this kind that was begun last.
@@ -138,7 +182,7 @@ fn leave() -> Part {
     fn run(whole: &mut EvacuatedUpgrade, context: &Context) -> Result<(), Failure> {
         match last_part(whole, context, evacuate::Evacuate::KIND)? {
             Some(part) if part.phase == Phase::Done => Ok(()),
-            _ => evacuate::run(context, &leaving(&whole.peers, false), whole.asks()).map(drop),
+            _ => evacuate::run(context, &leaving(&whole.peers, Some(&whole.cancel)), whole.asks()).map(drop),
         }
     }
     fn undo(whole: &mut EvacuatedUpgrade, context: &Context) -> Result<(), Failure> {
@@ -160,7 +204,7 @@ fn bring_back(whole: &mut EvacuatedUpgrade, context: &Context) -> Result<(), Fai
 fn change() -> Part {
     fn run(whole: &mut EvacuatedUpgrade, context: &Context) -> Result<(), Failure> {
         whole.upgraded = match last_part(whole, context, upgrade::Upgrade::KIND)? {
-            None => upgrade::run(context, whole.to.clone(), None, whole.may_stop.clone(), false, whole.asks())?,
+            None => upgrade::part(context, whole.to.clone(), whole.may_stop.clone(), &whole.cancel, whole.asks())?,
             Some(part) if part.phase == Phase::Done => part.result.unwrap_or_default(),
             Some(part) => {
                 let failure = part.result.map(|result| result["failure"].clone()).unwrap_or_default();

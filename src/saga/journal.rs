@@ -273,12 +273,14 @@ impl Journal {
         })
     }
 
-    /// Notes in an operation's state that a person has cancelled it, on disk: for one that goes by it when it is taken up again.
+    /// Notes in the state of an operation, and of its parts, that a person has cancelled it, on disk: for those that go by it when
+    /// they are taken up again.
     pub fn note_cancelled(&self, operation: i64) -> Result<(), JournalError> {
         self.write(|connection| {
             durably(connection, true)?;
             connection.execute(
-                "UPDATE operations SET state = json_set(state, '$.is_cancelled', json('true')) WHERE id = ?1",
+                "UPDATE operations SET state = json_set(state, '$.is_cancelled', json('true')) \
+                 WHERE id = ?1 OR (within = ?1 AND ended IS NULL)",
                 [operation],
             )?;
             Ok(())

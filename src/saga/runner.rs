@@ -99,7 +99,7 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
 
 /// Who is told how an operation comes along.
 pub trait Progress: Sync {
-    /// An operation has begun, of this number in the journal.
+    /// An operation has begun, of this number in the journal. Parts of others are not told.
     fn begun(&self, _operation: i64) {}
     /// A step begins: its name, its number from 1, how many there are.
     fn step(&self, name: &str, number: usize, of: usize);
@@ -122,7 +122,9 @@ pub fn run<O: Operation>(
         .begin(O::KIND, &operation.subject(), asked, &state_of(&operation))
         .or_fail(|| format!("cannot begin {} of {}", O::KIND, operation.subject()))?;
     operation.is_numbered(id);
-    progress.begun(id);
+    if asked.within.is_none() {
+        progress.begun(id);
+    }
     let course = Course { id, journal, failpoints, progress };
     course.forward(&mut operation, world, 0)
 }

@@ -29,6 +29,8 @@ struct Shared {
     changed: Condvar,
     /// What is cancelled with it.
     parts: Mutex<Vec<Weak<Shared>>>,
+    /// What commits where it does.
+    whole: Mutex<Weak<Shared>>,
 }
 
 type IsOver = bool;
@@ -56,6 +58,22 @@ impl Shared {
         parts.iter().filter_map(Weak::upgrade).for_each(|part| drop(part.ask()));
         asked
     }
+
+    /// It cannot be cancelled from here on; an error where it has been.
+    fn close(&self) -> Result<(), Failure> {
+        let mut state = self.lock();
+        match state.0 {
+            State::Asked => return Err(cancelled()),
+            // Whoever cancels the whole cancels this one afterwards.
+            State::Open => {
+                let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+                whole.map_or(Ok(()), |whole| whole.close())?;
+            }
+            State::Closed => {}
+        }
+        state.0 = State::Closed;
+        Ok(())
+    }
 }
 
 /// What an operation has in hand that can be cancelled. It ends with the operation.
@@ -70,13 +88,11 @@ impl Cancellable {
 
     /// An error where somebody has cancelled it. Where it `commits` now it cannot be cancelled from here on.
     pub fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
-        let mut state = self.0.lock();
-        match state.0 {
+        if commits {
+            return self.0.close();
+        }
+        match self.0.lock().0 {
             State::Asked => Err(cancelled()),
-            State::Open if commits => {
-                state.0 = State::Closed;
-                Ok(())
-            }
             State::Open | State::Closed => Ok(()),
         }
     }
@@ -100,6 +116,12 @@ impl Cancellable {
         if self.0.lock().0 == State::Asked {
             drop(part.0.ask());
         }
+    }
+
+    /// The same, and it commits where its part does: either both are cancelled, or both have committed.
+    pub fn commits_with(&self, part: &Self) {
+        *part.0.whole.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&self.0);
+        self.takes_along(part);
     }
 
     /// Cancels it: for one that is known otherwise than by its number.
@@ -270,6 +292,27 @@ mod tests {
         whole.takes_along(&later);
         given.go_ahead(false).unwrap();
         assert!(whole.is_cancelled() && under_way.go_ahead(true).is_err() && later.go_ahead(false).is_err());
+    }
+
+    #[test]
+    fn i2_a_whole_that_commits_with_its_part_is_cancelled_with_it_or_not_at_all() {
+        let cancels = Cancels::default();
+        let [whole, part] = [(); 2].map(|()| cancels.admit());
+        whole.is_numbered(1);
+        whole.commits_with(&part);
+        part.go_ahead(false).unwrap();
+        part.go_ahead(true).unwrap();
+        assert_eq!(cancels.ask(1).unwrap_err(), TooLate::Committed);
+        whole.go_ahead(false).unwrap();
+        let [whole, part] = [(); 2].map(|()| cancels.admit());
+        whole.is_numbered(2);
+        whole.commits_with(&part);
+        cancels.ask(2).unwrap();
+        assert!(part.go_ahead(true).is_err() && whole.go_ahead(false).is_err());
+        // One that was cancelled before its part began.
+        let late = cancels.admit();
+        whole.commits_with(&late);
+        assert!(late.go_ahead(true).is_err());
     }
 
     #[test]

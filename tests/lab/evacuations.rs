@@ -216,3 +216,104 @@ fn i1_i3_an_engine_is_upgraded_while_its_containers_are_on_a_peer_whatever_dies(
     drop(container);
     UPGRADED.sh(&format!("docker network rm front; transship rollback {}", answer["operation"]));
 }
+
+/// Two that may be elsewhere while their host's engine is upgraded, and what they were born as.
+struct Wanderers {
+    containers: [Container<'static>; 2],
+    born: [String; 2],
+}
+
+impl Wanderers {
+    fn start() -> Self {
+        upgraded_host();
+        UPGRADED
+            .sh("docker network inspect front >/dev/null 2>&1 || docker network create --subnet 10.60.0.0/24 front");
+        let start = |name, port: u16| {
+            let options = format!("--network front -p {port}:{port} programs");
+            UPGRADED.start(name, &options, &format!("/tools/holder {port} 8"))
+        };
+        let containers = [start("wanderer", 7000), start("fellow", 7001)];
+        let born = [containers[0].born(7000), containers[1].born(7001)];
+        UPGRADED.heed_failpoints();
+        Self { containers, born }
+    }
+
+    /// Begins to upgrade the engine around them, and returns when it stands at what the failpoints say.
+    fn upgrade(failpoints: &[String], condition: &str) -> std::process::Child {
+        UPGRADED.sh(&format!(
+            ": > /var/log/transshipd.log; rm -f /root/go /root/at-*; cat > {FAILPOINTS} <<'END'\n{}\nEND",
+            failpoints.join("\n")
+        ));
+        let upgrade = "transship upgrade --to 28.5 --strategy evacuate --evacuate-to sid > /root/told 2>&1";
+        let upgrading = UPGRADED.begin(upgrade);
+        UPGRADED.within_seconds(120, condition);
+        upgrading
+    }
+
+    fn are_back(&self, when: &str) {
+        assert_eq!([self.containers[0].born(7000), self.containers[1].born(7001)], self.born, "{when}");
+        assert_eq!(running(SID), "", "{when}");
+    }
+}
+
+fn engine_of(host: Host) -> String {
+    host.sh("docker version --format '{{.Server.Version}}'")
+}
+
+#[test]
+fn i1_i7_an_upgrade_around_an_evacuation_that_is_cancelled_brings_back_what_has_left_until_it_commits() {
+    let _turn = paired_hosts();
+    let wanderers = Wanderers::start();
+    // One has left by then, and the other has not committed; then both have, and the packages are fetched.
+    let one_left = "[ -e /root/at-migrate-ship ] && [ \"$(docker ps -q | wc -l)\" = 1 ]";
+    for (step, stands) in [("migrate/ship", one_left), ("upgrade/install", "[ -e /root/at-upgrade-install ]")] {
+        let mut upgrading = Wanderers::upgrade(&[stands_before(step)], stands);
+        cancel(UPGRADED, "evacuated-upgrade", UPGRADED, "a person has cancelled it");
+        let told = || UPGRADED.sh("cat /root/told");
+        assert_eq!(upgrading.wait().expect("it ends").code(), Some(1), "{step}: {}", told());
+        assert!(told().contains("it was cancelled"), "{step}: {}", told());
+        wanderers.are_back(step);
+        assert!(engine_of(UPGRADED).starts_with("26.1"), "{step}");
+    }
+    let interrupted = UPGRADED.try_sh(
+        "echo 'migrate/ship/before exec kill -INT $(pidof transship); until [ -e /root/go ]; do :; done' > /root/failpoints; \
+         rm /root/go; : > /var/log/transshipd.log; \
+         (until grep -q 'a person has cancelled it' /var/log/transshipd.log; do :; done; touch /root/go) & \
+         transship upgrade --to 28.5 --strategy evacuate --evacuate-to sid 2>&1",
+    );
+    assert_eq!(interrupted.status.code(), Some(1), "{interrupted:?}");
+    wanderers.are_back("interrupted");
+
+    let mut upgrading = Wanderers::upgrade(&[stands_before("upgrade/verify")], "[ -e /root/at-upgrade-verify ]");
+    let refused = UPGRADED.try_sh(&format!("transship cancel {}", under_way(UPGRADED, "evacuated-upgrade")));
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("has committed"), "{refused:?}");
+    UPGRADED.sh("touch /root/go");
+    assert_eq!(upgrading.wait().expect("it ends").code(), Some(0), "{}", UPGRADED.sh("cat /root/told"));
+    wanderers.are_back("upgraded");
+    assert!(engine_of(UPGRADED).starts_with("28.5"));
+    UPGRADED.forget_failpoints();
+    drop(wanderers);
+    UPGRADED.down();
+}
+
+#[test]
+fn i1_i2_an_upgrade_around_an_evacuation_that_was_cancelled_goes_back_where_its_helper_dies_over_that() {
+    let _turn = paired_hosts();
+    let wanderers = Wanderers::start();
+    let dies = format!("{}; kill -9 $PPID", stands_before("migrate/ship"));
+    let mut upgrading =
+        Wanderers::upgrade(&[dies], "[ -e /root/at-migrate-ship ] && [ \"$(docker ps -q | wc -l)\" = 1 ]");
+    let mut cancelling = UPGRADED.begin(&format!("transship cancel {}", under_way(UPGRADED, "evacuated-upgrade")));
+    UPGRADED.within_seconds(10, "grep -q 'a person has cancelled it' /var/log/transshipd.log");
+    UPGRADED.sh("touch /root/go");
+    assert!(!upgrading.wait().expect("it ends").success() && !cancelling.wait().expect("it ends").success());
+    settled(UPGRADED);
+    wanderers.are_back("the helper had died");
+    assert!(engine_of(UPGRADED).starts_with("26.1"));
+    let history: serde_json::Value = serde_json::from_str(&UPGRADED.sh("transship --json history")).expect("JSON");
+    let operations = history["operations"].as_array().expect("a list");
+    let whole = operations.iter().find(|operation| operation["kind"] == "evacuated-upgrade").expect("the whole");
+    assert_eq!(whole["phase"], "undone", "{history:#}");
+    UPGRADED.forget_failpoints();
+}

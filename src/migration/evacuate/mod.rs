@@ -182,6 +182,8 @@ pub struct Wish {
     pub compress: Option<Compress>,
     /// How many bytes a second are sent, by each migration.
     pub rate: Option<NonZeroU64>,
+    /// Whoever cancels this cancels the evacuation.
+    pub whole: Option<Arc<Cancellable>>,
 }
 
 /// Plans, and moves what can be moved. What fails to leave is an error; it runs here.

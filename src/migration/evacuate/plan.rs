@@ -46,6 +46,9 @@ pub fn make(context: &Context, wish: &Wish, asked: Asked<'_>) -> Result<Evacuate
     }
     let Wish { compress, rate, .. } = *wish;
     let (asked_by, cancel) = (asked.by.to_owned(), Arc::new(context.cancels.admit()));
+    if let Some(whole) = &wish.whole {
+        whole.takes_along(&cancel);
+    }
     Ok(Evacuate { number: None, asked_by, groups, stays, compress, rate, cancel, is_cancelled: false })
 }
 

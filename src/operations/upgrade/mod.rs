@@ -75,6 +75,9 @@ pub struct Upgrade {
     /// By what a person cancels it.
     #[serde(skip)]
     cancel: Cancellable,
+    /// Whether a person has; for a helper that takes it up again.
+    #[serde(default)]
+    is_cancelled: bool,
 }
 
 impl Operation for Upgrade {
@@ -115,6 +118,13 @@ impl Operation for Upgrade {
     fn is_numbered(&mut self, number: i64) {
         self.number = Some(number);
         self.cancel.is_numbered(number);
+    }
+
+    fn is_taken_up(&mut self, context: &Context) {
+        self.cancel = context.cancels.admit();
+        if self.is_cancelled {
+            self.cancel.cancel();
+        }
     }
 
     fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
@@ -185,7 +195,19 @@ pub fn run(
     asked: Asked<'_>,
 ) -> Result<Value, Failure> {
     let wish = plan::Wish { to, strategy: strategy.map_or(Ok(None), strategy::parse)?, may_stop, way_back: None };
-    carry_out(context, &wish, dry_run, asked)
+    carry_out(context, &wish, dry_run, None, asked)
+}
+
+/// The same as a part of an operation that is cancelled with it, and commits where it does.
+pub fn part(
+    context: &Context,
+    to: Option<String>,
+    may_stop: Vec<String>,
+    whole: &Cancellable,
+    asked: Asked<'_>,
+) -> Result<Value, Failure> {
+    let wish = plan::Wish { to, strategy: None, may_stop, way_back: None };
+    carry_out(context, &wish, false, Some(whole), asked)
 }
 
 /// Plans and carries out the way back to the packages from before an upgrade.
@@ -209,7 +231,7 @@ pub fn roll_back(context: &Context, operation: i64, dry_run: bool, peer: &str) -
     let may_stop = stopped.flat_map(Course::names).collect();
     let way_back = WayBack { operation, packages: before.packages.reversed(), fetched: fetched.reversed() };
     let wish = plan::Wish { to: None, strategy: None, may_stop, way_back: Some(way_back) };
-    carry_out(context, &wish, dry_run, Asked::by(peer))
+    carry_out(context, &wish, dry_run, None, Asked::by(peer))
 }
 
 /// One that needs a person stands on packages and an engine that must not change under it.
@@ -222,7 +244,13 @@ fn refuse_beside_another(context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, asked: Asked<'_>) -> Result<Value, Failure> {
+fn carry_out(
+    context: &Context,
+    wish: &plan::Wish,
+    dry_run: bool,
+    whole: Option<&Cancellable>,
+    asked: Asked<'_>,
+) -> Result<Value, Failure> {
     let turn = super::turn_on_everything(context)?;
     refuse_beside_another(context)?;
     let mut planned = plan::make(context, wish, asked.by)?;
@@ -231,6 +259,9 @@ fn carry_out(context: &Context, wish: &plan::Wish, dry_run: bool, asked: Asked<'
         return Ok(json!({ "plan": plan }));
     }
     planned.upgrade.cancel = context.cancels.admit();
+    if let Some(whole) = whole {
+        whole.commits_with(&planned.upgrade.cancel);
+    }
     let world = &context.world;
     let answer = saga::run(planned.upgrade, context, &world.journal, &world.failpoints, context.told.as_ref(), asked);
     drop(turn);

@@ -95,6 +95,7 @@ pub fn make(context: &Context, wish: &Wish, peer: &str) -> Result<Planned, Failu
         node,
         warnings,
         cancel: Cancellable::default(),
+        is_cancelled: false,
     };
     Ok(Planned { upgrade, canary, free })
 }
