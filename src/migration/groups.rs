@@ -1,5 +1,4 @@
-//! What is made of several migrations has in common: groups of containers go one after the other, several at a time, until
-//! somebody cancels that.
+//! What is made of several migrations has in common: groups of containers go one after the other, until somebody cancels that.
 //!
 //! Whoever cancels the whole cancels what is under way as well: what has not committed stays where it was, what has goes on to
 //! its end, and nothing else is begun.
@@ -8,24 +7,10 @@ use crate::failure::Failure;
 use crate::world::cancels::Cancellable;
 use crate::world::{Context, Turn};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long it takes at most until it is heard that the whole was cancelled, where a turn is waited for.
 const HEARS: Duration = Duration::from_millis(500);
-
-/// Does something with each group, in their order, so many at a time.
-pub fn each<G: Send>(groups: &mut [G], at_once: usize, act: impl Fn(&mut G) + Sync) {
-    let slots: Vec<Mutex<&mut G>> = groups.iter_mut().map(Mutex::new).collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
-            act(&mut slot.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-    };
-    std::thread::scope(|threads| (0..at_once.min(slots.len())).for_each(|_| drop(threads.spawn(work))));
-}
 
 /// The turn on containers. Another operation that is at work on them is waited for, which is told, no longer than `patience`.
 pub fn turn<'a>(
@@ -71,19 +56,6 @@ pub fn in_words(cancelled: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Barrier;
-
-    #[test]
-    fn each_group_is_seen_to_and_so_many_at_a_time() {
-        let mut groups: Vec<usize> = (0..10).collect();
-        // Both have to be at it for either to go on.
-        let both = Barrier::new(2);
-        each(&mut groups, 2, |group| {
-            both.wait();
-            *group += 100;
-        });
-        assert_eq!(groups, (100..110).collect::<Vec<_>>());
-    }
 
     #[test]
     fn what_was_cancelled_tells_what_has_moved() {

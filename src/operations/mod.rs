@@ -21,6 +21,7 @@ pub mod processor;
 pub mod remove;
 pub mod restore;
 pub mod settled;
+pub mod several;
 pub mod ship;
 pub mod upgrade;
 

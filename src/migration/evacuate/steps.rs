@@ -6,6 +6,7 @@ use crate::failure::{Failure, OrFail};
 use crate::migration::evacuate::room;
 use crate::migration::groups;
 use crate::migration::source::{self, Migrate};
+use crate::operations::several;
 use crate::saga::{Operation, OperationRecord, Phase, Step};
 use crate::store::CheckpointId;
 use crate::world::{Context, Part};
@@ -37,7 +38,7 @@ pub fn leave() -> EvacuateStep {
             None => Vec::new(),
         };
         let (budget, whole) = (Budget::of(context, &groups), &*evacuate);
-        groups::each(&mut groups, budget.at_once, |group| {
+        several::each(&mut groups, budget.at_once, |group| {
             let _share = budget.take(group.memory_bytes);
             group.outcome = go(whole, group, &parts, context).unwrap_or_else(|failure| Some(Outcome::Failed(failure)));
         });

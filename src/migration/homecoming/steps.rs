@@ -4,9 +4,10 @@ use super::{Group, Homecoming};
 use crate::failure::{Failure, OrFail};
 use crate::handover::Arrival;
 use crate::migration::asking;
+use crate::migration::evacuate;
 use crate::migration::words::{self, LABEL};
-use crate::migration::{evacuate, groups};
 use crate::operations::persist::{Persistence, RUNNING};
+use crate::operations::several;
 use crate::saga::Step;
 use crate::store::handovers::About;
 use crate::world::Context;
@@ -30,7 +31,7 @@ const UNDOING: Duration = Duration::from_secs(90);
 pub fn bring() -> Step<Homecoming, Context> {
     fn run(homecoming: &mut Homecoming, context: &Context) -> Result<(), Failure> {
         let (cancel, was_cut_short) = (Arc::clone(&homecoming.cancel), homecoming.is_taken_up);
-        groups::each(&mut homecoming.groups, AT_ONCE, |group| {
+        several::each(&mut homecoming.groups, AT_ONCE, |group| {
             let come = come_back(context, group, &cancel, was_cut_short);
             let come = come.and_then(|()| evacuate::is_back(context, &group.migration));
             group.is_back = come.is_ok();

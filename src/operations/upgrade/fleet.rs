@@ -5,11 +5,11 @@ use super::strategy::Strategy;
 use super::{Upgrade, stopped};
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::operations::checkpoint::line::{Line, Place};
-use crate::operations::{checkpoint, restore};
+use crate::operations::{checkpoint, restore, several};
 use crate::restore::{addresses, prepare};
 use crate::store::claims::Claim;
 use crate::world::{Context, Part};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that are read and hashed in less time than dockerd needs to start.
@@ -71,17 +71,12 @@ pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failur
 
 /// Does the task for each, several at a time, in their order; returns what failed.
 fn in_parallel(courses: &mut [Course], task: impl Fn(&mut Course) -> Result<(), Failure> + Sync) -> Vec<Failure> {
-    let slots: Vec<Mutex<&mut Course>> = courses.iter_mut().map(Mutex::new).collect();
-    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let mut course = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(failure) = task(&mut course) {
-                failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
-            }
+    let failures = Mutex::new(Vec::new());
+    several::each(courses, back_at_once(), |course| {
+        if let Err(failure) = task(course) {
+            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
         }
-    };
-    std::thread::scope(|threads| (0..back_at_once().min(slots.len())).for_each(|_| drop(threads.spawn(work))));
+    });
     failures.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

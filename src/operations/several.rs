@@ -1,0 +1,34 @@
+//! Several things at a time, in their order.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Does something with each, in their order, so many at a time.
+pub fn each<T: Send>(all: &mut [T], at_once: usize, act: impl Fn(&mut T) + Sync) {
+    let slots: Vec<Mutex<&mut T>> = all.iter_mut().map(Mutex::new).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
+            act(&mut slot.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    };
+    std::thread::scope(|threads| (0..at_once.min(slots.len())).for_each(|_| drop(threads.spawn(work))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn each_is_seen_to_and_so_many_at_a_time() {
+        let mut all: Vec<usize> = (0..10).collect();
+        // Both have to be at it for either to go on.
+        let both = Barrier::new(2);
+        each(&mut all, 2, |one| {
+            both.wait();
+            *one += 100;
+        });
+        assert_eq!(all, (100..110).collect::<Vec<_>>());
+    }
+}
