@@ -1,6 +1,6 @@
 //! The machines. Each scenario finds them as they were when they had just been made ready, whatever the one before did.
 
-use super::host::{Host, program, run};
+use super::host::{Host, program, run, script};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,18 +23,23 @@ pub fn machine() -> MutexGuard<'static, ()> {
         make_ready(TRIXIE);
         run(&["save", "alone", TRIXIE.0]);
     });
+    if PAIRED.get().is_some() {
+        run(&["cut", SID.0]);
+    }
     resume("alone");
     turn
 }
 
+/// Set when there are two machines.
+static PAIRED: OnceLock<()> = OnceLock::new();
+
 /// A scenario's turn on two machines that are peers, have a network of the same name, and no container.
 pub fn pair() -> MutexGuard<'static, ()> {
-    static READY: OnceLock<()> = OnceLock::new();
-    if READY.get().is_none() {
+    if PAIRED.get().is_none() {
         drop(machine());
     }
     let turn = turn();
-    READY.get_or_init(|| {
+    PAIRED.get_or_init(|| {
         run(&["up", "trixie", "sid=sid"]);
         make_ready(SID);
         for host in BOTH {
@@ -94,6 +99,15 @@ impl Host {
     pub fn cut_and_boot(&self) {
         run(&["cut", self.0]);
         run(&["boot", self.0]);
+    }
+
+    /// Cuts its power, and boots it as another model of processor.
+    pub fn cut_and_boot_as(&self, processor: &str) {
+        run(&["cut", self.0]);
+        let mut command = Command::new(script());
+        let booted = command.args(["boot", self.0]).env("TRANSSHIP_VM_CPU", processor).output();
+        let booted = booted.expect("the script runs");
+        assert!(booted.status.success(), "{} does not boot as {processor}: {booted:?}", self.0);
     }
 
     /// Which version the engine that runs has: the client's may be another.

@@ -55,6 +55,23 @@ fn i1_i5_i6_a_container_travels_between_kernels_and_engines_and_back_under_its_c
     travels_there_and_back("stop-and-copy");
 }
 
+#[test]
+fn i2_a_processor_that_lacks_what_programs_may_use_is_refused_before_anything_is_touched() {
+    let _turn = pair();
+    let _tried = tried("`migrate` to a lesser processor is refused", &BOTH);
+    SID.sh("sync");
+    SID.cut_and_boot_as("Nehalem");
+    let holder = TRIXIE.start("holder", "-p 7000:7000 programs", "/tools/holder 7000 16");
+    let born = holder.born(7000);
+    for verb in ["check holder", "migrate holder"] {
+        let refused = TRIXIE.try_sh(&format!("transship {verb} --to sid"));
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+        let told = String::from_utf8_lossy(&refused.stdout) + String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains("the processor there lacks"), "{told}");
+    }
+    assert_eq!(holder.born(7000), born);
+}
+
 fn running(host: Host) -> String {
     host.sh("docker ps --format '{{.Names}}' | sort | xargs")
 }

@@ -30,3 +30,32 @@ fn i1_i2_nobody_notices_an_upgrade_nor_the_way_back() {
     watches.into_iter().for_each(Watch::end);
     TRIXIE.assert_nothing_is_left();
 }
+
+/// The new engine's package stops in the middle of its configuration.
+const BREAK: &str = "set -e; cd /srv/packages; list=dists/sid/main/binary-amd64/Packages; \
+    package=$(sed -n 's/^Filename: \\(.*docker[.]io_.*\\)/\\1/p' $list); \
+    dpkg-deb -R $package /root/broken; sed -i '1a [ \"$1\" != configure ] || exit 7' /root/broken/DEBIAN/postinst; \
+    dpkg-deb -Znone -b /root/broken $package >&2; rm -r /root/broken; \
+    sum=$(sha256sum $package | cut -d ' ' -f 1); size=$(stat -c %s $package); \
+    sed -i \"/^Package: docker[.]io$/,/^$/ { s/^Size:.*/Size: $size/; s/^SHA256:.*/SHA256: $sum/; /^MD5sum:/d }\" $list; \
+    sum=$(sha256sum $list | cut -d ' ' -f 1); size=$(stat -c %s $list); \
+    sed -i \"s/^ [0-9a-f]* [0-9]* main/ $sum $size main/\" dists/sid/Release; \
+    apt-get update >&2";
+
+#[test]
+fn i2_i5_a_package_that_cannot_be_configured_takes_the_upgrade_back_and_nobody_notices() {
+    let _turn = machine();
+    let _tried = tried("`upgrade` to a package that fails to configure is taken back under clients", &[TRIXIE]);
+    TRIXIE.sh(BREAK);
+    let holder = TRIXIE.start("holder", "--restart always -p 7000:7000 programs", "/tools/holder 7000 16");
+    let born = holder.born(7000);
+    let watch = Watch::start(&format!("{}:7000", TRIXIE.address()));
+    let failed = TRIXIE.try_sh(&format!("transship upgrade --to {NEW}"));
+    let told = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "failed and undone: {told}");
+    assert!(told.contains("the new packages cannot be installed"), "{told}");
+    assert!(TRIXIE.engine().starts_with(OLD) && TRIXIE.sh("docker --version").contains(OLD));
+    assert_eq!(holder.born(7000), born);
+    watch.end();
+    TRIXIE.assert_nothing_is_left();
+}
