@@ -234,6 +234,8 @@ fn said() -> Vec<(u8, Vec<u8>)> {
         (11, json!({ "boot": "b" })),
         (16, json!({ "layers": [IMAGE] })),
         (17, json!({ "there": 3 })),
+        (18, json!({ "image": IMAGE, "reference": format!("web@{IMAGE}") })),
+        (19, json!({ "under-way": { "done": 1, "total": 2 } })),
         (12, json!({ "verb": "check", "containers": ["web"], "canary": true })),
     ];
     let mut said: Vec<_> = bodies.into_iter().map(|(which, body)| (which, body.to_string().into_bytes())).collect();

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use transship::docker::creation_request;
 use transship::helper::protocol::Request;
 use transship::network::published;
-use transship::migration::words::{Layers, LayersThere, Offer, Sealed, Standing, Synced, Welcome};
+use transship::migration::words::{Layers, LayersThere, Offer, Pull, Pulled, Sealed, Standing, Synced, Welcome};
 use transship::transport::book::Book;
 use transship::transport::port::config::Config;
 use transship::transport::protocol::{Hello, PairAnswer, PairRequest, Problem, RotateRequest};
@@ -18,7 +18,7 @@ use transship::transport::{Address, Fingerprint, PeerName};
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, data)) = data.split_first() else { return };
-    match which % 18 {
+    match which % 20 {
         0 => token(data),
         1 => words(data),
         2 => offer(data),
@@ -36,6 +36,8 @@ fuzz_target!(|data: &[u8]| {
         14 => drop(serde_json::from_slice::<Config>(data)),
         16 => said::<Layers>(data),
         17 => said::<LayersThere>(data),
+        18 => said::<Pull>(data),
+        19 => said::<Pulled>(data),
         _ => text(data, |text| drop(text.parse::<Token>())),
     }
 });
