@@ -20,6 +20,7 @@ mod kinds;
 mod lab;
 mod links;
 mod migrations;
+mod oldest;
 mod postcopy;
 mod restarts;
 mod rounds;

@@ -1,30 +1,30 @@
 //! The engine's packages change under running containers, forth and back, and with everything that can go wrong.
 
 use super::clients::{Load, Watch};
-use super::lab::{Container, FAILPOINTS, UPGRADED, hosts, upgraded_host};
+use super::lab::{Container, FAILPOINTS, Host, UPGRADED, hosts, upgraded_host};
 
 const OLD: &str = "26.1.5";
-const NEW: &str = "28.5.2";
+pub const NEW: &str = "28.5.2";
 
 fn engine() -> String {
     UPGRADED.sh("docker version --format '{{.Server.Version}}'")
 }
 
 /// Nothing of an upgrade is left, whichever way it ended (I5).
-fn assert_nothing_is_left(when: &str) {
+pub fn assert_nothing_is_left(host: Host, when: &str) {
     println!("{when}: nothing may be left");
     let seconds = 10 * crate::slowness();
-    UPGRADED.sh(&format!(
+    host.sh(&format!(
         "timeout {seconds} sh -c 'while left=$(iptables-save | grep TRANSSHIP); do echo \"$left\" > /root/left; done' \\
          || {{ cat /root/left; transship status; tail -n 60 /var/log/transshipd.log; exit 1; }} >&2"
     ));
     // Checkpoints are compressed there for a while, after all is over.
-    UPGRADED.within_seconds(60, "! ls -d /var/lib/transship/staging/* 2>/dev/null");
+    host.within_seconds(60, "! ls -d /var/lib/transship/staging/* 2>/dev/null");
     for gone in ["/usr/sbin/policy-rc.d", "/var/lib/transship/claims/*"] {
-        assert!(!UPGRADED.try_sh(&format!("ls -d {gone}")).status.success(), "{gone} is left");
+        assert!(!host.try_sh(&format!("ls -d {gone}")).status.success(), "{gone} is left");
     }
-    assert_eq!(UPGRADED.sh("docker ps -aq --filter label=transship.placeholder | wc -l"), "0");
-    assert_eq!(UPGRADED.sh("dpkg --audit"), "", "no package is half way");
+    assert_eq!(host.sh("docker ps -aq --filter label=transship.placeholder | wc -l"), "0");
+    assert_eq!(host.sh("dpkg --audit"), "", "no package is half way");
 }
 
 struct Fleet {
@@ -87,7 +87,7 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
     assert!(engine().starts_with(NEW));
     fleet.assert_same("after the upgrade");
-    assert_nothing_is_left("after the upgrade");
+    assert_nothing_is_left(UPGRADED, "after the upgrade");
     let report = UPGRADED.sh(&format!("transship report {}", answer["operation"]));
     assert!(report.contains("nothing was lost"), "{report}");
 
@@ -99,7 +99,7 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     assert!(engine().starts_with(OLD));
     fleet.assert_same("after the way back");
     assert_eq!(shop.born(7009), born);
-    assert_nothing_is_left("after the way back");
+    assert_nothing_is_left(UPGRADED, "after the way back");
     watches.into_iter().for_each(Watch::end);
     [kept, new, redis].into_iter().for_each(Load::end);
     drop((web, db, shop));
@@ -146,7 +146,7 @@ fn i1_i2_i3_i5_every_fault_at_every_step_of_an_upgrade_ends_well() {
             );
             carry_on_as_told();
             fleet.assert_same(&fault);
-            assert_nothing_is_left(&fault);
+            assert_nothing_is_left(UPGRADED, &fault);
             back_to_the_old_engine();
         }
     }
@@ -174,7 +174,7 @@ fn assert_rolled_back_when(point: &str, program: &str) -> String {
     assert_eq!(undone.status.code(), Some(1), "failed, and everything undone: {text}");
     assert!(engine().starts_with(OLD));
     fleet.assert_same(program);
-    assert_nothing_is_left(program);
+    assert_nothing_is_left(UPGRADED, program);
     watches.into_iter().for_each(Watch::end);
     UPGRADED.sh("rm /root/fault");
     UPGRADED.forget_failpoints();
@@ -199,7 +199,7 @@ fn i1_i3_frozen_containers_come_back_when_the_host_does() {
         UPGRADED.comes_to_rest(120);
         assert!(engine().starts_with(NEW), "it went on");
         fleet.assert_same(point);
-        assert_nothing_is_left(point);
+        assert_nothing_is_left(UPGRADED, point);
         back_to_the_old_engine();
     }
     UPGRADED.sh("rm /root/reached");
@@ -343,7 +343,7 @@ fn an_upgrade_whose_mirror_cannot_be_reached_is_refused_with_nothing_touched() {
     drop(mirror);
     fleet.assert_same("after upgrades that were refused");
     assert!(engine().starts_with(OLD));
-    assert_nothing_is_left("after upgrades that were refused");
+    assert_nothing_is_left(UPGRADED, "after upgrades that were refused");
     assert_eq!(UPGRADED.sh("ls /var/lib/transship/upgrades 2>/dev/null; true"), "");
 }
 

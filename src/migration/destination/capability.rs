@@ -11,7 +11,7 @@ use crate::world::Context;
 pub const LEFT_FREE: u64 = 64 << 20;
 
 /// The oldest engine that restores were tried with.
-const OLDEST_ENGINE: u32 = 26;
+const OLDEST_ENGINE: (u32, u32) = (20, 10);
 
 /// Refuses what this host cannot run.
 pub fn look(context: &Context, offer: &Offer) -> Result<(), Failure> {
@@ -54,9 +54,10 @@ fn release(version: &str) -> (u32, u32) {
 }
 
 fn docker(engine: &Engine, offer: &Offer) -> Result<(), Failure> {
-    if release(&engine.version).0 < OLDEST_ENGINE {
-        return Err(Failure::refused(format!("Docker there is {}, and cannot restore containers", engine.version))
-            .remedy(format!("bring it to {OLDEST_ENGINE} or newer")));
+    if release(&engine.version) < OLDEST_ENGINE {
+        let (major, minor) = OLDEST_ENGINE;
+        return Err(Failure::refused(format!("Docker there is {}, on which nothing was ever tried", engine.version))
+            .remedy(format!("bring it to {major}.{minor} or newer")));
     }
     let (here, there) = (&engine.storage_driver, &offer.origin.storage_driver);
     match here == there {
