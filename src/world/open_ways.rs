@@ -42,7 +42,9 @@ impl OpenWays {
         loop {
             let is_none = |is_another: &mut bool| !*is_another;
             let waited = self.changed.wait_timeout_while(self.lock(), pause, is_none);
-            match std::mem::take(&mut *waited.unwrap_or_else(PoisonError::into_inner).0) {
+            // Not locked while it is looked: whoever begins one has a turn that a look may wait for.
+            let is_another = std::mem::take(&mut *waited.unwrap_or_else(PoisonError::into_inner).0);
+            match is_another {
                 true => pause = first,
                 false if look() => pause = LONGEST.min(pause * 2),
                 false => return,
@@ -71,6 +73,17 @@ mod tests {
         });
         assert_eq!(looks.len(), 3);
         assert!(looks[2] >= Duration::from_millis(20 + 40 + 80), "{looks:?}");
+    }
+
+    #[test]
+    fn one_may_begin_while_it_is_looked() {
+        let (ways, mut looks) = (OpenWays::default(), 0);
+        ways.look_every(Duration::from_millis(1), || {
+            looks += 1;
+            ways.begin();
+            looks < 2
+        });
+        assert_eq!(looks, 2);
     }
 
     #[test]
