@@ -46,7 +46,12 @@ pub fn keep(context: &Context, migrate: &Migrate, departure: Departure) -> Resul
     written.or_fail(|| format!("where the migration of {} stands cannot be written down", migrate.name()))
 }
 
-/// Whether the container was kept here, by what is written down.
+/// Whether the container was kept here.
+pub fn is_kept(context: &Context, id: &CheckpointId) -> Result<bool, Failure> {
+    Ok(kept(context, id)?.is_some_and(|kept| was_kept(kept.departure)))
+}
+
+/// The same, by what is written down.
 pub fn was_kept(departure: Departure) -> bool {
     matches!(departure, Departure::GivenUp | Departure::Contested | Departure::Closed(Outcome::Kept))
 }

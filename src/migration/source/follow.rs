@@ -12,6 +12,7 @@ use crate::checkpoint::memory::FrozenMemory;
 use crate::checkpoint::mend;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request};
+use crate::migration::words::Standing;
 use crate::network::inside;
 use crate::network::netns::NetNs;
 use crate::operations::checkpoint::Member;
@@ -113,6 +114,9 @@ pub fn follow() -> Step<Migrate, Context> {
                     }
                 }
                 Ok(standing) => {
+                    // It was said to run there, whatever is said by now.
+                    let ran = |arrival| if arrival == Arrival::Dropped { Arrival::Lost } else { arrival };
+                    let standing = Standing { arrival: ran(standing.arrival), ..standing };
                     given_away_stands(migrate, context, standing.arrival)?;
                     return match standing.arrival {
                         Arrival::Running => Ok(()),

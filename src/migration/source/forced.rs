@@ -1,7 +1,7 @@
 //! What a person decides by force about a migration from here (I3).
 
 use super::departures::keep;
-use super::recovery::{bring_back, take_up};
+use super::recovery::{bring_back, frozen, take_up};
 use super::{Migrate, talk};
 use crate::failure::Failure;
 use crate::handover::{Arrival, Departure, Request};
@@ -69,12 +69,14 @@ pub fn decide(context: &Context, record: OperationRecord, decision: Decision, as
     // Where nobody has heard it nobody may hear it later: whoever decided is told that it was not carried out, or it is here.
     let is_left = context.decisions.wait(operation.id(), Duration::ZERO).is_some();
     let (_turn, was_told) = turn?;
-    if !was_told || is_left {
+    let wanted = if decision == Decision::Thaw { Phase::Undone } else { Phase::Done };
+    // The destination may have said meanwhile what leads to the same.
+    let is_so = || forced::ended(context, record.id, wanted).is_ok();
+    if (!was_told || is_left) && !is_so() {
         carry_out(context, record.id, decision)?;
     }
-    let wanted = if decision == Decision::Thaw { Phase::Undone } else { Phase::Done };
     if decision == Decision::Thaw {
-        bring_back(context, &operation, asked_by)?;
+        bring_back(context, &frozen(&operation), asked_by)?;
     }
     forced::ended(context, record.id, wanted)
 }

@@ -303,7 +303,13 @@ pub fn look(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
 pub fn begin(context: &Context, migrate: Migrate, asked: Asked<'_>) -> Result<Value, Failure> {
     outlook::warn(context, migrate.members(), migrate.link, &migrate.peer)?;
     let world = &context.world;
-    saga::run(migrate, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
+    let (id, frozen, asked_by) = (migrate.id().clone(), recovery::frozen(&migrate), asked.by.to_owned());
+    let ended = saga::run(migrate, context, &world.journal, &world.failpoints, context.told.as_ref(), asked);
+    // What the peer has dropped goes on here. Its processes may have ended while that was waited for.
+    if ended.is_err() && departures::is_kept(context, &id)? {
+        recovery::bring_back(context, &frozen, &asked_by)?;
+    }
+    ended
 }
 
 /// `check --to`: says of this host and of each container (all running ones, where none is named) whether it can go to a peer,

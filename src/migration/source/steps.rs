@@ -352,6 +352,8 @@ pub fn release() -> MigrateStep {
         if let Some(decision) = migrate.decided {
             return by_force(migrate, context, decision);
         }
+        // The rest is the destination's to hurry with.
+        migrate.freeze.no_hurry();
         let heard = talk::insist(context, migrate, Request::Commit, PATIENCE).map_err(|error| {
             let what = format!("{} was given to {}, which has not said that it runs", migrate.name(), migrate.peer);
             persist::failed(&error, what)
@@ -362,7 +364,14 @@ pub fn release() -> MigrateStep {
             Heard::Decided(decision) => return by_force(migrate, context, decision),
         };
         given_away_stands(migrate, context, standing.arrival)?;
-        match standing.arrival == Arrival::Running || standing.follows.is_some() {
+        let follows = migrate.mode.has_memory_follow() && standing.follows.is_some();
+        let runs = match migrate.departure {
+            Departure::Settled => true,
+            // It misses memory still.
+            Departure::Committed => follows,
+            _ => false,
+        };
+        match runs {
             true => {
                 migrate.ran_at = Some(jiff::Timestamp::now());
                 let_pass(migrate, context)

@@ -125,6 +125,11 @@ impl Checkpoint {
         &mut self.members
     }
 
+    /// What is left to be done has time.
+    pub fn no_hurry(&mut self) {
+        self.hurry = None;
+    }
+
     /// Does something with those alone that are chosen.
     pub fn only<T>(&mut self, chosen: impl Fn(&Member) -> bool, act: impl FnOnce(&mut Self) -> T) -> T {
         let all = std::mem::take(&mut self.members);
