@@ -48,6 +48,10 @@ fn turn() -> MutexGuard<'static, ()> {
 /// Whether an image has to be brought: it is not here, or only because others have brought it.
 pub fn has_to_come(context: &Context, id: &CheckpointId, image: &str) -> Result<bool, Failure> {
     let _turn = turn();
+    must_come(context, id, image)
+}
+
+fn must_come(context: &Context, id: &CheckpointId, image: &str) -> Result<bool, Failure> {
     let is_here = context.docker.has_image(image).or_fail(|| "the images here cannot be listed".into())?;
     Ok(!is_here || is_of_others_alone(&context.handovers, id, image))
 }
@@ -58,7 +62,8 @@ fn is_of_others_alone(handovers: &Handovers, id: &CheckpointId, image: &str) -> 
     noted.iter().any(has_noted) && !noted.iter().any(|one| one.0 == *id && has_noted(one))
 }
 
-/// An image that [`has_to_come`] is about to, or not by that name after all.
+/// Writes down that an image comes, and by which name, unless it [has not to](has_to_come) any more: what is here by then is
+/// this host's own.
 pub fn note(
     context: &Context,
     (peer, id): (&str, &CheckpointId),
@@ -67,9 +72,11 @@ pub fn note(
 ) -> Result<(), Failure> {
     let failed = || format!("that image {image} comes cannot be written down");
     let turn = turn();
-    let begun = Timestamp::now();
-    if !note_at(&context.handovers, (peer, id), (image, pulled_as), begun).or_fail(failed)? {
-        return Err(Failure::refused(format!("more than {MOST_IMAGES} images belong to no migration")));
+    if must_come(context, id, image)? {
+        let begun = Timestamp::now();
+        if !note_at(&context.handovers, (peer, id), (image, pulled_as), begun).or_fail(failed)? {
+            return Err(Failure::refused(format!("more than {MOST_IMAGES} images belong to no migration")));
+        }
     }
     drop(turn);
     sweep(context)
@@ -83,7 +90,9 @@ fn note_at(
     begun: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut images = of_peer(handovers, peer, id)?.unwrap_or_default();
-    images.insert(image.to_owned(), pulled_as.map(str::to_owned));
+    // One that was given up by its name may have come by it all the same.
+    let name = pulled_as.map(str::to_owned).or_else(|| images.get(image).cloned().flatten());
+    images.insert(image.to_owned(), name);
     let fits = images.len() <= MOST_IMAGES;
     if fits {
         handovers.put(About::Brought, id, &Brought { peer: peer.to_owned(), images, begun })?;
@@ -194,7 +203,8 @@ pub fn sweep(context: &Context) -> Result<(), Failure> {
 
 /// A host that is a peer no longer sends nothing more.
 pub fn forget_peer(context: &Context, peer: &str) -> Result<(), Failure> {
-    context.handovers.all(About::Brought).iter().try_for_each(|id| give_up(context, peer, id))
+    let given_up: Vec<_> = context.handovers.all(About::Brought).iter().map(|id| give_up(context, peer, id)).collect();
+    given_up.into_iter().collect()
 }
 
 /// The migrations whose images are too old, and each peer's oldest where those are too many.

@@ -57,6 +57,10 @@ impl Handovers {
     pub fn put(&self, about: About, id: &CheckpointId, standing: &impl Serialize) -> Result<(), StoreError> {
         let path = self.path(about, id);
         let json = serde_json::to_vec(standing).map_err(io::Error::from).map_err(StoreError::io("write", &path))?;
+        // What could not be read again would never be forgotten either.
+        if json.len() as u64 > LARGEST {
+            return Err(StoreError::io("write", &path)(io::ErrorKind::FileTooLarge.into()));
+        }
         let temporary = self.directory.join(format!("{id}{}{TEMPORARY_SUFFIX}", about.suffix()));
         fsync::write_atomically(&path, &temporary, &json)?;
         fsync::directory(&self.directory)
@@ -100,6 +104,16 @@ impl Handovers {
 mod tests {
     use super::*;
     use crate::store::testing::catalog;
+
+    #[test]
+    fn i5_what_could_not_be_read_again_is_not_written() {
+        let (_dir, catalog) = catalog();
+        let (id, handovers) = (CheckpointId::random().unwrap(), Handovers::of(catalog.layout()));
+        handovers.put(About::Brought, &id, &"small").unwrap();
+        let large = "x".repeat(usize::try_from(LARGEST).unwrap());
+        assert!(handovers.put(About::Brought, &id, &large).is_err());
+        assert_eq!(handovers.get::<String>(About::Brought, &id).unwrap().as_deref(), Some("small"));
+    }
 
     #[test]
     fn i3_what_was_written_down_is_found_by_whoever_comes_next() {

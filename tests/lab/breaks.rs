@@ -57,7 +57,7 @@ fn i5_images_that_were_sent_for_a_migration_that_ends_before_anything_is_made_do
     SID.sh(&format!("transship cancel {}", migration_on(SID)));
     assert_eq!(migrating.wait().expect("the migration ends").code(), Some(1));
     TRIXIE.within_seconds(30, &format!("! {ids} | grep -q -e {small} -e {large}"));
-    TRIXIE.sh("[ -z \"$(ls /var/lib/transship/handovers/*.ahead 2>/dev/null)\" ]");
+    TRIXIE.sh("[ -z \"$(ls /var/lib/transship/handovers/*.brought 2>/dev/null)\" ]");
     assert_eq!(owner.born(7000), born);
     drop(joiner);
     drop(owner);

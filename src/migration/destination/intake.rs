@@ -41,13 +41,14 @@ pub fn take_image(
 ) -> Result<(), Failure> {
     expects_image(context, (peer, id), image)?;
     // Docker shows an image before it says that it is loaded: one that comes once more was noted the first time.
-    if brought::has_to_come(context, id, image)? {
-        brought::note(context, (peer, id), image, None)?;
-    }
+    brought::note(context, (peer, id), image, None)?;
     context.docker.load_image(images::without_names(tar, image)).or_fail(|| "the image cannot be loaded".into())?;
     match standing_on_disk(context, id)? {
         // The source has given it up meanwhile.
-        Arrival::Dropped => brought::remove_one(context, id, image),
+        Arrival::Dropped => {
+            brought::give_up(context, peer, id)?;
+            brought::remove_one(context, id, image)
+        }
         _ => Ok(()),
     }
 }

@@ -68,7 +68,8 @@ fn begin(
     let (peer, of_migration, image, working) =
         (peer.to_owned(), id.clone(), question.image.clone(), Arc::clone(pulling));
     let work = move || {
-        let outcome = carry_out(&of_thread, (&peer, &of_migration), &question, &working);
+        let working = Ending(working);
+        let outcome = carry_out(&of_thread, (&peer, &of_migration), &question, &working.0);
         let Pull { image, reference } = &question;
         match &outcome {
             Ok(()) => tracing::info!(migration = %of_migration, image, reference, "an image is here"),
@@ -76,9 +77,10 @@ fn begin(
                 tracing::info!(migration = %of_migration, image, reference, %failure, "an image is not pulled")
             }
         }
-        working.end(outcome);
+        working.0.end(outcome);
         // Whoever drops the migration from here on sees to its images.
-        if standing_on_disk(&of_thread, &of_migration).is_ok_and(|standing| standing == Arrival::Dropped)
+        let is_over = |standing| matches!(standing, Arrival::Dropped | Arrival::Lost);
+        if standing_on_disk(&of_thread, &of_migration).is_ok_and(is_over)
             && let Err(failure) = brought::give_up(&of_thread, &peer, &of_migration)
         {
             tracing::warn!(migration = %of_migration, %failure, "an image that was pulled for nothing may be left");
@@ -86,6 +88,17 @@ fn begin(
     };
     let begun = std::thread::Builder::new().name("pull".into()).spawn(work);
     begun.map(drop).or_fail(|| "no thread to pull an image".into()).inspect_err(|_| context.pulls.told(id, &image))
+}
+
+/// A pull that is told as failed where its thread ends in any other way.
+struct Ending(Arc<Pulling>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end(Err(Failure::new("pulling it was not brought to its end")));
+        }
+    }
 }
 
 fn carry_out(

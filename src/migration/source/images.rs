@@ -12,13 +12,19 @@ use crate::world::Context;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long Docker may take before the next piece of an image: it packs all of it first. The container runs meanwhile.
 const PACKING: Duration = Duration::from_secs(900);
 
 /// How long one answer about how far a pull is may take.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long a peer is given for one image; it gives up before.
+const LONGEST_PULL: Duration = Duration::from_secs(1000);
+
+/// Between two questions about how far a pull is. The peer takes its time to answer as well.
+const PACE: Duration = Duration::from_millis(100);
 
 /// Has the peer have all the images that it lacks.
 pub fn bring(context: &Context, migrate: &Migrate, welcome: &Welcome) -> Result<(), Failure> {
@@ -90,8 +96,8 @@ fn is_pulled(
     let there = &migrate.peer;
     context.told.note(&format!("{there} pulls the image {name}"));
     let question = Arc::new(Pull { image: image.to_owned(), reference });
-    let persistence = persistence(context, migrate, RUNNING);
-    loop {
+    let (persistence, begun) = (persistence(context, migrate, RUNNING), Instant::now());
+    while begun.elapsed() < LONGEST_PULL {
         let (peer, path, question) = (peer(there), words::path(migrate.id(), "pull"), Arc::clone(&question));
         let ask = move || peer.post(&path, &*question, Some(ANSWER));
         match persistence.ask(ask, || format!("{there} does not say whether it can pull the image {name}"))? {
@@ -103,7 +109,10 @@ fn is_pulled(
                 return Ok(false);
             }
         }
+        migrate.cancel.pause(PACE)?;
     }
+    context.told.note(&format!("{there} has not pulled the image {name} within {} s", LONGEST_PULL.as_secs()));
+    Ok(false)
 }
 
 /// Sends an image, without the layers that are there. Docker takes in all of it or nothing, so where the connection breaks it
