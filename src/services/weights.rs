@@ -81,41 +81,43 @@ impl Weights {
     /// Puts back what a helper that was killed has left raised (I5).
     pub fn sweep(&self) -> io::Result<()> {
         match std::fs::read(&self.note) {
-            Ok(note) => self.put_back(&serde_json::from_slice(&note)?),
+            Ok(note) => self.put_back(&mut serde_json::from_slice(&note)?),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn raise_all(&self, raised: &mut BTreeMap<PathBuf, Raised>) -> io::Result<()> {
-        let mut to_raise = Vec::new();
+        let mut to_raise = BTreeMap::new();
         for Weight { file, most } in (self.files)() {
             let from = read(&file)?;
             let to = from.saturating_mul(TIMES).min(most);
             if from < to && raised.get(&file).is_none_or(|raised| raised.to != from) {
-                to_raise.push((file, Raised { from, to }));
+                to_raise.insert(file, Raised { from, to });
             }
         }
         if to_raise.is_empty() {
             return Ok(());
         }
-        raised.extend(to_raise.iter().cloned());
-        std::fs::write(&self.note, serde_json::to_vec(raised)?)?;
+        let all: BTreeMap<_, _> = raised.iter().chain(&to_raise).collect();
+        let new = self.note.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&all)?)?;
+        std::fs::rename(new, &self.note)?;
+        raised.extend(to_raise.clone());
         to_raise.into_iter().try_for_each(|(file, raised)| std::fs::write(file, raised.to.to_string()))
     }
 
-    /// Who has changed one meanwhile has it as they want it.
-    fn put_back(&self, raised: &BTreeMap<PathBuf, Raised>) -> io::Result<()> {
-        for (file, raised) in raised {
-            match read(file) {
-                Ok(now) if now == raised.to => std::fs::write(file, raised.from.to_string())?,
-                Ok(_) => {}
-                // A service that was restarted has taken its cgroup away.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+    /// Those that could not be stay in `raised`, and in the note.
+    fn put_back(&self, raised: &mut BTreeMap<PathBuf, Raised>) -> io::Result<()> {
+        let mut failed = Ok(());
+        raised.retain(|file, raised| match lower(file, *raised) {
+            Err(error) => {
+                failed = Err(error);
+                true
             }
-        }
-        std::fs::remove_file(&self.note)
+            Ok(()) => false,
+        });
+        failed.and_then(|()| std::fs::remove_file(&self.note))
     }
 
     fn holders(&self) -> MutexGuard<'_, Holders> {
@@ -130,12 +132,24 @@ impl Drop for Heavier {
         if holders.count > 0 {
             return;
         }
-        let raised = std::mem::take(&mut holders.raised);
-        if !raised.is_empty()
-            && let Err(error) = self.weights.put_back(&raised)
+        if !holders.raised.is_empty()
+            && let Err(error) = self.weights.put_back(&mut holders.raised)
         {
-            tracing::error!(%error, "the services' weights could not be put back; the next start of the helper tries again");
+            tracing::error!(%error, "the services' weights could not be put back, which is tried again next time");
         }
+    }
+}
+
+/// Who has changed it meanwhile has it as they want it.
+fn lower(file: &Path, raised: Raised) -> io::Result<()> {
+    let lowered = read(file).and_then(|now| match now == raised.to {
+        true => std::fs::write(file, raised.from.to_string()),
+        false => Ok(()),
+    });
+    match lowered {
+        // A service that was restarted has taken its cgroup away: the file is gone, or is no more while it is written.
+        Err(_) if !file.exists() => Ok(()),
+        other => other,
     }
 }
 
@@ -254,6 +268,18 @@ mod tests {
         host.weights.sweep().unwrap();
         assert_eq!(host.weight("docker"), 100);
         host.weights.sweep().unwrap();
+    }
+
+    #[test]
+    fn i5_one_that_cannot_be_put_back_keeps_no_other_from_it_and_is_tried_again() {
+        let host = host(&[("containerd", 100), ("docker", 100)], true);
+        let raised = host.weights.raise();
+        std::fs::write(host.file("containerd"), "no number").unwrap();
+        drop(raised);
+        assert_eq!(host.weight("docker"), 100);
+        host.set("containerd", 1000);
+        host.weights.sweep().unwrap();
+        assert_eq!(host.weight("containerd"), 100);
     }
 
     #[test]
