@@ -52,9 +52,11 @@ fn ask(repository: &str, release: &str, scratch: &Path) -> Result<()> {
     }
 }
 
-/// Not every repository has that file.
+/// Not every repository has that file, or shows it: any status of HTTP comes from one that is there.
 fn is_an_answer(log: &[String]) -> bool {
-    log.iter().any(|line| line.contains(" 404 "))
+    let is_status =
+        |word: &str| word.len() == 3 && word.starts_with(['4', '5']) && word.bytes().all(|byte| byte.is_ascii_digit());
+    log.iter().any(|line| line.contains("Failed to fetch") && line.split(' ').any(is_status))
 }
 
 #[cfg(test)]
@@ -77,6 +79,7 @@ mod tests {
     fn a_repository_that_says_no_has_answered() {
         let log = |line: &str| [line.to_owned()];
         assert!(is_an_answer(&log("E: Failed to fetch http://x/InRelease  404  Not Found [IP: 10.0.0.1 80]")));
+        assert!(is_an_answer(&log("E: Failed to fetch http://x/InRelease  403  Forbidden [IP: 10.0.0.1 80]")));
         assert!(!is_an_answer(&log("E: Failed to fetch http://x/InRelease  Could not connect to 127.0.0.1:80")));
     }
 }
