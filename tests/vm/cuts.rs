@@ -1,7 +1,7 @@
-//! Power cuts in the middle of migrations. Nobody lends a hand afterwards: each container runs once, by itself.
+//! Power cuts in the middle of migrations and upgrades. Nobody lends a hand afterwards: each container runs once, by itself.
 
 use super::host::{Container, FAILPOINTS, Host, run};
-use super::machines::{BOTH, SID, TRIXIE, pair, resume};
+use super::machines::{BOTH, SID, TRIXIE, machine, pair, resume};
 use super::results::tried;
 use std::mem::ManuallyDrop;
 
@@ -117,4 +117,37 @@ fn i1_i3_a_power_cut_of_either_host_after_the_commit_of_a_migration_leaves_one_c
     // It runs at the destination by then, and ends with that as any other container there.
     let released = Moment { after: "release", outlives_destination: false, outlives_source: true };
     cut_a_migration(&[committed("commit"), committed("forward"), released]);
+}
+
+/// Cuts the power in an upgrade before anybody is frozen, and boots. It goes on by itself: the container runs, and packages and
+/// engine are of one version.
+fn cut_an_upgrade(when: &str, born: &str) {
+    TRIXIE.cut_and_boot();
+    come_to_rest(&[TRIXIE], when);
+    let (engine, package) = (TRIXIE.engine(), TRIXIE.sh("dpkg-query -W -f '${Version}' docker.io"));
+    let lives = lives(&TRIXIE, "holder", born);
+    eprintln!("cut {when}: Docker {engine} of {package}, {lives:?}");
+    assert!(package.starts_with(engine.split('+').next().unwrap_or_default()), "{when}: Docker {engine} of {package}");
+    assert!(lives.is_some(), "{when}: it does not run");
+    TRIXIE.within_seconds(10, "[ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' holder) = always ]");
+    TRIXIE.assert_nothing_is_left();
+}
+
+/// A container that is to be there after the cuts, and what it was born with.
+fn start_holder() -> String {
+    let holder =
+        ManuallyDrop::new(TRIXIE.start("holder", "--restart always -p 7000:7000 programs", "/tools/holder 7000 16"));
+    let born = holder.born(7000);
+    TRIXIE.sh("sync");
+    born
+}
+
+#[test]
+fn i1_i5_an_upgrade_ends_well_after_a_power_cut_in_the_middle_of_a_package() {
+    let _turn = machine();
+    let _tried = tried("a power cut while the engine's packages are half installed", &[TRIXIE]);
+    let born = start_holder();
+    begin("upgrade --to 28.5");
+    reach("dpkg --audit | grep -q .");
+    cut_an_upgrade("half way through the packages", &born);
 }
