@@ -36,6 +36,7 @@ use visits::Visit;
 
 pub mod cancels;
 pub mod decisions;
+pub mod ending;
 pub mod fetches;
 pub mod handing_out;
 pub mod hurry;

@@ -1,10 +1,10 @@
 //! Images that dockerd pulls because a peer's containers need them, and registries that have not answered.
 
-use crate::failure::Failure;
+use super::ending::Ending;
 use crate::store::CheckpointId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -24,8 +24,8 @@ pub struct Pulling {
     total: AtomicU64,
     /// Told when nobody wants it any more.
     pub unwanted: Notify,
-    ended: Mutex<Option<Result<(), Failure>>>,
-    changed: Condvar,
+    /// How it ends.
+    pub ending: Ending,
 }
 
 impl Pulling {
@@ -38,19 +38,6 @@ impl Pulling {
     /// How many bytes have come, and how many there are.
     pub fn bytes(&self) -> (u64, u64) {
         (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
-    }
-
-    /// It has come to its end.
-    pub fn end(&self, outcome: Result<(), Failure>) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        self.changed.notify_all();
-    }
-
-    /// How it ended; none where it is still under way after `patience`.
-    pub fn wait(&self, patience: Duration) -> Option<Result<(), Failure>> {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(ended, patience, |ended| ended.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 }
 
@@ -85,7 +72,7 @@ impl Pulls {
         }
         if all.len() >= MOST {
             // Whoever has begun them may not have come back to hear how they ended.
-            all.retain(|_, pulling| pulling.wait(Duration::ZERO).is_none());
+            all.retain(|_, pulling| pulling.ending.wait(Duration::ZERO).is_none());
         }
         if all.len() >= MOST {
             return Place::Full;
@@ -105,7 +92,7 @@ impl Pulls {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let of_it: Vec<_> = all.extract_if(|(of, _), _| of == id).collect();
         of_it.iter().for_each(|(_, pulling)| pulling.unwanted.notify_one());
-        of_it.iter().any(|(_, pulling)| pulling.wait(Duration::ZERO).is_none())
+        of_it.iter().any(|(_, pulling)| pulling.ending.wait(Duration::ZERO).is_none())
     }
 
     /// A registry has not answered.
@@ -137,12 +124,12 @@ mod tests {
             assert!(matches!(pulls.place(&id, &format!("sha256:{number}")), Place::Free(_)));
         }
         assert!(matches!(pulls.place(&id, "sha256:more"), Place::Full));
-        assert!(first.wait(Duration::ZERO).is_none());
-        first.end(Ok(()));
+        assert!(first.ending.wait(Duration::ZERO).is_none());
+        first.ending.come(Ok(()));
         assert!(matches!(pulls.place(&id, "sha256:more"), Place::Free(_)), "an ended one gives its place away");
         assert!(pulls.are_unwanted(&id));
         let Place::Free(last) = pulls.place(&id, "sha256:1") else { panic!("it is not begun") };
-        last.end(Ok(()));
+        last.ending.come(Ok(()));
         assert!(!pulls.are_unwanted(&id), "it has come to its end");
         assert!(matches!(pulls.place(&id, "sha256:1"), Place::Free(_)));
         pulls.told(&id, "sha256:1");

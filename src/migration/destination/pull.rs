@@ -50,7 +50,7 @@ pub fn pull(context: &Context, (peer, id): (&str, &CheckpointId), question: Pull
             pulling
         }
     };
-    let Some(ended) = pulling.wait(A_WHILE) else {
+    let Some(ended) = pulling.ending.wait(A_WHILE) else {
         let (done, total) = pulling.bytes();
         return Ok(Pulled::UnderWay { done, total });
     };
@@ -68,7 +68,7 @@ fn begin(
     let (peer, of_migration, image, working) =
         (peer.to_owned(), id.clone(), question.image.clone(), Arc::clone(pulling));
     let work = move || {
-        let working = Ending(working);
+        let working = Unfinished(working);
         let outcome = carry_out(&of_thread, (&peer, &of_migration), &question, &working.0);
         let Pull { image, reference } = &question;
         match &outcome {
@@ -77,7 +77,7 @@ fn begin(
                 tracing::info!(migration = %of_migration, image, reference, %failure, "an image is not pulled")
             }
         }
-        working.0.end(outcome);
+        working.0.ending.come(outcome);
         // Whoever drops the migration from here on sees to its images.
         let is_over = |standing| matches!(standing, Arrival::Dropped | Arrival::Lost);
         if standing_on_disk(&of_thread, &of_migration).is_ok_and(is_over)
@@ -91,12 +91,12 @@ fn begin(
 }
 
 /// A pull that is told as failed where its thread ends in any other way.
-struct Ending(Arc<Pulling>);
+struct Unfinished(Arc<Pulling>);
 
-impl Drop for Ending {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.end(Err(Failure::new("pulling it was not brought to its end")));
+            self.0.ending.come(Err(Failure::new("pulling it was not brought to its end")));
         }
     }
 }

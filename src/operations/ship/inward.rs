@@ -81,7 +81,7 @@ fn take(context: &Context, peer: &str, id: &CheckpointId, way: Way) -> Result<St
             .remedy("allow it on the host that it is to go to: transship peer allow NAME --checkpoints yes"));
     }
     let fetching = fetch::begin(context, (peer, way), id)?;
-    match fetching.wait(A_WHILE) {
+    match fetching.ending.wait(A_WHILE) {
         Some(Ok(())) => Ok(Standing::Here),
         Some(Err(failure)) => Err(failure),
         None => Ok(Standing::UnderWay {

@@ -116,7 +116,7 @@ pub fn begin(context: &Context, (peer, way): (&str, Way), id: &CheckpointId) -> 
     }
     if context.catalog.get(id).is_ok() {
         context.fetches.take(id);
-        fetching.end(Ok(()));
+        fetching.ending.come(Ok(()));
         return Ok(fetching);
     }
     let of_thread = Context { world: Arc::clone(&context.world), told: Arc::new(Log) };
@@ -140,7 +140,7 @@ fn fetch_to_the_end(context: &Context, fetch: Fetch, fetching: &Fetching, asked:
         saga::run(fetch, context, &world.journal, &world.failpoints, context.told.as_ref(), Asked::by(asked))
     });
     context.fetches.take(&id);
-    fetching.end(ended.as_ref().map(drop).map_err(Clone::clone));
+    fetching.ending.come(ended.as_ref().map(drop).map_err(Clone::clone));
     crate::operations::pack::begin(world);
     ended
 }
