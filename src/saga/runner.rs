@@ -153,11 +153,22 @@ pub fn recover<O: Operation>(
         _ if is_past_commit(&operation, record) || operation.has_committed(world) => {
             course.forward(&mut operation, world, record.step)
         }
-        _ => {
+        phase => {
             let because = Failure::new(format!("{} of {} was interrupted", record.kind, record.subject));
-            Err(course.back(&mut operation, world, record.step, because))
+            let from = match phase {
+                Phase::Running => furthest(&operation),
+                _ => record.step,
+            };
+            Err(course.back(&mut operation, world, from, because))
         }
     }
+}
+
+/// The last step that may have begun before the commit. A loss of power takes the journal's last entries with it, and what they
+/// were about may be on disk all the same.
+fn furthest<O: Operation>(operation: &O) -> usize {
+    let steps = operation.steps();
+    steps.iter().position(|step| step.commits).unwrap_or(steps.len().saturating_sub(1))
 }
 
 /// Whether the step that the journal has as the last is behind the one that commits.
@@ -392,6 +403,15 @@ mod tests {
         desk.log.take();
         assert_eq!(desk.recover().unwrap_err().outcome.exit_code(), 1);
         assert_eq!(desk.log.take(), ["drive back", "unpack"]);
+        assert_eq!(desk.record().phase, Phase::Undone);
+    }
+
+    #[test]
+    fn i5_what_the_journal_may_have_lost_with_the_power_is_undone_as_well() {
+        let desk = Desk::where_fails(&[]);
+        desk.journal.begin(Trip::KIND, "somebody", Asked::by("a test"), &state_of(&Trip)).unwrap();
+        assert_eq!(desk.recover().unwrap_err().outcome.exit_code(), 1);
+        assert_eq!(desk.log.take(), ["swim", "get off", "drive back", "unpack"]);
         assert_eq!(desk.record().phase, Phase::Undone);
     }
 
