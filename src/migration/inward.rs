@@ -95,7 +95,10 @@ async fn give_up(at: At) -> Answer<Standing> {
 }
 
 async fn sync(at: At) -> Answer<Synced> {
-    at.answer(|context, peer, id| destination::sync(context, peer, id).map(|()| Synced { boot: process::boot() })).await
+    at.answer(|context, peer, id| {
+        destination::sync(context, peer, id).map(|is_whole| Synced { boot: process::boot(), is_whole })
+    })
+    .await
 }
 
 async fn standing(at: At) -> Answer<Standing> {

@@ -228,11 +228,14 @@ pub struct Here {
     pub is_whole: bool,
 }
 
-/// Everything that came is on disk.
+/// What is there of everything that came is on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Synced {
     /// The host's boot.
     pub boot: String,
+    /// Whether all that came is, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_whole: Option<bool>,
 }
 
 /// The path of a request about a migration.

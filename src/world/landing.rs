@@ -29,6 +29,28 @@ pub struct Kept {
     /// Why it came to nothing: whoever has not heard that asks again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Failure>,
+    /// The boot of this host in which its files were put in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed_in: Option<String>,
+    /// Whether all of that is known to be on disk.
+    #[serde(default)]
+    pub is_on_disk: bool,
+}
+
+impl Kept {
+    /// Where it stands, and nothing else.
+    pub fn of(peer: &str, arrival: Arrival) -> Self {
+        Self { peer: peer.to_owned(), arrival, cause: None, placed_in: None, is_on_disk: false }
+    }
+
+    /// Whether all that came is on disk once everything is written out in this boot: what was not when an earlier one ended is
+    /// lost. Not known of what an older helper has taken in.
+    pub fn is_whole_in(&self, boot: &str) -> Option<bool> {
+        match self.is_on_disk {
+            true => Some(true),
+            false => self.placed_in.as_ref().map(|placed_in| placed_in == boot),
+        }
+    }
 }
 
 /// Whether a container that comes from a peer may run although nobody brings it to the gate now: its source's word is on
@@ -264,11 +286,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_on_disk_when_the_host_lost_its_power_may_be_missing() {
+        let placed = Kept { placed_in: Some("first".into()), ..Kept::of("alpha", Arrival::Running) };
+        assert_eq!((placed.is_whole_in("first"), placed.is_whole_in("second")), (Some(true), Some(false)));
+        assert_eq!(Kept { is_on_disk: true, ..placed }.is_whole_in("second"), Some(true));
+        assert_eq!(
+            Kept::of("alpha", Arrival::Running).is_whole_in("first"),
+            None,
+            "an older helper has not written it down"
+        );
+    }
+
+    #[test]
     fn i1_i2_what_came_from_a_peer_does_not_run_by_itself_without_its_word() {
-        let may_run = |arrival, under_way| {
-            let kept = Kept { peer: "alpha".into(), arrival, cause: None };
-            may_run_by_itself(Some(&kept), under_way)
-        };
+        let may_run = |arrival, under_way| may_run_by_itself(Some(&Kept::of("alpha", arrival)), under_way);
         for under_way in [false, true] {
             let refused = [Arrival::Expecting, Arrival::Restored, Arrival::Dropped, Arrival::Lost];
             refused.into_iter().for_each(|arrival| assert!(!may_run(arrival, under_way), "{arrival:?}"));

@@ -1,8 +1,10 @@
 //! Where migrations that come here stand: the visits under way, and what is written down.
 
+use super::intake;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::operations::brought;
+use crate::process;
 use crate::store::CheckpointId;
 use crate::store::handovers::About;
 use crate::world::landing::Kept;
@@ -20,7 +22,7 @@ pub fn kept(world: &World, id: &CheckpointId) -> Result<Option<Kept>, Failure> {
 
 /// Writes down where it stands.
 pub fn keep(world: &World, peer: &str, id: &CheckpointId, arrival: Arrival) -> Result<(), Failure> {
-    write_down(world, id, &Kept { peer: peer.to_owned(), arrival, cause: None })
+    write_down(world, id, &Kept::of(peer, arrival))
 }
 
 /// Writes down that it came to nothing, and why.
@@ -30,12 +32,25 @@ pub fn keep_cause(
     id: &CheckpointId,
     (arrival, cause): (Arrival, &Failure),
 ) -> Result<(), Failure> {
-    write_down(world, id, &Kept { peer: peer.to_owned(), arrival, cause: Some(cause.clone().shortened(LONGEST_CAUSE)) })
+    let cause = Some(cause.clone().shortened(LONGEST_CAUSE));
+    write_down(world, id, &Kept { cause, ..Kept::of(peer, arrival) })
 }
 
 /// Writes down where it stands, and all else that is kept of it.
 pub fn write_down(world: &World, id: &CheckpointId, kept: &Kept) -> Result<(), Failure> {
     world.handovers.put(About::Arrival, id, kept).or_fail(|| "where it stands cannot be written down".into())
+}
+
+/// Has everything written out; whether all that came is on disk then, where that is known.
+pub fn put_on_disk(context: &Context, id: &CheckpointId, kept: Kept) -> Result<Option<bool>, Failure> {
+    if !kept.is_on_disk {
+        intake::sync(context)?;
+    }
+    let is_whole = kept.is_whole_in(&process::boot());
+    if is_whole == Some(true) && !kept.is_on_disk {
+        write_down(context, id, &Kept { is_on_disk: true, ..kept })?;
+    }
+    Ok(is_whole)
 }
 
 /// Why a migration from this peer came to nothing here.

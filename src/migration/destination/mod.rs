@@ -37,9 +37,10 @@ use crate::operations::{self, brought};
 use crate::saga::{self, Asked, Operation, OperationRecord, Step};
 use crate::store::CheckpointId;
 use crate::world::decisions::Decision;
+use crate::world::landing::Kept;
 use crate::world::visits::{Standing, Visit};
 use crate::world::{Busy, Context, Turn, World};
-use arrivals::{cause, keep, keep_cause, kept, standing_on_disk, visit_of, without_copy};
+use arrivals::{cause, keep_cause, kept, standing_on_disk, visit_of, without_copy, write_down};
 use member::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -71,6 +72,9 @@ pub struct Arrive {
     /// Whether this very helper has put their files in place: those of a helper before it may not have reached the disk.
     #[serde(skip)]
     is_placed: bool,
+    /// The boot of this host in which that was.
+    #[serde(default)]
+    placed_in: Option<String>,
     /// Docker's own directory, where this very helper has asked for it: dockerd starts four programs to tell.
     #[serde(skip)]
     docker_root: Option<PathBuf>,
@@ -140,7 +144,8 @@ impl Arrive {
 
     /// Takes the next state, and writes it down before anything follows from it.
     fn stands(&mut self, context: &Context, arrival: Arrival) -> Result<(), Failure> {
-        keep(context, &self.peer, &self.id, arrival)?;
+        let kept = Kept { placed_in: self.placed_in.clone(), ..Kept::of(&self.peer, arrival) };
+        write_down(context, &self.id, &kept)?;
         self.arrival = arrival;
         self.visit(context).change(|standing| standing.arrival = arrival);
         Ok(())
@@ -237,6 +242,7 @@ fn prepare_with(context: &Context, (peer, id): (&str, &CheckpointId), offer: Off
         networks,
         volumes,
         is_placed: false,
+        placed_in: None,
         docker_root: None,
         decided: None,
     };

@@ -1,7 +1,7 @@
 //! What a source says and asks of a migration that comes here.
 
-use super::arrivals::{kept, visit_of, without_copy, write_down};
-use super::{Arrive, admit, intake};
+use super::arrivals::{kept, put_on_disk, visit_of, without_copy, write_down};
+use super::{Arrive, admit};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
 use crate::migration::words;
@@ -57,7 +57,7 @@ fn without_a_visit(context: &Context, peer: &str, id: &CheckpointId, word: &Word
     let after = before.on(arrival::Event::Request(request)).next;
     tracing::info!(migration = %id, peer, ?request, ?before, ?after, "asked about a migration that nobody works on");
     if after != on_disk {
-        write_down(context, id, &Kept { peer: peer.to_owned(), arrival: after, cause: cause.clone() })?;
+        write_down(context, id, &Kept { cause: cause.clone(), ..Kept::of(peer, after) })?;
     }
     if matches!(after, Arrival::Dropped | Arrival::Lost) {
         // Whoever still pulls some sees to them all, once it has let go.
@@ -82,12 +82,16 @@ fn is_to_be_taken_up(context: &Context, id: &CheckpointId) -> Result<bool, Failu
     Ok(unfinished.iter().any(|record| record.kind == Arrive::KIND && record.state["id"] == id.as_str()))
 }
 
-/// Returns when all that came is on disk. Only of what runs here: the source deletes what it has.
-pub fn sync(context: &Context, peer: &str, id: &CheckpointId) -> Result<(), Failure> {
+/// Has everything written out; whether all that came is on disk then, where that is known. Only of what runs here: the source
+/// deletes what it has.
+pub fn sync(context: &Context, peer: &str, id: &CheckpointId) -> Result<Option<bool>, Failure> {
     admit::may(context, peer)?;
-    match kept(context, id)?.filter(|kept| kept.peer == peer).map(|kept| kept.arrival).unwrap_or_default() {
-        Arrival::Running => intake::sync(context),
-        other => Err(Failure::refused(format!("migration {id} does not run here: it is {other:?}"))),
+    match kept(context, id)?.filter(|kept| kept.peer == peer) {
+        Some(kept) if kept.arrival == Arrival::Running => put_on_disk(context, id, kept),
+        other => {
+            let arrival = other.map(|kept| kept.arrival).unwrap_or_default();
+            Err(Failure::refused(format!("migration {id} does not run here: it is {arrival:?}")))
+        }
     }
 }
 

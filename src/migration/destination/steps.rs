@@ -1,5 +1,6 @@
 //! The steps of `arrive`, each beside its undo.
 
+use super::arrivals::{kept, put_on_disk};
 use super::member::{self, Member};
 use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, of_source};
 use crate::archive::rootfs;
@@ -11,6 +12,7 @@ use crate::migration::{networks, tree};
 use crate::operations::restore::put_files;
 use crate::operations::{self, brought};
 use crate::pager::Told;
+use crate::process;
 use crate::restore::prepare;
 use crate::saga::{Operation, Step};
 use crate::store::claims::Decider;
@@ -263,7 +265,7 @@ fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         fill(&checkpoint, &tree::files(tree::BINDS, number), &bind.path)?;
         binds::mark(&bind.path, &arrive.id).or_fail(|| format!("{} cannot be marked", bind.path.display()))?;
     }
-    arrive.is_placed = true;
+    (arrive.is_placed, arrive.placed_in) = (true, Some(process::boot()));
     Ok(())
 }
 
@@ -369,6 +371,8 @@ pub fn wait_for_word() -> ArriveStep {
                 arrive.stands(context, arrive.arrival.on(arrival::Event::Gone).next)?;
                 return Err(Failure::new(format!("what came of {} is not whole any more", arrive.name())));
             }
+            // Its files may have been put in place once more.
+            arrive.stands(context, arrive.arrival)?;
         }
         while arrive.arrival == Arrival::Restored {
             match visit.next_word(SILENCE) {
@@ -458,9 +462,14 @@ fn whole(failed: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// The checkpoints that brought them are of no use any more.
+/// What came is put on disk, and the checkpoints that brought it are of no use any more.
 pub fn settle() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
+        if let Some(kept) = kept(context, &arrive.id)?
+            && let Err(failure) = put_on_disk(context, &arrive.id, kept)
+        {
+            tracing::warn!(migration = %arrive.id, %failure, "its source keeps what it has until it has asked for it again");
+        }
         binds::keep(&arrive.offer.binds)?;
         brought::keep(context, &arrive.id)?;
         arrive.members.iter().try_for_each(|member| {

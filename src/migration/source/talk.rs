@@ -33,6 +33,9 @@ pub const LOOK: Duration = Duration::from_secs(120);
 /// How long writing out may take.
 const SYNC: Duration = Duration::from_secs(600);
 
+/// It runs there, and nobody waits but the operator: a peer that has lost its power boots meanwhile.
+const UNTIL_BOOTED: Patience = Patience { broken: SYNC, ..RUNNING };
+
 /// How long letting go may take on the other side.
 const RELEASE: Duration = Duration::from_secs(60);
 
@@ -204,12 +207,12 @@ fn insist_on_restore(context: &Context, migrate: &Migrate, sealed: words::Sealed
 pub fn sync(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     let (name, there) = (migrate.name(), &migrate.peer);
     let (peer, path) = (peer(there), words::path(migrate.id(), "sync"));
-    let synced = persistence(context, migrate, RUNNING).ask_within(
+    let synced = persistence(context, migrate, UNTIL_BOOTED).ask_within(
         SYNC,
         move |left| peer.post::<Synced>(&path, &json!({}), Some(left)),
         || format!("{there} does not say that {name} is on its disk"),
     )?;
-    match migrate.boot_there.as_ref() == Some(&synced.boot) {
+    match synced.is_whole.unwrap_or_else(|| migrate.boot_there.as_ref() == Some(&synced.boot)) {
         true => Ok(()),
         false => Err(Failure::new(format!(
             "{there} was booted since {name} came, and may have lost what was not on its disk"
