@@ -1,50 +1,11 @@
 //! Power cuts in the middle of migrations and upgrades. Nobody lends a hand afterwards: each container runs once, by itself.
 
-use super::host::{Container, FAILPOINTS, Host, run};
-use super::machines::{BOTH, SID, TRIXIE, machine, pair, resume};
+use super::clients::Watch;
+use super::host::{Container, Host, run};
+use super::machines::{BOTH, SID, TRIXIE, machine, pair, resume, slowness};
 use super::results::tried;
+use super::standing::{begin, go_on_to_the_end, make_stand, reach, stand_after, stands_after};
 use std::mem::ManuallyDrop;
-
-/// Begins an operation on TRIXIE that does not wait for its end.
-fn begin(command: &str) {
-    TRIXIE.sh(&format!(
-        "setsid sh -c 'transship {command} >/run/said 2>&1; touch /run/ended' >/dev/null 2>&1 </dev/null &"
-    ));
-}
-
-/// Returns when the condition holds; fails the test where the operation ends before.
-fn reach(condition: &str) {
-    TRIXIE.within_seconds(120, &format!("{condition} || [ -e /run/ended ]"));
-    TRIXIE.sh("[ ! -e /run/ended ] || { cat /run/said; exit 1; }");
-}
-
-/// Begins an operation of this kind that stands still after each of these steps of it: for [`go_on`], or for the power cut, after
-/// which nothing stands any more.
-fn begin_and_stand_after(kind: &str, steps: &[&str], command: &str) {
-    TRIXIE.sh("mkfifo /run/go; ln -s /run/failpoints /root/failpoints");
-    TRIXIE.heed_failpoints();
-    for step in steps {
-        TRIXIE.sh(&format!(
-            "echo '{kind}/{step}/after exec echo {step} > /run/there; read go < /run/go' >> {FAILPOINTS}"
-        ));
-    }
-    begin(command);
-}
-
-fn stands_after(step: &str) {
-    reach(&format!("[ \"$(cat /run/there 2>/dev/null)\" = {step} ]"));
-}
-
-/// It goes on to the next step after which it stands.
-fn go_on() {
-    TRIXIE.sh("rm /run/there; echo go > /run/go");
-}
-
-/// It goes on, and stands no more.
-fn go_on_to_the_end() {
-    TRIXIE.sh(&format!("truncate -s 0 {FAILPOINTS}"));
-    go_on();
-}
 
 /// Returns when nothing is under way any more; fails the test where anything waits for a person.
 fn come_to_rest(hosts: &[Host], when: &str) {
@@ -52,11 +13,8 @@ fn come_to_rest(hosts: &[Host], when: &str) {
     for host in hosts {
         host.within_seconds(120, &format!("told=$(transship --json status) && ! echo \"$told\" | {under_way}"));
         let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");
-        for operation in status["operations"].as_array().expect("a list") {
-            let what = operation["failure"]["what"].as_str().unwrap_or_default();
-            // It runs there. That files may be missing there is for a person to see, and the source keeps its own until then.
-            assert!(what.contains("was booted since"), "{when}: {} waits for a person: {operation:#}", host.0);
-        }
+        let operations = status["operations"].as_array().expect("a list");
+        assert!(operations.is_empty(), "{when}: {} waits for a person: {operations:#?}", host.0);
     }
 }
 
@@ -67,56 +25,133 @@ fn lives(host: &Host, name: &'static str, born: &str) -> Option<bool> {
     (running == "true").then(|| container.born(7000) == born)
 }
 
+/// The restart policy that was set aside is the container's again.
+fn assert_policy_is_back(host: Host, name: &str) {
+    host.within_seconds(
+        20,
+        &format!("[ \"$(docker inspect -f '{{{{.HostConfig.RestartPolicy.Name}}}}' {name})\" = always ]"),
+    );
+}
+
 /// A moment of a migration: the step that has just been done, and who has the container's memory where a host loses its power.
 struct Moment {
     after: &'static str,
+    /// Whether clients wait for it: it stands still, and has not been given away.
+    is_frozen: bool,
     /// Whether it is whole where the destination's power is cut: it goes on at the source.
     outlives_destination: bool,
     /// Whether it is where the source's is: it goes on at the destination. Otherwise it is started afresh, as its policy says.
     outlives_source: bool,
 }
 
-/// Cuts the power of the destination, and from the same state on that of the source, at moments of one migration. One copy runs
-/// each time, wherever its memory is kept with that.
-fn cut_a_migration(moments: &[Moment]) {
-    let options = "--restart always --network front -p 7000:7000 programs";
-    let mover = ManuallyDrop::new(TRIXIE.start("mover", options, "/tools/holder 7000 16 100"));
-    let born = mover.born(7000);
-    BOTH.into_iter().for_each(|host| drop(host.sh("sync")));
-    let steps: Vec<_> = moments.iter().map(|moment| moment.after).collect();
-    begin_and_stand_after("migrate", &steps, "migrate mover --to sid --mode pre-copy");
-    for (number, moment) in moments.iter().enumerate() {
-        if number > 0 {
-            resume(moments[number - 1].after);
-            go_on();
+const fn running(after: &'static str) -> Moment {
+    Moment { after, is_frozen: false, outlives_destination: true, outlives_source: false }
+}
+
+const fn frozen(after: &'static str) -> Moment {
+    Moment { after, is_frozen: true, outlives_destination: true, outlives_source: false }
+}
+
+const fn committed(after: &'static str) -> Moment {
+    Moment { after, is_frozen: false, outlives_destination: true, outlives_source: true }
+}
+
+/// Each is one of a migration of its own, and they are begun in this order. Each one's begin has the journal on disk up to there: of
+/// the last one's steps a loss of power takes what it can.
+const MOMENTS: [Moment; 10] = [
+    // It runs at the destination by then, and ends with that as any other container there.
+    Moment { after: "release", is_frozen: false, outlives_destination: false, outlives_source: true },
+    committed("forward"),
+    committed("commit"),
+    running("expect"),
+    running("pre-copy"),
+    running("rounds"),
+    frozen("restore"),
+    frozen("ship"),
+    frozen("dump"),
+    frozen("freeze"),
+];
+
+/// A destination's question to its source is lost on its way.
+const CANNOT_ASK: &str = "OUTPUT -p tcp --dport 7423 -j DROP";
+
+/// A container that migrates and stands at its moment, what it was born with, and clients that wait for it.
+struct Mover {
+    moment: &'static Moment,
+    port: usize,
+    born: String,
+    clients: Option<Watch>,
+}
+
+impl Mover {
+    fn start(moment: &'static Moment, port: usize) -> Self {
+        let options = format!("--restart always --network front -p {port}:7000 programs");
+        let mover = ManuallyDrop::new(TRIXIE.start(moment.after, &options, "/tools/holder 7000 8 50"));
+        Self { moment, port, born: mover.born(7000), clients: None }
+    }
+
+    /// Returns when it stands.
+    fn migrate(&mut self) {
+        let step = self.moment.after;
+        if self.moment.is_frozen {
+            let patience = (120 * slowness()).to_string();
+            let few = ["--open", "1", "--pipelined", "1", "--streams", "0", "--no-new", "--patience", &patience];
+            self.clients = Some(Watch::start_with(&format!("{}:{}", TRIXIE.address(), self.port), &few));
         }
-        stands_after(moment.after);
-        run(&["save", moment.after, TRIXIE.0, SID.0]);
-        for (cut, outlives) in [(SID, moment.outlives_destination), (TRIXIE, moment.outlives_source)] {
-            resume(moment.after);
-            run(&["cut", cut.0]);
-            if cut == SID {
-                go_on_to_the_end();
-            }
-            run(&["boot", cut.0]);
-            let when = format!("{} cut after {}", cut.0, moment.after);
-            come_to_rest(&BOTH, &when);
-            let copies = BOTH.map(|host| lives(&host, "mover", &born));
-            eprintln!("{when}: on {} {:?}, on {} {:?}", TRIXIE.0, copies[0], SID.0, copies[1]);
-            assert_eq!(copies.iter().flatten().count(), 1, "I1: {when}: {copies:?}");
-            assert!(!outlives || copies.contains(&Some(true)), "{when}: {copies:?}");
-        }
+        stand_after("migrate", step);
+        begin(step, &format!("migrate {step} --to sid --mode pre-copy"));
+        stands_after(step, step);
+    }
+
+    /// One copy runs, wherever its memory is kept with that, as its policy says.
+    fn assert_one_runs(&self, when: &str, is_whole: bool) {
+        let name = self.moment.after;
+        let copies = BOTH.map(|host| lives(&host, name, &self.born));
+        eprintln!("{when} after {name}: on {} {:?}, on {} {:?}", TRIXIE.0, copies[0], SID.0, copies[1]);
+        assert_eq!(copies.iter().flatten().count(), 1, "I1: {when} after {name}: {copies:?}");
+        assert!(!is_whole || copies.contains(&Some(true)), "{when} after {name}: {copies:?}");
+        assert_policy_is_back(if copies[0].is_some() { TRIXIE } else { SID }, name);
     }
 }
 
+/// Nothing of the migrations is left on either host, but for the way to what has moved, which a person ends.
+fn assert_nothing_is_left() {
+    for host in BOTH {
+        host.end_forwards();
+        host.assert_nothing_is_left();
+        assert_eq!(host.sh("ls /var/lib/transship/checkpoints"), "", "{}", host.0);
+    }
+}
+
+/// Ten migrations stand at ten moments. The destination loses its power; and then, from the same state on, the source.
 #[test]
-fn i1_i3_a_power_cut_of_either_host_after_the_commit_of_a_migration_leaves_one_copy_running() {
+fn i1_i2_i3_i5_a_power_cut_of_either_host_at_any_moment_of_a_migration_leaves_one_copy_running() {
     let _turn = pair();
-    let _tried = tried("a power cut of either host at three moments of a migration from the commit on", &BOTH);
-    let committed = |after| Moment { after, outlives_destination: true, outlives_source: true };
-    // It runs at the destination by then, and ends with that as any other container there.
-    let released = Moment { after: "release", outlives_destination: false, outlives_source: true };
-    cut_a_migration(&[committed("commit"), committed("forward"), released]);
+    let _tried = tried("a power cut of either host at ten moments of a migration", &BOTH);
+    make_stand();
+    let mut movers: Vec<_> = MOMENTS.iter().zip(7000..).map(|(moment, port)| Mover::start(moment, port)).collect();
+    BOTH.into_iter().for_each(|host| drop(host.sh("sync")));
+    // Otherwise it would have heard of a commit before all of them stand.
+    SID.sh(&format!("iptables -I {CANNOT_ASK}"));
+    movers.iter_mut().for_each(Mover::migrate);
+    run(&["save", "standing", TRIXIE.0, SID.0]);
+
+    let when = "the destination was cut";
+    run(&["cut", SID.0]);
+    go_on_to_the_end(&MOMENTS.each_ref().map(|moment| moment.after));
+    run(&["boot", SID.0]);
+    come_to_rest(&BOTH, when);
+    movers.iter().for_each(|mover| mover.assert_one_runs(when, mover.moment.outlives_destination));
+    movers.iter_mut().filter_map(|mover| mover.clients.take()).for_each(Watch::end);
+    assert_nothing_is_left();
+
+    let when = "the source was cut";
+    resume("standing");
+    SID.sh(&format!("iptables -D {CANNOT_ASK}"));
+    TRIXIE.cut_and_boot();
+    come_to_rest(&BOTH, when);
+    movers.iter().for_each(|mover| mover.assert_one_runs(when, mover.moment.outlives_source));
+    assert_nothing_is_left();
 }
 
 /// Cuts the power in an upgrade before anybody is frozen, and boots. It goes on by itself: the container runs, and packages and
@@ -129,7 +164,7 @@ fn cut_an_upgrade(when: &str, born: &str) {
     eprintln!("cut {when}: Docker {engine} of {package}, {lives:?}");
     assert!(package.starts_with(engine.split('+').next().unwrap_or_default()), "{when}: Docker {engine} of {package}");
     assert!(lives.is_some(), "{when}: it does not run");
-    TRIXIE.within_seconds(10, "[ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' holder) = always ]");
+    assert_policy_is_back(TRIXIE, "holder");
     TRIXIE.assert_nothing_is_left();
 }
 
@@ -147,7 +182,7 @@ fn i1_i5_an_upgrade_ends_well_after_a_power_cut_in_the_middle_of_a_package() {
     let _turn = machine();
     let _tried = tried("a power cut while the engine's packages are half installed", &[TRIXIE]);
     let born = start_holder();
-    begin("upgrade --to 28.5");
-    reach("dpkg --audit | grep -q .");
+    begin("upgrade", "upgrade --to 28.5");
+    reach("upgrade", "dpkg --audit | grep -q .");
     cut_an_upgrade("half way through the packages", &born);
 }
