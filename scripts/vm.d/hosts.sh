@@ -108,6 +108,10 @@ make_host() {
     echo "$disk" >"$state/disk"
 }
 
+docker_answers() {
+    run_in "$1" timeout 60 docker version --format '{{.Server.Version}}' </dev/null >"$STATE/hosts/$1/engine" 2>/dev/null
+}
+
 boot() {
     local began=$SECONDS
     need_segment
@@ -116,7 +120,8 @@ boot() {
     # "degraded" is what the manager calls a boot of which one unit failed; the host is there all the same, and says it.
     run_in "$1" systemctl is-system-running --wait </dev/null >/dev/null ||
         say "units of $1 that failed: $(run_in "$1" systemctl --failed --plain --no-legend </dev/null)"
-    run_in "$1" timeout 60 docker version --format '{{.Server.Version}}' </dev/null >"$STATE/hosts/$1/engine" ||
+    # An upgrade that goes on stops it for a while.
+    poll "$BOOT_TIMEOUT" docker_answers "$1" ||
         die_with_log "docker in $1 does not answer" "$CACHE/hosts/$1/console.log"
     touch "$STATE/hosts/$1/ready"
     say "$1 is up after $((SECONDS - began)) s: docker $(recorded "$1" engine), $(accelerator "$(recorded "$1" disk)")"

@@ -4,7 +4,7 @@ use super::clients::Watch;
 use super::host::{Container, Host, run};
 use super::machines::{BOTH, SID, TRIXIE, machine, pair, resume, slowness};
 use super::results::tried;
-use super::standing::{begin, go_on_to_the_end, make_stand, reach, stand_after, stands_after};
+use super::standing::{begin, go_on, go_on_to_the_end, make_stand, reach, stand_after, stands_after};
 use std::mem::ManuallyDrop;
 
 /// Returns when nothing is under way any more; fails the test where anything waits for a person.
@@ -154,16 +154,16 @@ fn i1_i2_i3_i5_a_power_cut_of_either_host_at_any_moment_of_a_migration_leaves_on
     assert_nothing_is_left();
 }
 
-/// Cuts the power in an upgrade before anybody is frozen, and boots. It goes on by itself: the container runs, and packages and
-/// engine are of one version.
-fn cut_an_upgrade(when: &str, born: &str) {
+/// Cuts the power in an upgrade, and boots. It goes on by itself: the container runs, packages and engine are of one version, and
+/// who stood frozen on the disk has its memory.
+fn cut_an_upgrade(when: &str, is_frozen: bool, born: &str) {
     TRIXIE.cut_and_boot();
     come_to_rest(&[TRIXIE], when);
     let (engine, package) = (TRIXIE.engine(), TRIXIE.sh("dpkg-query -W -f '${Version}' docker.io"));
     let lives = lives(&TRIXIE, "holder", born);
     eprintln!("cut {when}: Docker {engine} of {package}, {lives:?}");
     assert!(package.starts_with(engine.split('+').next().unwrap_or_default()), "{when}: Docker {engine} of {package}");
-    assert!(lives.is_some(), "{when}: it does not run");
+    assert!(if is_frozen { lives == Some(true) } else { lives.is_some() }, "{when}: {lives:?}");
     assert_policy_is_back(TRIXIE, "holder");
     TRIXIE.assert_nothing_is_left();
 }
@@ -184,5 +184,30 @@ fn i1_i5_an_upgrade_ends_well_after_a_power_cut_in_the_middle_of_a_package() {
     let born = start_holder();
     begin("upgrade", "upgrade --to 28.5");
     reach("upgrade", "dpkg --audit | grep -q .");
-    cut_an_upgrade("half way through the packages", &born);
+    cut_an_upgrade("half way through the packages", false, &born);
+}
+
+/// Cuts the power after steps of one upgrade, of which each says whether the container is frozen then.
+fn cut_an_upgrade_after(moments: &[(&str, bool)]) {
+    let born = start_holder();
+    make_stand();
+    moments.iter().for_each(|(step, _)| stand_after("upgrade", step));
+    begin("upgrade", "upgrade --to 28.5");
+    for (number, (step, is_frozen)) in moments.iter().enumerate() {
+        if number > 0 {
+            resume(moments[number - 1].0);
+            go_on(moments[number - 1].0);
+        }
+        stands_after("upgrade", step);
+        run(&["save", step, TRIXIE.0]);
+        cut_an_upgrade(&format!("after {step}"), *is_frozen, &born);
+    }
+}
+
+#[test]
+fn i1_i3_i8_an_upgrade_ends_well_after_a_power_cut_from_the_freeze_on() {
+    let _turn = machine();
+    let _tried = tried("a power cut at five moments of an upgrade from the freeze on", &[TRIXIE]);
+    let runs_again = ["restore", "verify", "tidy"].map(|step| (step, false));
+    cut_an_upgrade_after(&[&[("freeze", true), ("restart", true)][..], &runs_again].concat());
 }
