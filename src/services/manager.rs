@@ -85,7 +85,12 @@ impl ServiceManager {
     /// Starts it, without waiting until it answers: that may be never, and its unit may set no limit.
     pub fn begin_to_start(self, service: &str) -> Result<(), ManagerError> {
         match self {
-            Self::Systemd => run("systemctl", &["start", "--no-block", &format!("{service}.service")]),
+            Self::Systemd => {
+                let (unit, socket) = (format!("{service}.service"), format!("{service}.socket"));
+                // What was given up after too many tries is refused one more; a unit that is not there has not failed.
+                let _ = run("systemctl", &["reset-failed", &unit, &socket]);
+                run("systemctl", &["start", "--no-block", &unit])
+            }
             Self::Sysv => run("service", &[service, "start"]),
         }
     }

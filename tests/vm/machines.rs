@@ -1,5 +1,6 @@
 //! The machines. Each scenario finds them as they were when they had just been made ready, whatever the one before did.
 
+use super::clients::Watch;
 use super::host::{Host, program, run, script};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -73,6 +74,14 @@ static SLOWNESS: AtomicU32 = AtomicU32::new(1);
 /// How many times longer things take than on a machine that is not emulated.
 pub fn slowness() -> u32 {
     SLOWNESS.load(Ordering::Relaxed)
+}
+
+/// So few clients of TRIXIE's port 7000 that an emulated processor has time for something else as well; they wait as much longer
+/// as it is slower.
+pub fn few_clients() -> Watch {
+    let patience = (120 * slowness()).to_string();
+    let few = ["--open", "2", "--pipelined", "1", "--streams", "1", "--no-new", "--patience", &patience];
+    Watch::start_with(&format!("{}:7000", TRIXIE.address()), &few)
 }
 
 /// The image that scenarios use, as small as can be, and a short grace period.

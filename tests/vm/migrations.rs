@@ -1,21 +1,12 @@
 //! Containers that move between machines with different kernels, libcs and engines.
 
-use super::clients::Watch;
 use super::host::{Container, Host, run};
-use super::machines::{BOTH, SID, TRIXIE, pair};
+use super::machines::{BOTH, SID, TRIXIE, few_clients, pair};
 use super::results::tried;
-use super::slowness;
 use std::mem::ManuallyDrop;
 
 fn is_running(host: Host, name: &str) -> bool {
     host.sh(&format!("docker inspect -f '{{{{.State.Running}}}}' {name} 2>/dev/null; true")) == "true"
-}
-
-/// So few clients that an emulated processor has time for the migration as well; they wait as much longer as it is slower.
-fn watch() -> Watch {
-    let patience = (120 * slowness()).to_string();
-    let few = ["--open", "2", "--pipelined", "1", "--streams", "1", "--no-new", "--patience", &patience];
-    Watch::start_with(&format!("{}:7000", TRIXIE.address()), &few)
 }
 
 /// From TRIXIE to SID and back, in one mode.
@@ -25,7 +16,7 @@ fn travels_there_and_back(mode: &str) {
     let options = "--restart always --memory 512m --user 1000:1000 --network front -p 7000:7000 programs";
     let holder = TRIXIE.start("holder", options, "/tools/holder 7000 24 100");
     let born = holder.born(7000);
-    let watch = watch();
+    let watch = few_clients();
     for (from, to) in [(TRIXIE, SID), (SID, TRIXIE)] {
         from.sh(&format!("transship migrate holder --to {} --mode {mode}", to.0));
         assert!(is_running(to, "holder") && !is_running(from, "holder"), "I1: it runs on {} alone", to.0);
@@ -94,7 +85,7 @@ fn i1_i3_a_host_that_gets_another_kernel_and_engine_is_emptied_for_it_and_gets_b
     assert_eq!((running(TRIXIE).as_str(), running(SID).as_str()), ("first second", ""));
     assert_eq!((first.born(7000), second.born(7001)), born);
 
-    let watch = watch();
+    let watch = few_clients();
     TRIXIE.sh("transship upgrade --to 28.5 --strategy evacuate --evacuate-to sid");
     assert!(TRIXIE.engine().starts_with("28.5"), "it is the server that counts: {}", TRIXIE.engine());
     assert_eq!((running(TRIXIE).as_str(), running(SID).as_str()), ("first second", ""));

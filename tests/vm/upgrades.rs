@@ -1,7 +1,8 @@
 //! The engine's packages change under running containers, with systemd and a socket that starts Docker.
 
 use super::clients::Watch;
-use super::machines::{TRIXIE, machine};
+use super::host::FAILPOINTS;
+use super::machines::{TRIXIE, few_clients, machine};
 use super::results::tried;
 
 const OLD: &str = "26.1.5";
@@ -54,6 +55,31 @@ fn i2_i5_a_package_that_cannot_be_configured_takes_the_upgrade_back_and_nobody_n
     let told = String::from_utf8_lossy(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1), "failed and undone: {told}");
     assert!(told.contains("the new packages cannot be installed"), "{told}");
+    assert!(TRIXIE.engine().starts_with(OLD) && TRIXIE.sh("docker --version").contains(OLD));
+    assert_eq!(holder.born(7000), born);
+    watch.end();
+    TRIXIE.assert_nothing_is_left();
+}
+
+/// dockerd does not start; and its unit is not given another chance for an hour, which on quick machines is as good as a minute.
+const NO_ENGINE: &str = "mkdir -p /etc/systemd/system/docker.service.d; \
+    printf '[Unit]\\nStartLimitIntervalSec=1h\\n' > /etc/systemd/system/docker.service.d/limit.conf; systemctl daemon-reload; \
+    printf 'rm /usr/sbin/dockerd; ln -s /bin/false /usr/sbin/dockerd\\n' > /root/fault";
+
+#[test]
+fn i2_i5_an_engine_whose_unit_fails_takes_the_upgrade_back_and_nobody_notices() {
+    let _turn = machine();
+    let _tried = tried("`upgrade` to an engine whose unit fails is taken back under clients", &[TRIXIE]);
+    TRIXIE.sh(NO_ENGINE);
+    let holder = TRIXIE.start("holder", "--restart always -p 7000:7000 programs", "/tools/holder 7000 16");
+    let born = holder.born(7000);
+    TRIXIE.heed_failpoints();
+    TRIXIE.sh(&format!("echo 'upgrade/install/after exec . /root/fault' > {FAILPOINTS}"));
+    let watch = few_clients();
+    let failed = TRIXIE.try_sh(&format!("transship upgrade --to {NEW}"));
+    let told = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "failed and undone: {told}");
+    assert!(told.contains("dockerd does not come up"), "{told}");
     assert!(TRIXIE.engine().starts_with(OLD) && TRIXIE.sh("docker --version").contains(OLD));
     assert_eq!(holder.born(7000), born);
     watch.end();
