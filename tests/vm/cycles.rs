@@ -2,7 +2,7 @@
 
 use super::clients::{Load, Watch};
 use super::host::{Container, run};
-use super::machines::{TRIXIE, machine};
+use super::machines::{SID, TRIXIE, bring_programs, machine, pair};
 use super::results::tried;
 
 /// What the kernel and systemd know about a container's first process, but for what has to change.
@@ -32,6 +32,33 @@ fn i1_i6_a_confined_process_tree_lives_through_cycles_as_confined_as_before() {
     }
     watch.end();
     TRIXIE.assert_nothing_is_left();
+}
+
+/// With both of the places where Docker 28 keeps images: its own, and containerd's.
+#[test]
+fn i1_i6_a_container_lives_through_cycles_wherever_the_engine_keeps_its_images() {
+    let _turn = pair();
+    let _tried = tried("freeze and restore under clients, with overlay2 and with containerd's image store", &[SID]);
+    for store in ["overlay2", "overlayfs"] {
+        if store == "overlayfs" {
+            SID.sh("mkdir -p /etc/docker; echo '{ \"features\": { \"containerd-snapshotter\": true } }' \
+                 > /etc/docker/daemon.json; systemctl restart docker");
+            bring_programs(SID);
+        }
+        assert_eq!(SID.sh("docker info -f '{{.Driver}}'"), store);
+        let holder = SID.start("holder", "--restart always -p 7000:7000 programs", "/tools/holder 7000 16");
+        let born = holder.born(7000);
+        SID.sh("docker exec holder sh -c 'echo whole > /kept'");
+        let watch = Watch::start(&format!("{}:7000", SID.address()));
+        for _ in 0..2 {
+            holder.cycle();
+            assert_eq!(holder.born(7000), born, "{store}");
+        }
+        assert_eq!(SID.sh("docker exec holder cat /kept"), "whole", "{store}");
+        watch.end();
+        drop(holder);
+        SID.assert_nothing_is_left();
+    }
 }
 
 #[test]

@@ -84,16 +84,21 @@ pub fn few_clients() -> Watch {
     Watch::start_with(&format!("{}:7000", TRIXIE.address()), &few)
 }
 
-/// The image that scenarios use, as small as can be, and a short grace period.
+/// The image that scenarios use, and a short grace period.
 fn make_ready(host: Host) {
+    bring_programs(host);
+    host.sh("mkdir -p /etc/transship; echo '{ \"grace_seconds\": 1 }' > /etc/transship/transship.json; \
+         systemctl restart transshipd");
+}
+
+/// Makes the image that scenarios use, as small as can be.
+pub fn bring_programs(host: Host) {
     let copy = |name| format!("{}:/tools/{name}", program(name).display());
     let mut copies = ["tree", "holder", "watch"].map(copy).to_vec();
     copies.extend(libraries().into_iter().map(|path| format!("{path}:{path}")));
     let mut words = vec!["image", host.0, "programs", "--tiny"];
     copies.iter().for_each(|copy| words.extend(["--copy", copy]));
     run(&words);
-    host.sh("mkdir -p /etc/transship; echo '{ \"grace_seconds\": 1 }' > /etc/transship/transship.json; \
-         systemctl restart transshipd");
 }
 
 /// What the programs are linked to.
