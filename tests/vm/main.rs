@@ -16,6 +16,7 @@ mod migrations;
 mod package;
 mod power;
 mod results;
+mod rounds;
 mod standing;
 mod upgrades;
 

@@ -45,3 +45,9 @@ pub fn go_on_to_the_end(steps: &[&str]) {
     TRIXIE.sh(&format!("truncate -s 0 {FAILPOINTS}"));
     steps.iter().for_each(|step| go_on(step));
 }
+
+/// What the operation has said, when it has ended.
+pub fn said_at_its_end(name: &str) -> String {
+    TRIXIE.within_seconds(300, &format!("[ -e /run/{name}.ended ]"));
+    TRIXIE.sh(&format!("cat /run/{name}.said"))
+}
