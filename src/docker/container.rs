@@ -100,6 +100,14 @@ impl Container {
         modes.filter_map(|mode| self.text(mode).strip_prefix("container:"))
     }
 
+    /// Whether one of the two uses a network, IPC or pid namespace of the other's.
+    pub fn shares_namespace_with(&self, other: &Self) -> bool {
+        let uses = |one: &Self, of: &Self| {
+            one.shares_network_of().into_iter().chain(one.shares_namespaces_of()).any(|id| id == of.id())
+        };
+        uses(self, other) || uses(other, self)
+    }
+
     /// The writable layer on disk, where the storage driver has one to name (overlay2).
     pub fn upper_directory(&self) -> Option<&str> {
         self.inspect.pointer("/GraphDriver/Data/UpperDir")?.as_str()

@@ -1,5 +1,6 @@
 //! Several things at a time, in their order.
 
+use crate::failure::Failure;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +14,31 @@ pub fn each<T: Send>(all: &mut [T], at_once: usize, act: impl Fn(&mut T) + Sync)
         }
     };
     std::thread::scope(|threads| (0..at_once.min(slots.len())).for_each(|_| drop(threads.spawn(work))));
+}
+
+/// The same where it may fail; returns what failed.
+pub fn failures<T: Send>(
+    all: &mut [T],
+    at_once: usize,
+    act: impl Fn(&mut T) -> Result<(), Failure> + Sync,
+) -> Vec<Failure> {
+    let failures = Mutex::new(Vec::new());
+    each(all, at_once, |one| {
+        if let Err(failure) = act(one) {
+            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+        }
+    });
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first failure, with the others in its details.
+pub fn together(mut failures: Vec<Failure>) -> Result<(), Failure> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let mut first = failures.remove(0);
+    first.details.extend(failures.iter().map(ToString::to_string));
+    Err(first)
 }
 
 #[cfg(test)]

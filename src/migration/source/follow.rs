@@ -16,6 +16,7 @@ use crate::migration::words::Standing;
 use crate::network::inside;
 use crate::network::netns::NetNs;
 use crate::operations::checkpoint::Member;
+use crate::operations::several;
 use crate::pager::words::{PROOF, Question, proof};
 use crate::saga::Step;
 use crate::store::CheckpointId;
@@ -42,14 +43,16 @@ pub fn in_hand(members: &mut [Member]) -> Vec<InHand> {
 
 /// CRIU lets go of it, and nothing that its sockets say gets out any more: it is the destination's turn to speak. By the
 /// freezer it stands still on.
-pub fn let_go(in_hand: Vec<InHand>) -> Result<(), Failure> {
-    in_hand.into_iter().try_for_each(|InHand { name, init, still }| {
+pub fn let_go(mut in_hand: Vec<InHand>) -> Result<(), Failure> {
+    let let_go = |InHand { name, init, still }: &mut InHand| {
         let failed = || format!("{name} cannot be made to wait for its memory to follow");
-        if let Some(still) = still {
+        if let Some(still) = still.take() {
             still.end(Verdict::GiveUp).or_fail(failed)?;
         }
-        mend::silence(init).or_fail(failed)
-    })
+        mend::silence(*init).or_fail(failed)
+    };
+    let at_once = in_hand.len();
+    several::together(several::failures(&mut in_hand, at_once, let_go))
 }
 
 /// What goes on here speaks again.

@@ -2,7 +2,7 @@
 
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
-use crate::operations::checkpoint::{self, Member};
+use crate::operations::checkpoint::{self, Member, apart};
 use crate::operations::upgrade::order;
 use crate::world::Context;
 use std::collections::BTreeSet;
@@ -78,25 +78,9 @@ fn same_project(one: &Container, other: &Container) -> bool {
     one.label(PROJECT).is_some_and(|project| other.label(PROJECT) == Some(project))
 }
 
-/// Whether one cannot go without the other.
-fn are_tied(one: &Container, other: &Container) -> bool {
-    let shares = |of: Option<&str>, with: &Container| of == Some(with.id());
-    let uses = |one: &Container, other: &Container| {
-        shares(one.shares_network_of(), other) || one.shares_namespaces_of().any(|of| of == other.id())
-    };
-    uses(one, other) || uses(other, one) || same_project(one, other)
-}
-
-/// The containers, by their indices, in groups of those that are tied to each other, directly or through others.
+/// In groups of those that cannot go without each other, by their indices.
 fn together(containers: &[Container]) -> Vec<BTreeSet<usize>> {
-    let mut groups: Vec<BTreeSet<usize>> = Vec::new();
-    for (index, container) in containers.iter().enumerate() {
-        let is_tied = |group: &BTreeSet<usize>| group.iter().any(|other| are_tied(container, &containers[*other]));
-        let (tied, apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(is_tied);
-        groups = apart;
-        groups.push(tied.into_iter().flatten().chain([index]).collect());
-    }
-    groups
+    apart::tied(containers, |one, other| one.shares_namespace_with(other) || same_project(one, other))
 }
 
 #[cfg(test)]

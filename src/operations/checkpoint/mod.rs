@@ -10,6 +10,7 @@
 //! is sealed and claimed, whatever fails, and whoever dies, they go on as if nothing had happened. Containers
 //! that share a network namespace are one group and are frozen together.
 
+pub mod apart;
 mod group;
 pub mod line;
 mod member;

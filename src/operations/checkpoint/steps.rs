@@ -1,7 +1,7 @@
 //! The steps of `checkpoint`, each beside its undo.
 
 use super::line::Place;
-use super::{Checkpoint, Member};
+use super::{Checkpoint, Member, apart};
 use crate::archive::{ArchiveError, rootfs};
 use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
 use crate::checkpoint::{describe, freezer, mapped, mend};
@@ -175,12 +175,15 @@ fn store_failed(member: &Member) -> String {
 pub fn hold() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         operation.hurry = Some(context.hurry());
-        for member in operation.members.iter_mut().filter(|member| !member.joins_network()) {
+        apart::until_one_fails(&mut operation.members, |member| {
+            if member.joins_network() {
+                return Ok(());
+            }
             let begun = Instant::now();
             hold_one(member, context)?;
             member.took("hold", begun.elapsed());
-        }
-        Ok(())
+            Ok(())
+        })
     }
     Step::new("hold", run, release)
 }
@@ -308,62 +311,80 @@ fn thaw(operation: &Checkpoint) -> Result<(), Failure> {
 /// Memory and processes go to disk; then the processes stand still and wait for the verdict.
 pub fn dump() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
-        let leader = (operation.members[0].id.clone(), operation.members[0].checkpoint.clone());
-        let (leave_running, memory_follows) = (operation.leave_running, operation.memory_follows);
-        for member in &mut operation.members {
-            let begun = Instant::now();
-            let images = staging(member)?.images();
-            let work = make_work_directory(&member.id).or_fail(|| store_failed(member))?;
-            let dump = Dump {
-                container: member.id.clone(),
-                leader: leader.clone(),
-                images: &images,
-                work: &work,
-                watched: &member.watched,
-                nftables: operation.nftables,
-                leave_running,
-                skip_in_flight: false,
-                memory_follows,
-            };
-            let (spec, queue, netns) = (own_network(member)?, member.queue, network_of(member)?);
-            let (still, network) = std::thread::scope(|threads| {
-                // Nothing of it changes any more, and the kernel's table of connections takes its time to read.
-                let read = |spec| Remembered::standing_still(spec, queue, &netns);
-                let remembering = threads.spawn(move || spec.map(read).transpose());
-                let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error, context));
-                (still, remembering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            });
-            member.still = Some(still?);
-            member.network = network.or_fail(|| network_unreadable(member))?;
-            hold_late_ones(member, context)?;
-            member.pages_bytes = describe::pages_bytes(&images);
-            member.took("dump", begun.elapsed());
-        }
-        Ok(())
+        let Checkpoint { members, leave_running, memory_follows, nftables, .. } = operation;
+        let group = Group {
+            leader: (members[0].id.clone(), members[0].checkpoint.clone()),
+            leave_running: *leave_running,
+            memory_follows: *memory_follows,
+            nftables: *nftables,
+        };
+        apart::until_one_fails(members, |member| dump_member(member, &group, context))
     }
     fn undo(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         // The others need not go any more.
         drop(operation.place.take());
-        for member in &mut operation.members {
-            let failed = || format!("what the dump left in {} cannot be taken away", member.name);
-            let is_alive = member.init.is_alive();
-            match member.still.take() {
-                Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
-                None if is_alive => {
-                    // Whatever keeps CRIU waiting, it is not the freezer any more.
-                    freezer::thaw(member.init.pid).or_fail(failed)?;
-                    mend::wait_for_dump_to_end(&work_directory(&member.id));
-                }
-                None => {}
-            }
-            remove_work_directory(&member.id);
-            if is_alive {
-                mend::after_dump(member.init.pid).or_fail(failed)?;
-            }
-        }
-        Ok(())
+        apart::with_each(&mut operation.members, go_on_after_dump)
     }
     Step::new("dump", run, undo)
+}
+
+/// What all members of a group are dumped by.
+struct Group {
+    leader: (ContainerId, CheckpointId),
+    leave_running: bool,
+    memory_follows: bool,
+    nftables: bool,
+}
+
+fn dump_member(member: &mut Member, group: &Group, context: &Context) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let images = staging(member)?.images();
+    let work = make_work_directory(&member.id).or_fail(|| store_failed(member))?;
+    let dump = Dump {
+        container: member.id.clone(),
+        leader: group.leader.clone(),
+        images: &images,
+        work: &work,
+        watched: &member.watched,
+        nftables: group.nftables,
+        leave_running: group.leave_running,
+        skip_in_flight: false,
+        memory_follows: group.memory_follows,
+    };
+    let (spec, queue, netns) = (own_network(member)?, member.queue, network_of(member)?);
+    let (still, network) = std::thread::scope(|threads| {
+        // Nothing of it changes any more, and the kernel's table of connections takes its time to read.
+        let read = |spec| Remembered::standing_still(spec, queue, &netns);
+        let remembering = threads.spawn(move || spec.map(read).transpose());
+        let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error, context));
+        (still, remembering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    member.still = Some(still?);
+    member.network = network.or_fail(|| network_unreadable(member))?;
+    hold_late_ones(member, context)?;
+    member.pages_bytes = describe::pages_bytes(&images);
+    member.took("dump", begun.elapsed());
+    Ok(())
+}
+
+/// CRIU lets the processes go on; what a CRIU that was killed has left in them is mended.
+fn go_on_after_dump(member: &mut Member) -> Result<(), Failure> {
+    let failed = || format!("what the dump left in {} cannot be taken away", member.name);
+    let is_alive = member.init.is_alive();
+    match member.still.take() {
+        Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
+        None if is_alive => {
+            // Whatever keeps CRIU waiting, it is not the freezer any more.
+            freezer::thaw(member.init.pid).or_fail(failed)?;
+            mend::wait_for_dump_to_end(&work_directory(&member.id));
+        }
+        None => {}
+    }
+    remove_work_directory(&member.id);
+    match is_alive {
+        true => mend::after_dump(member.init.pid).or_fail(failed),
+        false => Ok(()),
+    }
 }
 
 fn dump_one(dump: &Dump<'_>, context: &Context) -> Result<Still, DumpError> {
@@ -399,7 +420,7 @@ fn dump_failed(member: &Member, error: &DumpError, context: &Context) -> Failure
 /// as CRIU gives deleted ones that are still open a name in the writable layer.
 pub fn copy() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
-        for member in &mut operation.members {
+        apart::until_one_fails(&mut operation.members, |member| {
             let begun = Instant::now();
             let rearmed = criu::timers::rearm_expired(&staging(member)?.images());
             rearmed.or_fail(|| format!("the timers of {} cannot be kept running", member.name))?;
@@ -408,8 +429,8 @@ pub fn copy() -> CheckpointStep {
                 write_extra(staging(member)?, NETWORK_FILE, network).or_fail(|| store_failed(member))?;
             }
             member.took("copy", begun.elapsed());
-        }
-        Ok(())
+            Ok(())
+        })
     }
     Step::new("copy", run, nothing)
 }
@@ -428,8 +449,9 @@ fn copy_rootfs(member: &Member) -> Result<(), Failure> {
 /// Digests, manifest, and the rename that makes it a checkpoint.
 pub fn seal() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
-        let group: Vec<_> = operation.members.iter().map(|member| member.checkpoint.clone()).collect();
-        for member in &mut operation.members {
+        let Checkpoint { members, leave_running, memory_follows, name, .. } = operation;
+        let group: Vec<_> = members.iter().map(|member| member.checkpoint.clone()).collect();
+        apart::until_one_fails(members, |member| {
             let begun = Instant::now();
             let failed = || format!("the checkpoint of {} cannot be sealed", member.name);
             let staging = staging(member)?;
@@ -437,10 +459,10 @@ pub fn seal() -> CheckpointStep {
             let facts = describe::Facts {
                 surroundings,
                 id: &member.checkpoint,
-                name: operation.name.as_ref(),
+                name: name.as_ref(),
                 group: &group,
-                leave_running: operation.leave_running,
-                memory_follows: operation.memory_follows,
+                leave_running: *leave_running,
+                memory_follows: *memory_follows,
                 init: member.init.pid,
                 frozen_at: member.frozen_at.unwrap_or_else(jiff::Timestamp::now),
                 timings: &member.timings,
@@ -451,8 +473,8 @@ pub fn seal() -> CheckpointStep {
             let manifest = manifest.map_err(|error| Failure::new(failed()).because(error.as_ref()))?;
             staging.seal(manifest, Durability::Deferred, &|_| {}).or_fail(failed)?;
             member.took("seal", begun.elapsed());
-        }
-        Ok(())
+            Ok(())
+        })
     }
     fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in &operation.members {

@@ -53,7 +53,7 @@ pub fn freeze(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
         }
     });
     upgrade.containers = courses;
-    together(failures.into_inner().unwrap_or_else(PoisonError::into_inner)).map_or(Ok(()), Err)
+    several::together(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Brings back every container that is away, wave by wave. Where one does not come back the others still do.
@@ -61,30 +61,13 @@ pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failur
     let mut courses = std::mem::take(&mut upgrade.containers);
     let waves = courses.chunk_by_mut(|one, other| one.wave == other.wave);
     let returning = context.returns.begin();
-    let failures = waves.flat_map(|wave| in_parallel(wave, |course| come_back(course, upgrade, context))).collect();
+    let come_back = |course: &mut Course| come_back(course, upgrade, context);
+    let failures = waves.flat_map(|wave| several::failures(wave, back_at_once(), come_back)).collect();
     drop(returning);
     // Docker may have begun to bring some back, and gone down in between.
     addresses::sweep(context);
     upgrade.containers = courses;
-    together(failures).map_or(Ok(()), Err)
-}
-
-/// Does the task for each, several at a time, in their order; returns what failed.
-fn in_parallel(courses: &mut [Course], task: impl Fn(&mut Course) -> Result<(), Failure> + Sync) -> Vec<Failure> {
-    let failures = Mutex::new(Vec::new());
-    several::each(courses, back_at_once(), |course| {
-        if let Err(failure) = task(course) {
-            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
-        }
-    });
-    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The first failure, with the others in its details.
-fn together(mut failures: Vec<Failure>) -> Option<Failure> {
-    let mut first = (!failures.is_empty()).then(|| failures.remove(0))?;
-    first.details.extend(failures.iter().map(ToString::to_string));
-    Some(first)
+    several::together(failures)
 }
 
 /// The context of a part of the upgrade.
