@@ -4,7 +4,7 @@
 //! (linux/netfilter/nfnetlink_queue.h). To let them go it gives one verdict for all of them, and the kernel puts them back
 //! in the order they came. The verdict is *repeat*, not *accept*: each packet meets the raw table once more, so that rules of
 //! the operator's or of Docker's own behind the hold's (which keep strangers from container addresses and from ports
-//! published on loopback) are not skipped. It carries [`PASS_MARK`], by which the hold's own rules let it by: so packets
+//! published on loopback) are not skipped. It carries a [`pass_mark`], by which the hold's own rules let it by: so packets
 //! go at once, and the rules are taken away afterwards, which takes as long as iptables takes.
 //!
 //! Messages that do not fit the socket's buffer, and packets beyond the bound, make the kernel drop the packet and count
@@ -48,8 +48,15 @@ const VERDICT_HDR: u16 = 2;
 const VERDICT_REPEAT: u32 = 4;
 const MARK: u16 = 3;
 
-/// On packets that are let go, for the rules that led them here; those clear it.
-pub(super) const PASS_MARK: u32 = 0x5453_0001;
+/// On packets that are let go, with the number of the queue, for the rules that led them here; those clear it.
+const PASS: u32 = 0x5453_0000;
+/// [`PASS`] of any queue, as a mark and its mask.
+pub(super) const ANY_PASS: &str = "0x54530000/0xffff0000";
+
+/// The mark of packets that one queue has let go.
+pub(super) fn pass_mark(queue: u16) -> u32 {
+    PASS | u32::from(queue)
+}
 
 /// Orders to the thread.
 const LET_PASS: u8 = 1;
@@ -258,7 +265,7 @@ fn command(command: u8) -> DefaultNla {
 
 fn verdict(queue: u16, last: u32) -> NetfilterMessage {
     let header = [VERDICT_REPEAT.to_be_bytes(), last.to_be_bytes()].concat();
-    let mark = DefaultNla::new(MARK, PASS_MARK.to_be_bytes().to_vec());
+    let mark = DefaultNla::new(MARK, pass_mark(queue).to_be_bytes().to_vec());
     message(queue, MSG_VERDICT_BATCH, vec![DefaultNla::new(VERDICT_HDR, header), mark])
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::command;
 use super::error::{Error, Result};
-use super::queue::PASS_MARK;
+use super::queue::{ANY_PASS, pass_mark};
 use super::spec::{Family, HoldSpec, Protocol, Published, ReplyTuple};
 
 /// All chains begin with this, and nothing else does.
@@ -265,7 +265,7 @@ pub(super) fn render(
     let chain = chain(queue);
     let target = format!("-j NFQUEUE --queue-num {queue}");
     let mut rules = Rules { chain: &chain, target: &target, chains: vec![chain.clone()], text: String::new() };
-    rules.pass();
+    rules.pass(queue);
     rules.addresses(spec, mode, family);
     rules.published(spec, mode, family);
     if mode != Mode::NewOnly {
@@ -293,10 +293,12 @@ struct Rules<'a> {
 const SYN: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
 
 impl Rules<'_> {
-    /// Packets that were let go come by again; they go on behind these chains, without the mark.
-    fn pass(&mut self) {
-        let (chain, mark) = (format!("{}-pass", self.chain), format!("{PASS_MARK:#x}"));
+    /// Packets that were let go come by again; they go on behind these chains, without the mark. Those that another hold has
+    /// let go keep theirs until they come by that one: they have been here before they were parked there.
+    fn pass(&mut self, queue: u16) {
+        let (chain, mark) = (format!("{}-pass", self.chain), format!("{:#x}", pass_mark(queue)));
         push(&mut self.text, format_args!("-A {} -m mark --mark {mark} -g {chain}", self.chain));
+        push(&mut self.text, format_args!("-A {} -m mark --mark {ANY_PASS} -j RETURN", self.chain));
         push(&mut self.text, format_args!("-A {chain} -j MARK --set-xmark 0x0/0xffffffff"));
         self.chains.push(chain);
     }

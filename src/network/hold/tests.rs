@@ -131,6 +131,33 @@ fn open_connections_go_on_until_the_hold_is_tightened() {
     no_rules_left(&segment);
 }
 
+/// Whoever is back need not wait for those that are not, nor for the rules of any hold to be gone; what comes for two waits for
+/// both.
+#[test]
+fn packets_pass_the_holds_of_others() {
+    let segment = Segment::new();
+    let mut streams = connections(&segment);
+    let of = |address: &str| HoldSpec { addresses: vec![address.parse().unwrap()], ..HoldSpec::default() };
+    let mut hold = segment.host.run(|| Hold::place_all(spec(), Bounds::default()));
+    let mut of_visitor = segment.host.run(|| Hold::place_all(of("192.0.2.1"), Bounds::default()));
+    let mut of_neighbour = segment.host.run(|| Hold::place_all(of("172.30.0.3"), Bounds::default()));
+    let stream = &mut streams[0];
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(move || ask(stream, 1));
+        until_waiting(&segment, &of_visitor, 1).unwrap();
+        of_visitor.let_pass().unwrap();
+        until_waiting(&segment, &hold, 1).unwrap();
+        hold.let_pass().unwrap();
+        let passed = Instant::now();
+        asking.join().unwrap();
+        assert!(passed.elapsed() < HOLD, "{:?}", passed.elapsed());
+    });
+    for hold in [&mut hold, &mut of_visitor, &mut of_neighbour] {
+        segment.host.run(|| hold.release());
+    }
+    no_rules_left(&segment);
+}
+
 /// A container that is killed while its copy is kept says goodbye for its sockets; nobody must hear it.
 #[test]
 fn i2_the_end_of_the_frozen_copy_is_not_heard() {

@@ -32,7 +32,8 @@ fn new_connections_alone_are_held_at_first() {
          -A TRANSSHIP-TRACKED -m conntrack --ctstate UNTRACKED -j RETURN\n\
          :TRANSSHIP-7 - [0:0]\n\
          :TRANSSHIP-7-pass - [0:0]\n\
-         -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
+         -A TRANSSHIP-7 -m mark --mark 0x54530007 -g TRANSSHIP-7-pass\n\
+         -A TRANSSHIP-7 -m mark --mark 0x54530000/0xffff0000 -j RETURN\n\
          -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
          -A TRANSSHIP-7 -d 172.30.0.2 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j NFQUEUE --queue-num 7\n\
          -A TRANSSHIP-7 -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 8080 --tcp-flags FIN,SYN,RST,ACK SYN \
@@ -56,7 +57,8 @@ fn everything_is_held_in_the_end_and_no_jump_is_doubled() {
          -A TRANSSHIP-TRACKED -m conntrack --ctstate UNTRACKED -j RETURN\n\
          :TRANSSHIP-7 - [0:0]\n\
          :TRANSSHIP-7-pass - [0:0]\n\
-         -A TRANSSHIP-7 -m mark --mark 0x54530001 -g TRANSSHIP-7-pass\n\
+         -A TRANSSHIP-7 -m mark --mark 0x54530007 -g TRANSSHIP-7-pass\n\
+         -A TRANSSHIP-7 -m mark --mark 0x54530000/0xffff0000 -j RETURN\n\
          -A TRANSSHIP-7-pass -j MARK --set-xmark 0x0/0xffffffff\n\
          -A TRANSSHIP-7 -s fd30::2 -p tcp -m tcp ! --tcp-flags FIN,RST NONE -j DROP\n\
          -A TRANSSHIP-7 -s fd30::2 -j NFQUEUE --queue-num 7\n\
