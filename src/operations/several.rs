@@ -1,5 +1,6 @@
 //! Several things at a time, in their order.
 
+use crate::archive::hash::all_cores;
 use crate::failure::Failure;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +40,11 @@ pub fn together(mut failures: Vec<Failure>) -> Result<(), Failure> {
     let mut first = failures.remove(0);
     first.details.extend(failures.iter().map(ToString::to_string));
     Err(first)
+}
+
+/// Does something with each of what keeps a core busy about as long as it waits, whatever fails.
+pub fn try_each<T: Send>(all: &mut [T], act: impl Fn(&mut T) -> Result<(), Failure> + Sync) -> Result<(), Failure> {
+    together(failures(all, all_cores().get() * 2, act))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::network::hold::Hold;
 use crate::network::published;
 use crate::network::spec::HoldSpec;
 use crate::operations::upgrade::order;
-use crate::operations::{forward, holds};
+use crate::operations::{forward, holds, several};
 use crate::pager;
 use crate::restore::{addresses, prepare, settle, thaw};
 use crate::store::ContainerId;
@@ -58,10 +58,13 @@ struct Starting {
 fn start_all(arrive: &Arrive, context: &Context) -> Result<Vec<Arc<Landing>>, Failure> {
     let _hurry = context.hurry();
     let deadline = Instant::now() + LANDING;
-    let mut landings = Vec::new();
+    let mut expected = Vec::new();
     for number in 0..arrive.members.len() {
-        let inspect = arrive.inspect_to_be(number)?;
-        hold(arrive, number, &inspect, context)?;
+        expected.push((number, arrive.inspect_to_be(number)?));
+    }
+    several::try_each(&mut expected, |(number, inspect)| hold(arrive, *number, inspect, context))?;
+    let mut landings = Vec::new();
+    for (number, inspect) in expected {
         let landing = Landing::of(inspect, arrive.offer.link).with_memory_from(follow::source(arrive, number));
         landings.push(Arc::new(if arrive.is_joined(number) { landing.ahead_of_others() } else { landing }));
     }

@@ -10,7 +10,7 @@ use crate::handover::{Arrival, arrival};
 use crate::migration::words::LABEL;
 use crate::migration::{networks, tree};
 use crate::operations::restore::put_files;
-use crate::operations::{self, brought};
+use crate::operations::{self, brought, several};
 use crate::pager::Told;
 use crate::process;
 use crate::restore::prepare;
@@ -166,13 +166,8 @@ pub fn receive() -> ArriveStep {
         if manifests.len() != arrive.members.len() {
             return Err(Failure::new(format!("{} manifests came for {}", manifests.len(), arrive.name())));
         }
-        for (member, manifest) in arrive.members.iter().zip(&manifests) {
-            let failed = || format!("the checkpoint of {} is not what it should be", member.name);
-            let staging = context.catalog.staging(&member.checkpoint).ok_or_else(|| Failure::new(failed()))?;
-            staging.adopt(manifest.as_bytes(), Durability::FilesAreOnDisk, &|_| {}).or_fail(failed)?;
-            // What lies there was hashed just now.
-            prepare::adopted(&context.world, &member.checkpoint)?;
-        }
+        let mut received: Vec<_> = arrive.members.iter().zip(&manifests).collect();
+        several::try_each(&mut received, |(member, manifest)| adopt(member, manifest, context))?;
         memory::forget(context, &arrive.id)
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
@@ -183,6 +178,14 @@ pub fn receive() -> ArriveStep {
         })
     }
     Step::new("receive", run, undo)
+}
+
+fn adopt(member: &Member, manifest: &str, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("the checkpoint of {} is not what it should be", member.name);
+    let staging = context.catalog.staging(&member.checkpoint).ok_or_else(|| Failure::new(failed()))?;
+    staging.adopt(manifest.as_bytes(), Durability::FilesAreOnDisk, &|_| {}).or_fail(failed)?;
+    // What lies there was hashed just now.
+    prepare::adopted(&context.world, &member.checkpoint).map(drop)
 }
 
 fn wait_for_manifests(arrive: &mut Arrive, context: &Context) -> Result<Vec<String>, Failure> {
@@ -243,18 +246,7 @@ pub fn place() -> ArriveStep {
 
 fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
     let root = arrive.docker_root.clone().map_or_else(|| docker_root(context), Ok)?;
-    for member in &arrive.members {
-        let failed = || format!("the files of {} cannot be put in place", member.name);
-        let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
-        let container = context.docker.container(member.id()?.as_str()).or_fail(failed)?;
-        if let Some(upper) = container.upper_directory() {
-            // A start that came to nothing has left its own there.
-            empty(Path::new(upper)).or_fail(failed)?;
-        }
-        put_files(&container, &checkpoint)?;
-        let placed = logs::put(&root, member.id()?, &checkpoint);
-        placed.or_fail(|| format!("the log of {} cannot be put in place", member.name))?;
-    }
+    several::try_each(&mut arrive.members, |member| put_one_in_place(member, &root, context))?;
     let checkpoint = context.catalog.get(&arrive.id).or_fail(|| "the volumes' files cannot be read".into())?;
     for (number, name) in arrive.volumes.iter().enumerate() {
         let told = context.docker.volume(name).or_fail(|| format!("the volume {name} cannot be looked at"))?;
@@ -267,6 +259,19 @@ fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
     }
     (arrive.is_placed, arrive.placed_in) = (true, Some(process::boot()));
     Ok(())
+}
+
+fn put_one_in_place(member: &Member, docker_root: &Path, context: &Context) -> Result<(), Failure> {
+    let failed = || format!("the files of {} cannot be put in place", member.name);
+    let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
+    let container = context.docker.container(member.id()?.as_str()).or_fail(failed)?;
+    if let Some(upper) = container.upper_directory() {
+        // A start that came to nothing has left its own there.
+        empty(Path::new(upper)).or_fail(failed)?;
+    }
+    put_files(&container, &checkpoint)?;
+    let placed = logs::put(docker_root, member.id()?, &checkpoint);
+    placed.or_fail(|| format!("the log of {} cannot be put in place", member.name))
 }
 
 fn docker_root(context: &Context) -> Result<PathBuf, Failure> {

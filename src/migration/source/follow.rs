@@ -51,8 +51,7 @@ pub fn let_go(mut in_hand: Vec<InHand>) -> Result<(), Failure> {
         }
         mend::silence(*init).or_fail(failed)
     };
-    let at_once = in_hand.len();
-    several::together(several::failures(&mut in_hand, at_once, let_go))
+    several::try_each(&mut in_hand, let_go)
 }
 
 /// What goes on here speaks again.

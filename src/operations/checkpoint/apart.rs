@@ -4,17 +4,11 @@
 //! or pid namespace are, in their order: CRIU locks and reads what both have, and finds it as the one before has left it.
 
 use super::Member;
-use crate::archive::hash::all_cores;
 use crate::docker::Container;
 use crate::failure::Failure;
 use crate::operations::several;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How many at once. They wait for the kernel about as long as they keep a core busy.
-fn at_once() -> usize {
-    all_cores().get() * 2
-}
 
 /// Does something with each of them; with no more of them once it has failed for one.
 pub fn until_one_fails(
@@ -33,10 +27,9 @@ pub fn with_each(
     members: &mut [Member],
     act: impl Fn(&mut Member) -> Result<(), Failure> + Sync,
 ) -> Result<(), Failure> {
-    let failures = several::failures(&mut chains(members), at_once(), |chain| {
+    several::try_each(&mut chains(members), |chain| {
         several::together(chain.iter_mut().filter_map(|member| act(member).err()).collect())
-    });
-    several::together(failures)
+    })
 }
 
 /// The members, those that share a namespace one after the other.
