@@ -23,7 +23,7 @@
 //! the canary), [`services`] (the interposer's place in front of runc), [`packages`] (what the engine was installed
 //! from), [`handover`] (who owns a container while it migrates), [`transport`] (other hosts, and the process without
 //! privileges that talks to them). Across them: [`saga`] (steps and journal), [`world`] (what outlives an operation),
-//! [`operations`] (the verbs of a single host), [`migration`] (containers that move between hosts), [`pairing`] (who those
+//! [`operations`] (the verbs of a single host), [`shipping`] (checkpoints that go to other hosts), [`migration`] (containers that move between hosts), [`pairing`] (who those
 //! hosts are), [`overview`] (what is told of all operations). At the ends: [`helper`] (the socket, recovery), [`cli`], [`report`] (what an operation
 //! did, as a page or as lines) and [`metrics`] (figures for a monitor).
 //!
@@ -52,6 +52,7 @@ pub mod restore;
 pub mod saga;
 pub mod services;
 pub mod settings;
+pub mod shipping;
 pub mod store;
 pub mod transport;
 pub mod world;

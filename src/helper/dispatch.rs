@@ -7,7 +7,7 @@ use crate::operations::upgrade::strategy::EVACUATE;
 use crate::saga::{Asked, Progress};
 use crate::world::told::Round;
 use crate::world::{Context, Told, World};
-use crate::{operations, overview, pairing};
+use crate::{operations, overview, pairing, shipping};
 use serde_json::Value;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -104,10 +104,10 @@ fn answer(request: Request, context: &Context, peer: &str) -> Result<Value, Fail
             operations::restore::run(context, &reference, name, cold_start_on_failure, peer)
         }
         Request::List { from: None } => operations::list::run(context),
-        Request::List { from: Some(from) } => operations::ship::list_of(context, &from),
-        Request::Push { reference, to, way } => operations::ship::push(context, &reference, (&to, way), peer),
-        Request::Pull { reference, from, way } => operations::ship::pull(context, &reference, (&from, way), peer),
-        Request::Share { reference, with, ends } => operations::ship::share(context, &reference, &with, ends),
+        Request::List { from: Some(from) } => shipping::list_of(context, &from),
+        Request::Push { reference, to, way } => shipping::push(context, &reference, (&to, way), peer),
+        Request::Pull { reference, from, way } => shipping::pull(context, &reference, (&from, way), peer),
+        Request::Share { reference, with, ends } => shipping::share(context, &reference, &with, ends),
         Request::Inspect { reference } => operations::inspect::run(context, &reference),
         Request::Remove { references, force } => operations::remove::run(context, &references, force),
         Request::CollectGarbage { dry_run } => operations::collect::run(context, dry_run),

@@ -8,7 +8,7 @@ use crate::transport::caller::{Caller, CallerKey, Refusal};
 use crate::transport::client::HELPER_SOCKET;
 use crate::transport::protocol::{PAIR, Problem};
 use crate::world::World;
-use crate::{migration, operations, pairing};
+use crate::{migration, pairing, shipping};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
@@ -53,7 +53,7 @@ fn routes(world: Arc<World>) -> Router {
     Router::new()
         .merge(pairing::inward::routes())
         .merge(migration::inward::routes())
-        .merge(operations::ship::inward::routes())
+        .merge(shipping::inward::routes())
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "this version of transship does not know the request") })
         .layer(from_fn_with_state(Arc::clone(&world), door))
         .with_state(world)

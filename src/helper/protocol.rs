@@ -7,7 +7,7 @@
 use crate::failure::Failure;
 pub use crate::migration::source::binds::{Course, Rule as Bind};
 pub use crate::migration::source::memory::{Goal, IfMissed, Mode};
-pub use crate::operations::ship::Way;
+pub use crate::shipping::Way;
 pub use crate::transport::client::Compress;
 pub use crate::world::decisions::Decision;
 pub use crate::world::told::Round;

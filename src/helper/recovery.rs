@@ -8,12 +8,12 @@ use crate::migration::homecoming::Homecoming;
 use crate::migration::source::Migrate;
 use crate::operations::checkpoint::Checkpoint;
 use crate::operations::restore::Restore;
-use crate::operations::ship::{Fetch, Push};
 use crate::operations::upgrade::Upgrade;
 use crate::saga::{self, Operation, OperationRecord};
+use crate::shipping::{Fetch, Push};
 use crate::world::log::Log;
 use crate::world::{Context, Turn, World};
-use crate::{migration, operations};
+use crate::{migration, operations, shipping};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -192,7 +192,7 @@ fn containers_of(record: &OperationRecord) -> Option<Vec<String>> {
         Restore::KIND => "/targets",
         Migrate::KIND => "/freeze/members",
         Arrive::KIND => "/members",
-        Push::KIND | Fetch::KIND => return Some(vec![operations::ship::turn_on(record.state["id"].as_str()?)]),
+        Push::KIND | Fetch::KIND => return Some(vec![shipping::turn_on(record.state["id"].as_str()?)]),
         // Their parts have the turns.
         Evacuate::KIND | Homecoming::KIND | EvacuatedUpgrade::KIND => {
             return Some(Vec::new());

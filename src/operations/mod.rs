@@ -22,7 +22,6 @@ pub mod remove;
 pub mod restore;
 pub mod settled;
 pub mod several;
-pub mod ship;
 pub mod upgrade;
 
 use crate::failure::{Failure, OrFail};
@@ -45,7 +44,7 @@ pub fn turn_on_everything(context: &Context) -> Result<Turn<'_>, Failure> {
 ///
 /// A container's name belongs to the container that has it now. Only a name that nobody has is looked for among
 /// the names that containers had when they were frozen.
-fn find(context: &Context, reference: &str) -> Result<Checkpoint, Failure> {
+pub fn find(context: &Context, reference: &str) -> Result<Checkpoint, Failure> {
     let listing = context.catalog.list().or_fail(|| "the store cannot be listed".into())?;
     let is_checkpoint = |one: &Checkpoint| {
         one.id().as_str() == reference || one.manifest().name.as_ref().is_some_and(|name| name.as_str() == reference)

@@ -46,7 +46,7 @@ fn next(world: &World) -> Option<Checkpoint> {
 
 /// Whether somebody reads it as it is: a restore, or a peer.
 fn is_needed(world: &World, checkpoint: &Checkpoint) -> bool {
-    world.reserved.has(checkpoint.id()) || super::ship::is_shared(world, checkpoint.id())
+    world.reserved.has(checkpoint.id()) || world.peers.share(checkpoint.id().as_str())
 }
 
 fn pack(world: &World, checkpoint: &Checkpoint) -> Result<(), StoreError> {

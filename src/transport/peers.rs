@@ -77,6 +77,13 @@ impl Peers {
         self.loaded(&mut self.lock()).cloned()
     }
 
+    /// Whether any of them may fetch the checkpoint with this id.
+    pub fn share(&self, checkpoint: &str) -> bool {
+        let may = |state: State| state.book.peers().iter().any(|peer| peer.permissions.shared.contains(checkpoint));
+        // Where the book cannot be read, peers cannot ask either.
+        self.state().is_ok_and(may)
+    }
+
     /// One peer as it is now.
     pub fn peer(&self, name: &str) -> Result<Option<Peer>, PeersError> {
         Ok(self.state()?.book.peer(name).cloned())

@@ -1,7 +1,7 @@
 //! The copies between Docker's start and the source's word: restored, stopped, and ended again where they may not run.
 
-use super::steps::put_in_place_again;
-use super::{Arrive, follow};
+use super::Arrive;
+use super::place::put_in_place;
 use crate::checkpoint::mend;
 use crate::docker::Container;
 use crate::failure::{Failure, OrFail};
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How long Docker may take to bring them to the gate. The source does not wait longer.
 const LANDING: Duration = words::RESTORE;
+
+/// How long dockerd may take to come up, where the whole host has just booted.
+const DOCKER_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long Docker may take to come to an end of starting one, once it is let go or refused.
 pub const END_OF_START: Duration = Duration::from_secs(60);
@@ -48,6 +51,26 @@ pub fn bring(arrive: &mut Arrive, context: &Context) -> Result<Option<Vec<Arc<La
     start_all(arrive, context).map(Some)
 }
 
+/// A helper before this one had put the files in place, and may have died with the host's power. The checkpoint was on
+/// disk by then, and what is in place is made from it again: `false` where it is not whole.
+fn put_in_place_again(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
+    let failed = || format!("{} cannot be made ready again", arrive.name());
+    context.docker.wait_until_up(DOCKER_PATIENCE, || false).or_fail(failed)?;
+    for container in arrive.containers().iter().rev() {
+        // The start that the other helper was at ends by itself: nobody answers it at the gate.
+        end(context, container)?;
+        context.claims.give_back(container).or_fail(failed)?;
+    }
+    for member in &arrive.members {
+        if let Err(failure) = prepare::verify(context, &member.checkpoint, &|_, _| {}) {
+            tracing::error!(migration = %arrive.id, %failure, "what came from the peer is not whole any more");
+            return Ok(false);
+        }
+    }
+    put_in_place(arrive, context)?;
+    Ok(true)
+}
+
 /// One that Docker is at starting.
 struct Starting {
     name: String,
@@ -65,7 +88,7 @@ fn start_all(arrive: &Arrive, context: &Context) -> Result<Vec<Arc<Landing>>, Fa
     several::try_each(&mut expected, |(number, inspect)| hold(arrive, *number, inspect, context))?;
     let mut landings = Vec::new();
     for (number, inspect) in expected {
-        let landing = Landing::of(inspect, arrive.offer.link).with_memory_from(follow::source(arrive, number));
+        let landing = Landing::of(inspect, arrive.offer.link).with_memory_from(memory_source(arrive, number));
         landings.push(Arc::new(if arrive.is_joined(number) { landing.ahead_of_others() } else { landing }));
     }
     // Docker starts who uses another's network only when it has taken that one as started.
@@ -137,6 +160,18 @@ fn hold(arrive: &Arrive, number: usize, inspect: &Value, context: &Context) -> R
     let hold = Hold::place_all(spec, holds::bounds(context)).or_fail(failed)?;
     context.holds.keep(container.clone(), hold);
     Ok(())
+}
+
+/// Where a member's memory is to come from; nothing where it comes with its checkpoint.
+fn memory_source(arrive: &Arrive, number: usize) -> Option<pager::Source> {
+    let memory = arrive.offer.memory?;
+    Some(pager::Source {
+        peer: arrive.peer.clone(),
+        path: words::pages_path(&arrive.id),
+        checkpoint: arrive.members.get(number)?.checkpoint.to_string(),
+        compress: memory.compress,
+        rate: memory.rate,
+    })
 }
 
 /// Ends what is restored and was not let go, those that use another's network first. Nobody has heard of it: its dying

@@ -5,10 +5,9 @@
 
 use super::Arrive;
 use super::at_the_gate;
-use super::steps::heard;
+use super::heard::heard;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
-use crate::migration::words;
 use crate::pager::{self, Seen, Told, Watch};
 use crate::process::Identity;
 use crate::saga::Step;
@@ -19,18 +18,6 @@ use std::time::Duration;
 
 /// How long a pager is listened to before words are.
 const LISTENING: Duration = Duration::from_millis(200);
-
-/// Where a member's memory is to come from; nothing where it comes with its checkpoint.
-pub fn source(arrive: &Arrive, number: usize) -> Option<pager::Source> {
-    let memory = arrive.offer.memory?;
-    Some(pager::Source {
-        peer: arrive.peer.clone(),
-        path: words::pages_path(&arrive.id),
-        checkpoint: arrive.members.get(number)?.checkpoint.to_string(),
-        compress: memory.compress,
-        rate: memory.rate,
-    })
-}
 
 /// A container whose memory follows it.
 struct Follower {

@@ -1,30 +1,26 @@
 //! The steps of `arrive`, each beside its undo.
 
 use super::arrivals::{kept, put_on_disk};
+use super::heard::{ask_source, heard};
 use super::member::{self, Member};
-use super::{Arrive, admit, at_the_gate, binds, intake, logs, memory, of_source};
-use crate::archive::rootfs;
+use super::place::{docker_root, put_in_place};
+use super::{Arrive, admit, at_the_gate, binds, intake, memory};
 use crate::docker::{DockerError, is_same_network, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
+use crate::migration::networks;
 use crate::migration::words::LABEL;
-use crate::migration::{networks, tree};
-use crate::operations::restore::put_files;
 use crate::operations::{self, brought, several};
 use crate::pager::Told;
-use crate::process;
 use crate::restore::prepare;
 use crate::saga::{Operation, Step};
+use crate::store::CheckpointId;
 use crate::store::claims::Decider;
-use crate::store::layout;
 use crate::store::staging::Durability;
-use crate::store::{Checkpoint, CheckpointId};
 use crate::world::Context;
 use crate::world::decisions::Decision;
 use crate::world::visits::Word;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 type ArriveStep = Step<Arrive, Context>;
@@ -35,9 +31,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// So many silences in a row, without a byte of a file either, and it does not come any more: an hour, for a source that
 /// copies a large volume on its own disk first.
 const SILENCES: u32 = 120;
-
-/// How long dockerd may take to come up, where the whole host has just booted.
-const DOCKER_PATIENCE: Duration = Duration::from_secs(600);
 
 fn nothing(_: &mut Arrive, _: &Context) -> Result<(), Failure> {
     Ok(())
@@ -213,111 +206,9 @@ fn wait_for_manifests(arrive: &mut Arrive, context: &Context) -> Result<Vec<Stri
     }
 }
 
-/// A word of the handover, or a person's. The rules say what becomes of it; this carries out what they say, short of letting it run.
-pub(super) fn heard(arrive: &mut Arrive, context: &Context, event: arrival::Event) -> Result<(), Failure> {
-    let next = arrive.arrival.on(event).next;
-    if next != arrive.arrival {
-        arrive.stands(context, next)?;
-    }
-    match next {
-        // The answer follows when all is undone.
-        Arrival::Dropped | Arrival::Lost => Err(Failure::new(match event {
-            arrival::Event::ForceDrop => format!("{} was dropped here by force", arrive.name()),
-            _ => format!("{} is not to run here: {} keeps it", arrive.name(), arrive.peer),
-        })),
-        // Answered once it runs.
-        Arrival::Released => {
-            if event == arrival::Event::ForceRun {
-                arrive.decided = Some(Decision::Run);
-            }
-            Ok(())
-        }
-        _ => {
-            arrive.visit(context).hear();
-            Ok(())
-        }
-    }
-}
-
 /// Their files where Docker's storage driver looks for them, and their volumes'.
 pub fn place() -> ArriveStep {
     Step::new("place", put_in_place, nothing)
-}
-
-fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-    let root = arrive.docker_root.clone().map_or_else(|| docker_root(context), Ok)?;
-    several::try_each(&mut arrive.members, |member| put_one_in_place(member, &root, context))?;
-    let checkpoint = context.catalog.get(&arrive.id).or_fail(|| "the volumes' files cannot be read".into())?;
-    for (number, name) in arrive.volumes.iter().enumerate() {
-        let told = context.docker.volume(name).or_fail(|| format!("the volume {name} cannot be looked at"))?;
-        let mountpoint = PathBuf::from(told["Mountpoint"].as_str().unwrap_or_default());
-        fill(&checkpoint, &tree::files(tree::VOLUMES, number), &mountpoint)?;
-    }
-    for (number, bind) in arrive.offer.binds.iter().enumerate().filter(|(_, bind)| bind.is_brought) {
-        fill(&checkpoint, &tree::files(tree::BINDS, number), &bind.path)?;
-        binds::mark(&bind.path, &arrive.id).or_fail(|| format!("{} cannot be marked", bind.path.display()))?;
-    }
-    (arrive.is_placed, arrive.placed_in) = (true, Some(process::boot()));
-    Ok(())
-}
-
-fn put_one_in_place(member: &Member, docker_root: &Path, context: &Context) -> Result<(), Failure> {
-    let failed = || format!("the files of {} cannot be put in place", member.name);
-    let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
-    let container = context.docker.container(member.id()?.as_str()).or_fail(failed)?;
-    if let Some(upper) = container.upper_directory() {
-        // A start that came to nothing has left its own there.
-        empty(Path::new(upper)).or_fail(failed)?;
-    }
-    put_files(&container, &checkpoint)?;
-    let placed = logs::put(docker_root, member.id()?, &checkpoint);
-    placed.or_fail(|| format!("the log of {} cannot be put in place", member.name))
-}
-
-fn docker_root(context: &Context) -> Result<PathBuf, Failure> {
-    let engine = context.docker.engine().or_fail(|| "Docker does not say where its files are".into())?;
-    Ok(engine.root.into())
-}
-
-/// A helper before this one had put the files in place, and may have died with the host's power. The checkpoint was on
-/// disk by then, and what is in place is made from it again: `false` where it is not whole.
-pub fn put_in_place_again(arrive: &mut Arrive, context: &Context) -> Result<bool, Failure> {
-    let failed = || format!("{} cannot be made ready again", arrive.name());
-    context.docker.wait_until_up(DOCKER_PATIENCE, || false).or_fail(failed)?;
-    for container in arrive.containers().iter().rev() {
-        // The start that the other helper was at ends by itself: nobody answers it at the gate.
-        at_the_gate::end(context, container)?;
-        context.claims.give_back(container).or_fail(failed)?;
-    }
-    for member in &arrive.members {
-        if let Err(failure) = prepare::verify(context, &member.checkpoint, &|_, _| {}) {
-            tracing::error!(migration = %arrive.id, %failure, "what came from the peer is not whole any more");
-            return Ok(false);
-        }
-    }
-    put_in_place(arrive, context)?;
-    Ok(true)
-}
-
-fn fill(checkpoint: &Checkpoint, files: &[String; 2], directory: &Path) -> Result<(), Failure> {
-    let failed = || format!("the files of {} cannot be put in place", directory.display());
-    // Docker has copied in what the image has there, or an earlier try has left its own.
-    empty(directory).or_fail(failed)?;
-    let [base, delta] = files.each_ref().map(|file| checkpoint.dir().join(layout::EXTRA).join(file));
-    let base = File::open(base).or_fail(failed)?;
-    let delta = File::open(delta).or_fail(failed)?;
-    rootfs::apply(base, Some(delta), directory).or_fail(failed)
-}
-
-fn empty(directory: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => std::fs::remove_dir_all(entry.path())?,
-            false => std::fs::remove_file(entry.path())?,
-        }
-    }
-    Ok(())
 }
 
 /// The next create of each restores its checkpoint; that they run is decided by the first one's claim alone.
@@ -390,18 +281,6 @@ pub fn wait_for_word() -> ArriveStep {
         Ok(())
     }
     Step::new("await", run, nothing)
-}
-
-/// The source may have decided and not have been able to say so.
-fn ask_source(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-    match of_source::decided(&arrive.peer, &arrive.id) {
-        Ok(Some(request)) => heard(arrive, context, arrival::Event::Request(request)),
-        Ok(None) => Ok(()),
-        Err(error) => {
-            tracing::info!(migration = %arrive.id, peer = arrive.peer, %error, "its source cannot be asked; waiting on");
-            Ok(())
-        }
-    }
 }
 
 /// From here on they run here.

@@ -39,11 +39,16 @@ pub fn kept(context: &Context, id: &CheckpointId) -> Result<Option<Kept>, Failur
     context.handovers.get(About::Departure, id).or_fail(|| "where it stands cannot be read".into())
 }
 
-/// Writes down where it stands.
+/// Writes down where it is to stand.
 pub fn keep(context: &Context, migrate: &Migrate, departure: Departure) -> Result<(), Failure> {
     let kept = Kept { peer: migrate.peer.clone(), departure };
     let written = context.handovers.put(About::Departure, migrate.id(), &kept);
     written.or_fail(|| format!("where the migration of {} stands cannot be written down", migrate.name()))
+}
+
+/// Writes down where it stands now.
+pub fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+    keep(context, migrate, migrate.departure)
 }
 
 /// Whether the container was kept here.

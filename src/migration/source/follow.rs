@@ -5,7 +5,7 @@
 //! that dies here does no harm: the next one finds the processes as they were.
 
 use super::departures::kept;
-use super::steps::{by_force, given_away_stands, not_run_there};
+use super::given_away::{by_force, given_away_stands, not_run_there};
 use super::{Migrate, talk};
 use crate::checkpoint::dump::{Still, Verdict};
 use crate::checkpoint::memory::FrozenMemory;

@@ -17,6 +17,7 @@ mod departures;
 mod files;
 mod follow;
 pub mod forced;
+mod given_away;
 pub mod group;
 mod images;
 mod link;
@@ -27,6 +28,7 @@ mod outlook;
 mod recovery;
 mod steps;
 pub mod talk;
+mod visitors;
 pub mod volumes;
 
 pub use departures::{forget_peer, standing};

@@ -1,26 +1,22 @@
 //! The steps of `migrate`, each beside its undo.
 
-use super::departures::keep;
+use super::departures::write_down;
+use super::given_away::{by_force, give_away, given_away_stands, let_pass, not_run_there};
 use super::memory::{Dumped, Follow, Mode};
 use super::talk::{self, Heard};
-use super::{Migrate, files, follow, images, logs, lost};
+use super::{Migrate, files, follow, images, logs, lost, visitors};
 use crate::checkpoint::{mapped, mend};
 use crate::failure::{Failure, OrFail};
 use crate::handover::departure::Outcome;
-use crate::handover::{Arrival, Departure, Request, departure};
-use crate::migration::words::Standing;
+use crate::handover::{Departure, Request, departure};
 use crate::migration::{networks, tree};
-use crate::network::forward::{Forward, Leads};
-use crate::network::tracking::{self, Entry};
-use crate::network::ways::Moving;
-use crate::network::{published, segment};
+use crate::network::tracking;
+use crate::operations;
 use crate::operations::checkpoint::{Checkpoint, Member, steps as freeze_steps};
 use crate::operations::persist::{self, Patience, Persistence};
-use crate::operations::{self, forward::Led};
 use crate::restore::{prepare, settle};
 use crate::saga::{Operation, Step};
 use crate::world::Context;
-use crate::world::decisions::Decision;
 use std::time::{Duration, Instant};
 
 type MigrateStep = Step<Migrate, Context>;
@@ -178,10 +174,6 @@ fn give_up(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
     }
 }
 
-pub(super) fn write_down(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
-    keep(context, migrate, migrate.departure)
-}
-
 /// Files, volumes and logs go while it runs, so that little is left for when it stands still.
 pub fn pre_copy() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
@@ -311,17 +303,6 @@ pub fn restore() -> MigrateStep {
     })
 }
 
-/// Whatever fails from the claim on, they stay frozen here.
-fn give_away(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-    for member in migrate.freeze.members().iter().rev() {
-        let failed = || format!("{} cannot be claimed", member.name);
-        let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(failed)?;
-        context.claims.place(&claim.departed_to(&migrate.peer)).or_fail(failed)?;
-    }
-    migrate.departure = migrate.departure.on(departure::Event::Commit).next;
-    write_down(migrate, context)
-}
-
 /// The point of no return. The first one's claim is it, for all of them, and is placed last: CRIU's action scripts and every
 /// later helper look at that one.
 pub fn commit() -> MigrateStep {
@@ -382,71 +363,11 @@ pub fn release() -> MigrateStep {
     Step::new("release", run, nothing)
 }
 
-/// The destination says where they stand that were given to it. That they never ran there and never will is on disk before they
-/// go on here: what came of a lost answer must not be that nobody knows of it.
-pub(super) fn given_away_stands(migrate: &mut Migrate, context: &Context, arrival: Arrival) -> Result<(), Failure> {
-    // The claim says that it is committed, whatever was journalled when a helper died over it.
-    migrate.departure = Departure::Committed.on(departure::Event::Answer(arrival)).next;
-    write_down(migrate, context)?;
-    if migrate.departure == Departure::GivenUp {
-        migrate.decided = Some(Decision::Thaw);
-    }
-    Ok(())
-}
-
-/// They were given away, and do not run there.
-pub(super) fn not_run_there(migrate: &Migrate, standing: Standing) -> Failure {
-    let (name, peer) = (migrate.name(), &migrate.peer);
-    let mut failure = match (standing.arrival, migrate.mode) {
-        (Arrival::Dropped, _) => Failure::new(format!(
-            "{name} was given to {peer}, which has lost it before it ran there: it stays here, and goes on where it stood"
-        ))
-        .remedy("migrate it again"),
-        (other, mode) => {
-            let failure = Failure::new(format!("{name} was given to {peer}, and {peer} says: {other:?}"));
-            failure.remedy(match mode {
-                Mode::PostCopy => "it stays frozen here, with all its memory, until you decide: see transship status",
-                _ => "it stays frozen here until you decide; its checkpoint is whole: see transship ls",
-            })
-        }
-    };
-    if let Some(problem) = standing.problem {
-        failure.why = std::iter::once(problem.what).chain(problem.why).collect();
-        failure.remedy = problem.remedy.or(failure.remedy);
-    }
-    failure
-}
-
-/// A person has decided without the destination. What was decided is written down first; ending keeps all files here, for the
-/// destination may have none.
-pub(super) fn by_force(migrate: &mut Migrate, context: &Context, decision: Decision) -> Result<(), Failure> {
-    migrate.decided = Some(decision);
-    let event = match decision {
-        Decision::Thaw => departure::Event::ForceThaw,
-        _ => departure::Event::ForceEnd,
-    };
-    // The claim says that it is committed.
-    migrate.departure = Departure::Committed.on(event).next;
-    write_down(migrate, context)?;
-    if migrate.is_taken_back() {
-        return Err(Failure::new(format!("{} stays here, as was decided", migrate.name())));
-    }
-    migrate.keep_source = true;
-    let_pass(migrate, context)
-}
-
-pub(super) fn let_pass(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
-    migrate.freeze.members().iter().try_for_each(|member| {
-        let passed = context.holds.with(&member.id, |hold| hold.let_pass());
-        passed.transpose().or_fail(|| format!("packets to {} are still parked", member.name)).map(drop)
-    })
-}
-
 /// Visitors of their published ports, those with open connections too, are led after them. They are parked until those run;
 /// but what those say first there comes by here, and would be answered with a reset.
 pub fn forward() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        migrate.freeze.members().iter().try_for_each(|member| lead(migrate, member, context))
+        migrate.freeze.members().iter().try_for_each(|member| visitors::lead(migrate, member, context))
     }
     /// Whoever was led to the destination finds the container here again.
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
@@ -463,45 +384,6 @@ pub fn forward() -> MigrateStep {
         Ok(())
     }
     Step::new("forward", run, undo)
-}
-
-fn lead(migrate: &Migrate, member: &Member, context: &Context) -> Result<(), Failure> {
-    let failed = || format!("visitors of {} cannot be led to {}", member.name, migrate.peer);
-    // It has been given away and stands still: it is not kept from running for the sake of open connections.
-    let lost = |failure: &dyn std::fmt::Display| {
-        context.told.note(&format!("the open connections of {} are lost: {failure}", member.name));
-        tracing::error!(migration = %migrate.id(), %failure, "open connections are not led after it");
-    };
-    let published = published::from_inspect(&member.inspect).or_fail(failed)?.published;
-    let entries = departed(migrate, member, context).unwrap_or_else(|failure| {
-        lost(&failure);
-        Vec::new()
-    });
-    if published.is_empty() && entries.is_empty() {
-        return Ok(());
-    }
-    let key = member.checkpoint.as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    let leads = if published.is_empty() { Leads::OpenOnly } else { Leads::Everybody };
-    let open = entries.iter().map(|entry| entry.reply).collect();
-    let forward = Forward { key, link: migrate.link, published, open };
-    let (container, peer) = (member.name.clone(), migrate.peer.clone());
-    // Before the way: one for open connections alone is ended as soon as there are none. Their packets are parked still.
-    match tracking::put_back(&entries) {
-        Ok(put_back) => tracing::info!(?put_back, of = entries.len(), "open connections are led after it"),
-        Err(error) => lost(&error),
-    }
-    operations::forward::begin(context, &member.checkpoint, &Led { container, peer, forward, leads })
-}
-
-/// The entries by which its open connections go on. What was tracked is in the checkpoint, which may be damaged where this
-/// host has lost its power meanwhile.
-fn departed(migrate: &Migrate, member: &Member, context: &Context) -> Result<Vec<Entry>, Failure> {
-    let failed = || "the open connections cannot be read".to_owned();
-    let checkpoint = context.catalog.get(&member.checkpoint).or_fail(failed)?;
-    let network = prepare::network(&checkpoint)?;
-    let segments = segment::from_inspect(&member.inspect).or_fail(failed)?;
-    let moving = Moving { addresses: network.addresses(), segments: &segments, link: migrate.link };
-    Ok(moving.departed(&network.tracked))
 }
 
 /// The frozen copies end without a word to anybody; those that joined a network go before its owner.

@@ -2,7 +2,7 @@
 
 use super::course::{Course, Traveller};
 use super::strategy::Strategy;
-use super::{Upgrade, stopped};
+use super::{Upgrade, health, stopped};
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::operations::checkpoint::line::{Line, Place};
 use crate::operations::{checkpoint, restore, several};
@@ -164,7 +164,7 @@ fn come_back(course: &mut Course, upgrade: &Upgrade, context: &Context) -> Resul
         Strategy::Stop => stopped::start_all(course, context)?,
     }
     match course.wait_healthy {
-        true => course.members.iter().try_for_each(|member| super::verify::wait_until_as_healthy(member, context)),
+        true => course.members.iter().try_for_each(|member| health::wait_until_as_healthy(member, context)),
         false => Ok(()),
     }
 }

@@ -20,6 +20,7 @@
 mod course;
 mod engine;
 mod fleet;
+mod health;
 mod hooks;
 mod live;
 pub mod order;

@@ -9,7 +9,7 @@ use crate::archive::hash::all_cores;
 use crate::failure::Failure;
 use crate::operations::carriage;
 use crate::operations::persist::{Persistence, failed};
-use crate::operations::ship::words;
+use crate::shipping::words;
 use crate::store::{Manifest, Staging};
 use crate::transport::client::{Carriage, Flow, Peer, PeerError};
 use crate::world::Context;
@@ -64,7 +64,7 @@ pub fn fetch(
     fetching: &Arc<Fetching>,
 ) -> Result<u64, Failure> {
     let flow = fetch.way.rate.map(Flow::of);
-    let peer = crate::operations::ship::peer(context, &fetch.peer)?;
+    let peer = crate::shipping::peer(context, &fetch.peer)?;
     let persistence = fetch.persistence(context);
     let (literals, link) = Default::default();
     let work = Work { context, fetch, peer, flow, pool, fetching, persistence, literals, link };

@@ -2,8 +2,7 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::store::{Checkpoint, CheckpointId};
-use crate::transport::peers::State;
-use crate::world::{Context, World};
+use crate::world::Context;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,13 +42,6 @@ pub fn end(context: &Context, id: &CheckpointId, peer: &str) -> Result<(), Failu
     change(context, peer, |shared| shared.remove(id.as_str()))?;
     crate::operations::pack::begin(&context.world);
     Ok(())
-}
-
-/// Whether a peer may fetch a checkpoint.
-pub fn is_shared(world: &World, id: &CheckpointId) -> bool {
-    let shares = |state: State| state.book.peers().iter().any(|peer| peer.permissions.shared.contains(id.as_str()));
-    // Where the book cannot be read, peers cannot ask either.
-    world.peers.state().is_ok_and(shares)
 }
 
 /// Changes what a peer may fetch, and forgets what is there no longer. A peer that has gone may fetch nothing.

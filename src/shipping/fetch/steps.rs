@@ -4,9 +4,9 @@ use super::bases::Bases;
 use super::watched::Watched;
 use super::{Fetch, files};
 use crate::failure::{Failure, OrFail};
-use crate::operations::ship::{self, words};
 use crate::operations::{brought, images};
 use crate::saga::Step;
+use crate::shipping::{self, words};
 use crate::store::staging::Durability;
 use crate::store::{Manifest, Staging, manifest};
 use crate::transport::client::Flow;
@@ -49,7 +49,7 @@ pub fn plan() -> FetchStep {
     fn run(fetch: &mut Fetch, context: &Context) -> Result<(), Failure> {
         let id = fetch.id.clone();
         let cannot = || format!("checkpoint {id} cannot come");
-        let peer = ship::peer(context, &fetch.peer)?;
+        let peer = shipping::peer(context, &fetch.peer)?;
         let path = words::shared(&fetch.id, "manifest");
         let json =
             fetch.persistence(context).ask_first(move || peer.get_bytes(&path, manifest::MAX_BYTES + 1), cannot)?;
@@ -122,7 +122,7 @@ fn load_image(fetch: &Fetch, context: &Context, image: &str) -> Result<(), Failu
     let cannot = || format!("the image of {} cannot come", fetch.container);
     let (fetching, persistence, mut furthest) = (fetching(fetch, context), fetch.persistence(context), 0);
     loop {
-        let (peer, path) = (ship::peer(context, &fetch.peer)?, words::shared(&fetch.id, "image"));
+        let (peer, path) = (shipping::peer(context, &fetch.peer)?, words::shared(&fetch.id, "image"));
         let peer = peer.carried(files::carriage(fetch, fetch.way.rate.map(Flow::of), None));
         let come = persistence.ask(move || peer.get_stream(&path), cannot)?;
         let course = Arc::new(Course::default());

@@ -26,7 +26,7 @@ mod words;
 pub use fetch::Fetch;
 pub use pull::{list_of, run as pull};
 pub use push::{Push, run as push};
-pub use share::{is_shared, run as share};
+pub use share::run as share;
 pub use words::Way;
 
 use crate::failure::{Failure, OrFail};
