@@ -44,26 +44,36 @@ pub enum Leads {
 }
 
 impl Forward {
-    /// Puts the rules in place, or replaces those that are there, in one go for each table: nobody comes in between.
+    /// Puts the rules of these in place, or replaces those that are there, in one go for each family: nobody comes in between,
+    /// and what takes time is starting iptables.
     ///
     /// # Errors
     /// Those of iptables.
-    pub fn put(&self, leads: Leads) -> Result<()> {
-        let mut text = String::new();
-        // At the same time: a container waits for it.
-        let present = std::thread::scope(|threads| {
-            let asked = TABLES.map(|(table, _)| threads.spawn(move || self.present(table)));
-            asked.map(|asked| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        for ((table, hooks), present) in TABLES.into_iter().zip(present) {
-            let present = present?;
-            push(&mut text, format_args!("*{table}"));
-            hooks.iter().for_each(|hook| push(&mut text, format_args!(":{} - [0:0]", self.chain(hook))));
-            self.unhook(&mut text, hooks, &present);
-            self.render(&mut text, hooks, leads);
-            text.push_str("COMMIT\n");
+    pub fn put(ways: &[(&Self, Leads)]) -> Result<()> {
+        for family in Family::BOTH {
+            let own: Vec<_> = ways.iter().filter(|(forward, _)| forward.family() == family).collect();
+            if own.is_empty() {
+                continue;
+            }
+            let mut text = String::new();
+            // At the same time: a container waits for it.
+            let present = std::thread::scope(|threads| {
+                let asked = TABLES.map(|(table, _)| threads.spawn(move || present(family, table)));
+                asked.map(|asked| asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+            for ((table, hooks), present) in TABLES.into_iter().zip(present) {
+                let present = present?;
+                push(&mut text, format_args!("*{table}"));
+                for (forward, leads) in &own {
+                    hooks.iter().for_each(|hook| push(&mut text, format_args!(":{} - [0:0]", forward.chain(hook))));
+                    forward.unhook(&mut text, hooks, &present);
+                    forward.render(&mut text, hooks, *leads);
+                }
+                text.push_str("COMMIT\n");
+            }
+            rules::restore(family, &text)?;
         }
-        rules::restore(self.family(), &text)
+        Ok(())
     }
 
     /// Takes the rules away, which ends what they lead.
@@ -72,7 +82,7 @@ impl Forward {
     /// Those of iptables.
     pub fn remove(&self) -> Result<()> {
         for (table, hooks) in TABLES {
-            let present = self.present(table)?;
+            let present = present(self.family(), table)?;
             let there: Vec<_> =
                 hooks.iter().filter(|hook| present.contains(&format!("-N {}", self.chain(hook)))).collect();
             if there.is_empty() {
@@ -105,11 +115,6 @@ impl Forward {
 
     fn family(&self) -> Family {
         Family::of(self.link.destination)
-    }
-
-    fn present(&self, table: &str) -> Result<HashSet<String>> {
-        let text = command::run(self.family().tool(), &["-w", "10", "-t", table, "-S"], "")?;
-        Ok(text.lines().map(str::to_owned).collect())
     }
 
     fn unhook(&self, text: &mut String, hooks: &[&str], present: &HashSet<String>) {
@@ -186,6 +191,12 @@ impl Forward {
         };
         format!("{PREFIX}f{}-{short}", self.key)
     }
+}
+
+/// The rules of a table, as `iptables -S` prints them.
+fn present(family: Family, table: &str) -> Result<HashSet<String>> {
+    let text = command::run(family.tool(), &["-w", "10", "-t", table, "-S"], "")?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 #[cfg(test)]

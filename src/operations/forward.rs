@@ -31,13 +31,14 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 /// Leads visitors from now on, and after a restart of the helper.
-pub fn begin(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
+pub fn begin(context: &Context, begun: &[(CheckpointId, Led)]) -> Result<(), Failure> {
     let _turn = turn();
-    put(context, id, led)?;
+    put(context, begun)?;
     // The same way as one before: what goes by those rules goes by these. Rules for open connections alone are each its own.
-    let is_same = |old: &Led| old.forward.link == led.forward.link && old.forward.published == led.forward.published;
-    for (other, old) in all(context)? {
-        if other != *id && !old.forward.published.is_empty() && is_same(&old) {
+    let is_same = |old: &Forward, new: &Forward| old.link == new.link && old.published == new.published;
+    for (other, old) in all(context)?.into_iter().filter(|(_, old)| !old.forward.published.is_empty()) {
+        let is_new = begun.iter().any(|(id, _)| *id == other);
+        if !is_new && begun.iter().any(|(_, led)| is_same(&old.forward, &led.forward)) {
             end(context, &other, &old)?;
         }
     }
@@ -49,17 +50,23 @@ pub fn give_way(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
     let _turn = turn();
     match get(context, id)? {
         Some(led) if led.leads == Leads::Everybody => {
-            put(context, id, &Led { leads: Leads::WhoeverFindsNobody, ..led })
+            put(context, &[(id.clone(), Led { leads: Leads::WhoeverFindsNobody, ..led })])
         }
         _ => Ok(()),
     }
 }
 
-fn put(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
-    let failed = || format!("visitors of {} cannot be led to {}", led.container, led.peer);
-    context.handovers.put(About::Forward, id, led).or_fail(failed)?;
-    led.forward.put(led.leads).or_fail(failed)?;
-    if led.leads == Leads::OpenOnly {
+fn put(context: &Context, ways: &[(CheckpointId, Led)]) -> Result<(), Failure> {
+    for (id, led) in ways {
+        let failed = || format!("that visitors of {} are led to {} cannot be written down", led.container, led.peer);
+        context.handovers.put(About::Forward, id, led).or_fail(failed)?;
+    }
+    let rules: Vec<_> = ways.iter().map(|(_, led)| (&led.forward, led.leads)).collect();
+    Forward::put(&rules).or_fail(|| {
+        let names: Vec<&str> = ways.iter().map(|(_, led)| led.container.as_str()).collect();
+        format!("visitors of {} cannot be led to where it is", names.join(", "))
+    })?;
+    if ways.iter().any(|(_, led)| led.leads == Leads::OpenOnly) {
         context.open_ways.begin();
     }
     Ok(())
@@ -69,7 +76,7 @@ fn put(context: &Context, id: &CheckpointId, led: &Led) -> Result<(), Failure> {
 pub fn resume(context: &Context) {
     let _turn = turn();
     for id in context.handovers.all(About::Forward) {
-        let resumed = get(context, &id).and_then(|led| led.map_or(Ok(()), |led| put(context, &id, &led)));
+        let resumed = get(context, &id).and_then(|led| led.map_or(Ok(()), |led| put(context, &[(id.clone(), led)])));
         if let Err(failure) = resumed {
             tracing::error!(migration = %id, %failure, "visitors of a container that has moved are not led after it");
         }
@@ -80,15 +87,12 @@ pub fn resume(context: &Context) {
 /// have; it is ended once there is none.
 pub fn keep_here(context: &Context, published: &[Published]) -> Result<(), Failure> {
     let _turn = turn();
-    for (id, led) in all(context)? {
-        let is_published = |port: &Published| {
-            published.iter().any(|own| (own.host_port, own.protocol) == (port.host_port, port.protocol))
-        };
-        if led.forward.published.iter().any(is_published) {
-            put(context, &id, &Led { leads: Leads::OpenOnly, ..led })?;
-        }
-    }
-    Ok(())
+    let is_published =
+        |port: &Published| published.iter().any(|own| (own.host_port, own.protocol) == (port.host_port, port.protocol));
+    let mut stay = all(context)?;
+    stay.retain(|(_, led)| led.forward.published.iter().any(is_published));
+    stay.iter_mut().for_each(|(_, led)| led.leads = Leads::OpenOnly);
+    put(context, &stay)
 }
 
 /// Ends the ways that only open connections were led by, and that none goes by any more: whether there are others.

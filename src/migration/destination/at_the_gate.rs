@@ -225,10 +225,12 @@ pub fn turn_away(world: &World, container: &ContainerId, limit: Duration) -> Res
 /// where none was let run.
 pub fn let_run(arrive: &mut Arrive, context: &Context) -> Result<Option<Vec<String>>, Failure> {
     let Some(landings) = bring(arrive, context)? else { return Ok(None) };
+    let mut published = Vec::new();
     for coming in &arrive.offer.members {
-        let published = published::from_inspect(&coming.inspect).or_fail(|| "its ports cannot be read".into())?;
-        forward::keep_here(context, &published.published)?;
+        let spec = published::from_inspect(&coming.inspect).or_fail(|| "its ports cannot be read".into())?;
+        published.extend(spec.published);
     }
+    forward::keep_here(context, &published)?;
     let claims = in_order(arrive)
         .into_iter()
         .map(|number| {

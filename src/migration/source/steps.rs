@@ -367,7 +367,7 @@ pub fn release() -> MigrateStep {
 /// but what those say first there comes by here, and would be answered with a reset.
 pub fn forward() -> MigrateStep {
     fn run(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {
-        migrate.freeze.members().iter().try_for_each(|member| visitors::lead(migrate, member, context))
+        visitors::lead(migrate, context)
     }
     /// Whoever was led to the destination finds the container here again.
     fn undo(migrate: &mut Migrate, context: &Context) -> Result<(), Failure> {

@@ -11,8 +11,17 @@ use crate::operations::{self, forward::Led};
 use crate::restore::prepare;
 use crate::world::Context;
 
-/// Leads those of one container.
-pub fn lead(migrate: &Migrate, member: &Member, context: &Context) -> Result<(), Failure> {
+/// Leads those of all of them.
+pub fn lead(migrate: &Migrate, context: &Context) -> Result<(), Failure> {
+    let mut ways = Vec::new();
+    for member in migrate.freeze.members() {
+        ways.extend(way(migrate, member, context)?.map(|led| (member.checkpoint.clone(), led)));
+    }
+    operations::forward::begin(context, &ways)
+}
+
+/// The way of one container's, once its open connections are tracked as going there; none where nobody comes.
+fn way(migrate: &Migrate, member: &Member, context: &Context) -> Result<Option<Led>, Failure> {
     let failed = || format!("visitors of {} cannot be led to {}", member.name, migrate.peer);
     // It has been given away and stands still: it is not kept from running for the sake of open connections.
     let lost = |failure: &dyn std::fmt::Display| {
@@ -25,7 +34,7 @@ pub fn lead(migrate: &Migrate, member: &Member, context: &Context) -> Result<(),
         Vec::new()
     });
     if published.is_empty() && entries.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let key = member.checkpoint.as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     let leads = if published.is_empty() { Leads::OpenOnly } else { Leads::Everybody };
@@ -37,7 +46,7 @@ pub fn lead(migrate: &Migrate, member: &Member, context: &Context) -> Result<(),
         Ok(put_back) => tracing::info!(?put_back, of = entries.len(), "open connections are led after it"),
         Err(error) => lost(&error),
     }
-    operations::forward::begin(context, &member.checkpoint, &Led { container, peer, forward, leads })
+    Ok(Some(Led { container, peer, forward, leads }))
 }
 
 /// The entries by which its open connections go on. What was tracked is in the checkpoint, which may be damaged where this
