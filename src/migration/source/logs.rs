@@ -9,7 +9,7 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::migration::logs::{BASE, REST, all_rotated, rotated};
-use crate::operations::checkpoint::{Member, steps as freeze_steps};
+use crate::operations::checkpoint::Member;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -81,7 +81,7 @@ fn path_of(member: &Member) -> Option<PathBuf> {
 }
 
 fn extra(member: &Member) -> Result<PathBuf, Failure> {
-    freeze_steps::staging(member)?.extra().or_fail(|| format!("the store cannot take the log of {}", member.name))
+    member.staging()?.extra().or_fail(|| format!("the store cannot take the log of {}", member.name))
 }
 
 fn create(extra: &Path, name: &str) -> io::Result<File> {

@@ -8,7 +8,7 @@ use crate::network::closing;
 use crate::network::netns::NetNs;
 use crate::network::published;
 use crate::network::sockets::Connection;
-use crate::operations::checkpoint::{Member, steps as freeze_steps};
+use crate::operations::checkpoint::Member;
 use crate::restore::prepare;
 use crate::world::Context;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ pub fn write_down(context: &Context, migrate: &Migrate) -> Result<(), Failure> {
     for (member, container) in migrate.freeze.members().iter().zip(&group) {
         let lost = outlook::lost(context, container, &group, migrate.link)?;
         let failed = || format!("the store cannot take what {} loses", member.name);
-        let extra = freeze_steps::staging(member)?.extra().or_fail(failed)?;
+        let extra = member.staging()?.extra().or_fail(failed)?;
         let json = serde_json::to_vec(&lost).or_fail(failed)?;
         std::fs::write(extra.join(prepare::LOST_FILE), json).or_fail(failed)?;
     }

@@ -62,7 +62,7 @@ fn has_processes(member: &Member, mode: Mode) -> bool {
     if member.still.is_some() || mode.has_memory_follow() {
         return member.init.is_alive();
     }
-    mend::wait_for_dump_to_end(&freeze_steps::work_directory(&member.id));
+    mend::wait_for_dump_to_end(&member.work_directory());
     member.init.outlives(ENDING)
 }
 
@@ -98,7 +98,7 @@ pub fn dump() -> MigrateStep {
         };
         let members = migrate.freeze.members().iter();
         let images = members
-            .map(|member| Ok((member.checkpoint.clone(), freeze_steps::staging(member)?.images())))
+            .map(|member| Ok((member.checkpoint.clone(), member.staging()?.images())))
             .collect::<Result<_, Failure>>()?;
         let peer = talk::sending(migrate, persist::STANDING_STILL.stall);
         let (id, name) = (migrate.id().clone(), migrate.peer.clone());
@@ -180,7 +180,7 @@ pub fn pre_copy() -> MigrateStep {
         (freeze_steps::pre_copy().run)(&mut migrate.freeze, context)?;
         let Migrate { volumes, binds, freeze, .. } = migrate;
         // The first one's checkpoint brings them all: two may use the same.
-        let staging = freeze_steps::staging(freeze.leader())?;
+        let staging = freeze.leader().staging()?;
         let volumes = volumes.iter_mut().enumerate();
         let mut trees: Vec<_> =
             volumes.map(|(number, one)| (tree::files(tree::VOLUMES, number), &mut one.tree)).collect();
@@ -207,7 +207,7 @@ fn send_files(migrate: &mut Migrate, context: &Context, patience: Patience) -> R
     let directory = |member: &Member| {
         let directory = match context.catalog.get(&member.checkpoint) {
             Ok(checkpoint) => checkpoint.dir(),
-            Err(_) => freeze_steps::staging(member)?.dir().to_owned(),
+            Err(_) => member.staging()?.dir().to_owned(),
         };
         Ok((member.checkpoint.clone(), directory))
     };
@@ -232,7 +232,7 @@ pub fn copy() -> MigrateStep {
             lost::write_down(context, migrate)?;
         }
         logs::copy_rest(&mut migrate.logs, migrate.freeze.members())?;
-        let staging = freeze_steps::staging(migrate.freeze.leader())?;
+        let staging = migrate.freeze.leader().staging()?;
         let volumes = migrate.volumes.iter().enumerate();
         let volumes = volumes.map(|(number, one)| (tree::files(tree::VOLUMES, number), &one.tree));
         let binds = migrate.binds.iter().enumerate();
@@ -397,7 +397,7 @@ pub fn stop() -> MigrateStep {
             }
             let still = member.still.take();
             freeze_steps::end_processes(context, member, still)?;
-            freeze_steps::remove_work_directory(&member.id);
+            member.remove_work_directory();
             settle::lift_hold(context, &member.id);
             operations::forward::give_way(context, &member.checkpoint)
         })

@@ -4,15 +4,18 @@ use crate::archive::rootfs::Snapshot;
 use crate::checkpoint::describe::{Stopped, Surroundings};
 use crate::checkpoint::dump::Still;
 use crate::docker::{Container, RestartPolicy};
+use crate::failure::{Failure, OrFail};
 use crate::network::hold::FreeQueue;
+use crate::network::netns::NetNs;
 use crate::network::remembered::Remembered;
 use crate::network::spec::ReplyTuple;
 use crate::process::{self, Identity};
+use crate::restore::settle::remove_directory;
 use crate::store::{CheckpointId, ContainerId, Staging};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is known of a container while it is being frozen; survives the helper in the journal.
@@ -110,5 +113,34 @@ impl Member {
     /// Notes how long a phase took.
     pub fn took(&mut self, phase: &str, duration: Duration) {
         self.timings.insert(phase.to_owned(), u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Where its checkpoint is being made, which `pre-copy` has begun.
+    pub fn staging(&self) -> Result<&Staging, Failure> {
+        self.staging.as_ref().ok_or_else(|| Failure::new(self.store_failed()))
+    }
+
+    /// What is told where the store does not take it.
+    pub fn store_failed(&self) -> String {
+        format!("the store cannot take the checkpoint of {}", self.name)
+    }
+
+    /// Where CRIU logs its dump; not in the store, which keeps what was dumped.
+    pub fn work_directory(&self) -> PathBuf {
+        Path::new("/run/transship/dump").join(self.id.as_str())
+    }
+
+    /// A dump's log is of no use when the dump has served.
+    pub fn remove_work_directory(&self) {
+        remove_directory(&self.work_directory());
+    }
+
+    /// Its network namespace.
+    pub fn network_namespace(&self) -> Result<NetNs, Failure> {
+        if !self.init.is_alive() {
+            return Err(Failure::new(format!("{} has ended", self.name)));
+        }
+        NetNs::of_process(self.init.pid.unsigned_abs())
+            .or_fail(|| format!("the network namespace of {} cannot be opened", self.name))
     }
 }

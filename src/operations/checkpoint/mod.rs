@@ -11,9 +11,11 @@
 //! that share a network namespace are one group and are frozen together.
 
 pub mod apart;
+mod dumping;
 mod group;
 pub mod line;
 mod member;
+mod packets;
 pub mod steps;
 
 pub use group::{admit, of as groups};

@@ -1,26 +1,21 @@
 //! The steps of `checkpoint`, each beside its undo.
 
+use super::dumping::{Group, dump_member, go_on_after_dump};
 use super::line::Place;
+use super::packets::{close_hold, free_queue, hold_one, outbound, release};
 use super::{Checkpoint, Member, apart};
 use crate::archive::{ArchiveError, rootfs};
-use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
+use crate::checkpoint::dump::{Still, Verdict};
 use crate::checkpoint::{describe, freezer, mapped, mend};
 use crate::criu;
 use crate::docker::RestartPolicy;
 use crate::failure::{Failure, OrFail};
-use crate::network::backlog::{self, Reason, Waiting};
-use crate::network::hold::{FreeQueue, Hold};
-use crate::network::netns::NetNs;
-use crate::network::remembered::Remembered;
-use crate::network::spec::{HoldSpec, ReplyTuple};
-use crate::network::{inside, published};
-use crate::operations::{self, holds};
+use crate::operations;
 use crate::process;
-use crate::restore::prepare::{self, NETWORK_FILE};
-use crate::restore::settle::remove_directory;
+use crate::restore::prepare::NETWORK_FILE;
 use crate::saga::Step;
 use crate::store::staging::Durability;
-use crate::store::{CheckpointId, ContainerId, Staging, StoreError, layout, logs};
+use crate::store::{Staging, StoreError, layout};
 use crate::world::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -84,12 +79,12 @@ pub fn pre_copy() -> CheckpointStep {
             member.surroundings = Some(surroundings.map_err(|error| {
                 Failure::new(format!("{} cannot be described", member.name)).because(error.as_ref())
             })?);
-            let staging = context.catalog.begin(&member.checkpoint).or_fail(|| store_failed(member))?;
+            let staging = context.catalog.begin(&member.checkpoint).or_fail(|| member.store_failed())?;
             if let Some(upper) = upper_directory(member) {
                 let snapshot = capture_base(&upper, &staging.dir().join(layout::ROOTFS_BASE));
                 member.snapshot =
                     Some(snapshot.or_fail(|| format!("the writable layer of {} cannot be copied", member.name))?);
-                staging.hash_ahead(&|_| {}).or_fail(|| store_failed(member))?;
+                staging.hash_ahead(&|_| {}).or_fail(|| member.store_failed())?;
             }
             member.staging = Some(staging);
             if !member.joins_network() {
@@ -103,7 +98,7 @@ pub fn pre_copy() -> CheckpointStep {
     fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in &operation.members {
             if let Some(staging) = context.catalog.staging(&member.checkpoint) {
-                staging.discard().or_fail(|| store_failed(member))?;
+                staging.discard().or_fail(|| member.store_failed())?;
             }
         }
         Ok(())
@@ -138,36 +133,10 @@ fn upper_directory(member: &Member) -> Option<PathBuf> {
     member.container().upper_directory().map(PathBuf::from)
 }
 
-/// The directory that `pre-copy` has made.
-pub fn staging(member: &Member) -> Result<&Staging, Failure> {
-    member.staging.as_ref().ok_or_else(|| Failure::new(store_failed(member)))
-}
-
-fn make_work_directory(container: &ContainerId) -> std::io::Result<PathBuf> {
-    let work = work_directory(container);
-    std::fs::create_dir_all(&work)?;
-    std::fs::set_permissions(&work, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    Ok(work)
-}
-
 fn write_extra(staging: &Staging, name: &str, value: &impl serde::Serialize) -> Result<(), StoreError> {
     let path = staging.extra()?.join(name);
     let json = serde_json::to_vec(value).map_err(std::io::Error::from);
     json.and_then(|json| std::fs::write(&path, json)).map_err(StoreError::io("write", &path))
-}
-
-/// Where CRIU logs a dump; not in the store, which keeps what was dumped.
-pub fn work_directory(container: &ContainerId) -> PathBuf {
-    Path::new("/run/transship/dump").join(container.as_str())
-}
-
-/// A dump's log is of no use when the dump has served.
-pub fn remove_work_directory(container: &ContainerId) {
-    remove_directory(&work_directory(container));
-}
-
-fn store_failed(member: &Member) -> String {
-    format!("the store cannot take the checkpoint of {}", member.name)
 }
 
 /// Packets are parked on the host; inside the container's network new connections are kept out until those that
@@ -186,91 +155,6 @@ pub fn hold() -> CheckpointStep {
         })
     }
     Step::new("hold", run, release)
-}
-
-fn hold_one(member: &mut Member, context: &Context) -> Result<(), Failure> {
-    let failed = || format!("packets to {} cannot be held", member.name);
-    let spec = published::from_inspect(&member.inspect).or_fail(failed)?;
-    let queue = member.free_queue.take().map_or_else(|| free_queue(member, context), Ok)?;
-    let hold = Hold::place_on(queue, spec).or_fail(failed)?;
-    member.queue = Some(hold.queue());
-    context.holds.keep(member.id.clone(), hold);
-    let netns = network_of(member)?;
-    let parked = inside::hold_new(network_of(member)?, holds::bounds(context)).or_fail(failed)?;
-    context.parked_inside.keep(member.id.clone(), parked);
-    let waiting = backlog::wait_until_clear(&netns, context.settings.accept_patience()).or_fail(failed)?;
-    waiting.iter().for_each(|waiting| context.told.note(&left_behind(member, waiting)));
-    let outbound = member.outbound.take().map_or_else(|| outbound(member), Ok)?;
-    let tightened = context.holds.with(&member.id, |hold| hold.tighten(outbound));
-    tightened.transpose().or_fail(failed).map(drop)
-}
-
-/// Connections that it has opened between its hold and its standing still are held as well.
-fn hold_late_ones(member: &Member, context: &Context) -> Result<(), Failure> {
-    let outbound = member.network.as_ref().map(Remembered::outbound).unwrap_or_default();
-    let tightened = context.holds.with(&member.id, |hold| {
-        match outbound.iter().all(|tuple| hold.spec().outbound.contains(tuple)) {
-            true => Ok(()),
-            false => hold.tighten(outbound),
-        }
-    });
-    tightened.transpose().or_fail(|| format!("packets to {} cannot be held", member.name)).map(drop)
-}
-
-fn free_queue(member: &Member, context: &Context) -> Result<FreeQueue, Failure> {
-    FreeQueue::open(holds::bounds(context)).or_fail(|| format!("packets to {} cannot be held", member.name))
-}
-
-fn left_behind(member: &Member, waiting: &Waiting) -> String {
-    let (name, port, count) = (&member.name, waiting.port, waiting.connections);
-    match waiting.reason {
-        Reason::NotAccepted => format!("{name} leaves {count} connections to port {port} unaccepted"),
-        Reason::NotDelivered => {
-            format!("{name} has closed {count} connections on port {port} whose clients have not taken all of it yet")
-        }
-    }
-}
-
-/// Where what belongs to all connections arrives that the container has opened by now.
-fn outbound(member: &Member) -> Result<Vec<ReplyTuple>, Failure> {
-    let failed = || network_unreadable(member);
-    let spec = published::from_inspect(&member.inspect).or_fail(failed)?;
-    let now = Remembered::now(spec, member.queue).or_fail(failed)?;
-    Ok(now.outbound())
-}
-
-/// What a container has of the network for itself: none in another's network namespace.
-fn own_network(member: &Member) -> Result<Option<HoldSpec>, Failure> {
-    let spec = (!member.joins_network()).then(|| published::from_inspect(&member.inspect));
-    spec.transpose().or_fail(|| network_unreadable(member))
-}
-
-fn network_unreadable(member: &Member) -> String {
-    format!("the network of {} cannot be read", member.name)
-}
-
-fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
-    for member in operation.members.iter().filter(|member| !member.joins_network()) {
-        let failed = || format!("the hold on {} cannot be lifted", member.name);
-        // A container that has ended took its namespace, and the rules in it, along.
-        if let Some(parked) = context.parked_inside.take(&member.id) {
-            parked.release().or_fail(failed)?;
-        } else if let Ok(netns) = network_of(member) {
-            inside::release(&netns).or_fail(failed)?;
-        }
-        if let Some(mut hold) = context.holds.take(&member.id) {
-            hold.release().or_fail(failed)?;
-        }
-    }
-    Ok(())
-}
-
-fn network_of(member: &Member) -> Result<NetNs, Failure> {
-    if !member.init.is_alive() {
-        return Err(Failure::new(format!("{} has ended", member.name)));
-    }
-    NetNs::of_process(member.init.pid.unsigned_abs())
-        .or_fail(|| format!("the network namespace of {} cannot be opened", member.name))
 }
 
 /// The processes stand still from here on.
@@ -328,105 +212,17 @@ pub fn dump() -> CheckpointStep {
     Step::new("dump", run, undo)
 }
 
-/// What all members of a group are dumped by.
-struct Group {
-    leader: (ContainerId, CheckpointId),
-    leave_running: bool,
-    memory_follows: bool,
-    nftables: bool,
-}
-
-fn dump_member(member: &mut Member, group: &Group, context: &Context) -> Result<(), Failure> {
-    let begun = Instant::now();
-    let images = staging(member)?.images();
-    let work = make_work_directory(&member.id).or_fail(|| store_failed(member))?;
-    let dump = Dump {
-        container: member.id.clone(),
-        leader: group.leader.clone(),
-        images: &images,
-        work: &work,
-        watched: &member.watched,
-        nftables: group.nftables,
-        leave_running: group.leave_running,
-        skip_in_flight: false,
-        memory_follows: group.memory_follows,
-    };
-    let (spec, queue, netns) = (own_network(member)?, member.queue, network_of(member)?);
-    let (still, network) = std::thread::scope(|threads| {
-        // Nothing of it changes any more, and the kernel's table of connections takes its time to read.
-        let read = |spec| Remembered::standing_still(spec, queue, &netns);
-        let remembering = threads.spawn(move || spec.map(read).transpose());
-        let still = dump_one(&dump, context).map_err(|error| dump_failed(member, &error, context));
-        (still, remembering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    member.still = Some(still?);
-    member.network = network.or_fail(|| network_unreadable(member))?;
-    hold_late_ones(member, context)?;
-    member.pages_bytes = describe::pages_bytes(&images);
-    member.took("dump", begun.elapsed());
-    Ok(())
-}
-
-/// CRIU lets the processes go on; what a CRIU that was killed has left in them is mended.
-fn go_on_after_dump(member: &mut Member) -> Result<(), Failure> {
-    let failed = || format!("what the dump left in {} cannot be taken away", member.name);
-    let is_alive = member.init.is_alive();
-    match member.still.take() {
-        Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
-        None if is_alive => {
-            // Whatever keeps CRIU waiting, it is not the freezer any more.
-            freezer::thaw(member.init.pid).or_fail(failed)?;
-            mend::wait_for_dump_to_end(&work_directory(&member.id));
-        }
-        None => {}
-    }
-    remove_work_directory(&member.id);
-    match is_alive {
-        true => mend::after_dump(member.init.pid).or_fail(failed),
-        false => Ok(()),
-    }
-}
-
-fn dump_one(dump: &Dump<'_>, context: &Context) -> Result<Still, DumpError> {
-    match dump.run(&context.dumps) {
-        // The application does not accept it: the connection is dropped, and its client connects anew.
-        Err(error) if error.is_in_flight() => {
-            // Whoever follows what is written takes the next files for others.
-            empty(dump.images).map_err(|source| DumpError::Prepare { path: dump.images.to_owned(), source })?;
-            Dump { skip_in_flight: true, ..dump.clone() }.run(&context.dumps)
-        }
-        other => other,
-    }
-}
-
-fn empty(images: &Path) -> std::io::Result<()> {
-    std::fs::read_dir(images)?.try_for_each(|image| std::fs::remove_file(image?.path()))
-}
-
-fn dump_failed(member: &Member, error: &DumpError, context: &Context) -> Failure {
-    let failure = Failure::new(format!("{} cannot be dumped", member.name)).because(error);
-    let mut details = error.log().to_vec();
-    if !details.is_empty() {
-        let kept = context.logs.keep(&member.checkpoint, logs::Of::Dump, &work_directory(&member.id).join("dump.log"));
-        details.push(match kept {
-            Ok(path) => format!("CRIU's whole log: {}", path.display()),
-            Err(error) => format!("CRIU's log could not be kept: {error}"),
-        });
-    }
-    failure.details(details).remedy(format!("see what stands against it: transship check {}", member.name))
-}
-
 /// What else has to be as it is now: files, and the connections that were read beside the dump. Files are copied after it,
 /// as CRIU gives deleted ones that are still open a name in the writable layer.
 pub fn copy() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, _: &Context) -> Result<(), Failure> {
         apart::until_one_fails(&mut operation.members, |member| {
             let begun = Instant::now();
-            let rearmed = criu::timers::rearm_expired(&staging(member)?.images());
+            let rearmed = criu::timers::rearm_expired(&member.staging()?.images());
             rearmed.or_fail(|| format!("the timers of {} cannot be kept running", member.name))?;
             copy_rootfs(member)?;
             if let Some(network) = &member.network {
-                write_extra(staging(member)?, NETWORK_FILE, network).or_fail(|| store_failed(member))?;
+                write_extra(member.staging()?, NETWORK_FILE, network).or_fail(|| member.store_failed())?;
             }
             member.took("copy", begun.elapsed());
             Ok(())
@@ -441,7 +237,7 @@ fn copy_rootfs(member: &Member) -> Result<(), Failure> {
     let device = std::fs::metadata(&upper).or_fail(failed)?.dev();
     // Seen through the overlay a file has the overlay's device and its own inode.
     let always = mapped::writable_shared_files(member.init.pid).into_iter().map(|(_, inode)| (device, inode)).collect();
-    let delta = staging(member)?.dir().join(layout::ROOTFS_DELTA);
+    let delta = member.staging()?.dir().join(layout::ROOTFS_DELTA);
     let file = create(&delta).or_fail(failed)?;
     rootfs::capture_delta(&upper, file, snapshot, &always).map(drop).or_fail(failed)
 }
@@ -454,7 +250,7 @@ pub fn seal() -> CheckpointStep {
         apart::until_one_fails(members, |member| {
             let begun = Instant::now();
             let failed = || format!("the checkpoint of {} cannot be sealed", member.name);
-            let staging = staging(member)?;
+            let staging = member.staging()?;
             let surroundings = member.surroundings.as_ref().ok_or_else(|| Failure::new(failed()))?;
             let facts = describe::Facts {
                 surroundings,
@@ -478,7 +274,7 @@ pub fn seal() -> CheckpointStep {
     }
     fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in &operation.members {
-            context.catalog.remove_if_there(&member.checkpoint).or_fail(|| store_failed(member))?;
+            context.catalog.remove_if_there(&member.checkpoint).or_fail(|| member.store_failed())?;
         }
         Ok(())
     }
@@ -490,7 +286,7 @@ pub fn seal() -> CheckpointStep {
 pub fn claim() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in operation.members.iter().rev() {
-            let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(|| store_failed(member))?;
+            let claim = operations::claim(context, &member.id, &member.checkpoint).or_fail(|| member.store_failed())?;
             context.claims.place(&claim).or_fail(|| format!("{} cannot be claimed", member.name))?;
         }
         Ok(())
@@ -520,7 +316,7 @@ pub fn stop() -> CheckpointStep {
                 failure
                     .remedy(format!("its checkpoint is whole; bring it back with: transship restore {}", member.name))
             })?;
-            remove_work_directory(&member.id);
+            member.remove_work_directory();
             member.took("stop", begun.elapsed());
         }
         operation.place.take().into_iter().for_each(Place::leave);
@@ -560,18 +356,6 @@ pub fn end_processes(context: &Context, member: &Member, still: Option<Still>) -
     context.docker.wait_until_stopped(member.id.as_str()).or_fail(failed)
 }
 
-/// Does nothing for a container in another's network namespace: it has no hold of its own.
-fn close_hold(context: &Context, id: &ContainerId, checkpoint: &CheckpointId) -> Result<(), Failure> {
-    let failed = || format!("packets of container {id:.12} cannot be held");
-    let checkpoint = context.catalog.get(checkpoint).or_fail(failed)?;
-    let network = prepare::network(&checkpoint)?;
-    let closed = context.holds.with(id, |hold| hold.close(network.outbound()));
-    if closed.transpose().or_fail(failed)?.is_some() {
-        holds::stand_in(context, id, network.addresses());
-    }
-    Ok(())
-}
-
 /// A backup is taken: the containers go on.
 pub fn go_on() -> CheckpointStep {
     fn run(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
@@ -579,7 +363,7 @@ pub fn go_on() -> CheckpointStep {
             if let Some(still) = member.still.take() {
                 still.end(Verdict::Keep).or_fail(|| format!("{} could not go on after its dump", member.name))?;
             }
-            remove_work_directory(&member.id);
+            member.remove_work_directory();
             if let Some(frozen_at) = member.frozen_at {
                 member.took("frozen", jiff::Timestamp::now().duration_since(frozen_at).unsigned_abs());
             }
