@@ -1,6 +1,6 @@
 //! Where migrations that come here stand: the visits under way, and what is written down.
 
-use super::intake;
+use super::disk;
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::operations::brought;
@@ -44,7 +44,7 @@ pub fn write_down(world: &World, id: &CheckpointId, kept: &Kept) -> Result<(), F
 /// Has everything written out; whether all that came is on disk then, where that is known.
 pub fn put_on_disk(context: &Context, id: &CheckpointId, kept: Kept) -> Result<Option<bool>, Failure> {
     if !kept.is_on_disk {
-        intake::sync(context)?;
+        disk::write_out(context)?;
     }
     let is_whole = kept.is_whole_in(&process::boot());
     if is_whole == Some(true) && !kept.is_on_disk {

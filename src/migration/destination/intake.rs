@@ -11,7 +11,6 @@ use crate::operations::{brought, images};
 use crate::store::CheckpointId;
 use crate::world::Context;
 use crate::world::visits::{MOST_FILES, Visit};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,17 +67,6 @@ pub fn expects_image(context: &Context, (peer, id): (&str, &CheckpointId), image
 fn is_id(image: &str) -> bool {
     let digest = image.strip_prefix("sha256:").unwrap_or_default();
     digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Returns when what has come is on disk: a loss of power does not take it any more.
-pub fn sync(context: &Context) -> Result<(), Failure> {
-    let failed = || "what has come cannot be written out".to_owned();
-    let root = context.docker.engine().or_fail(failed)?.root;
-    for path in [Path::new(&root), context.catalog.layout().root()] {
-        let directory = File::open(path).or_fail(failed)?;
-        nix::unistd::syncfs(directory).or_fail(failed)?;
-    }
-    Ok(())
 }
 
 /// Bytes that come, each time a sign of life of whoever sends them.

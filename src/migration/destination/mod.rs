@@ -15,6 +15,7 @@ mod arrivals;
 mod at_the_gate;
 mod binds;
 mod capability;
+mod disk;
 mod follow;
 pub mod forced;
 mod heard;

@@ -4,7 +4,7 @@ use super::arrivals::{kept, put_on_disk};
 use super::heard::{ask_source, heard};
 use super::member::{self, Member};
 use super::place::{docker_root, put_in_place};
-use super::{Arrive, admit, at_the_gate, binds, intake, memory};
+use super::{Arrive, admit, at_the_gate, binds, disk, memory};
 use crate::docker::{DockerError, is_same_network, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
@@ -63,7 +63,7 @@ pub fn make() -> ArriveStep {
         }
         arrive.docker_root = Some(docker_root(context)?);
         // The images, too, which came before. It costs nobody anything now: the source's containers run.
-        intake::sync(context)?;
+        disk::write_out(context)?;
         let containers = arrive.containers();
         arrive.visit(context).change(|standing| standing.containers = containers);
         Ok(())
