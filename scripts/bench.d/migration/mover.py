@@ -58,13 +58,23 @@ class ByHand(Mover):
         # A shell that is there already tells the clients the way at once.
         way = subprocess.Popen([LAB, "client", "sh"], stdin=subprocess.PIPE, text=True)
         send = run(self.source, f"set -e -o pipefail; {self.send()}")
-        expect(receive, "restored", send)
+        try:
+            expect(receive, "restored", send)
+        except LabError:
+            way.communicate()
+            self.send_nothing(receive)
+            raise
         print(f"ip route replace {self.network} via {self.destination.address}", file=way.stdin, flush=True)
         way.stdin.close()
         for process in (way, send, receive):
             if process.wait() != 0:
                 raise LabError(f"{self.name}: {process.stderr.read()[-500:] if process.stderr else 'no way to it'}")
         return {}
+
+    def send_nothing(self, receive):
+        """Who waits for something that will not come must not take what the next tool sends."""
+        self.source.shell(f"nc -N {self.destination.address} {PORT} </dev/null", check=False)
+        receive.wait()
 
     def stop(self):
         self.here.stop()
