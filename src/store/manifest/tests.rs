@@ -22,6 +22,14 @@ fn a_manifest_survives_and_unknown_fields_are_passed_over() {
 }
 
 #[test]
+fn a_number_in_the_specification_is_the_same_however_often_it_is_written_and_read() {
+    let mut manifest = manifest();
+    // One that the shortest way to read it is wrong about.
+    manifest.container.spec["number"] = serde_json::from_str(&("4".repeat(63) + "7")).unwrap();
+    assert_eq!(Manifest::from_json(&manifest.to_json().unwrap()).unwrap(), manifest);
+}
+
+#[test]
 fn the_format_is_looked_at_before_the_rest() {
     assert!(matches!(Manifest::from_json(b"{\"format\": 7, \"id\": 12}"), Err(ManifestError::Format { found: 7 })));
     assert!(matches!(Manifest::from_json(b"{\"id\": 12}"), Err(ManifestError::Json(_))));
