@@ -61,11 +61,6 @@ impl Container {
         self.status() == "running"
     }
 
-    /// What its first process ended with; 0 of one that has not ended.
-    pub fn exit_code(&self) -> i64 {
-        self.inspect.pointer("/State/ExitCode").and_then(Value::as_i64).unwrap_or_default()
-    }
-
     /// Whether Docker deletes the container when it stops (`--rm`).
     pub fn removes_itself(&self) -> bool {
         self.inspect.pointer("/HostConfig/AutoRemove").and_then(Value::as_bool).unwrap_or_default()

@@ -25,11 +25,6 @@ impl RestartPolicy {
     pub fn restarts(&self) -> bool {
         !matches!(self.name.as_str(), "" | "no")
     }
-
-    /// Whether it would after an end of this kind.
-    pub fn restarts_after(&self, exit_code: i64) -> bool {
-        self.restarts() && (self.name != "on-failure" || exit_code != 0)
-    }
 }
 
 /// The body of `POST /containers/create` that makes a container like the inspected one.
@@ -113,15 +108,6 @@ fn endpoints(inspect: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failure_is_told_from_an_end_where_the_policy_tells_them_apart() {
-        let after = |name: &str, exit_code| {
-            RestartPolicy { name: name.into(), ..RestartPolicy::default() }.restarts_after(exit_code)
-        };
-        assert!(after("always", 0) && after("unless-stopped", 0) && after("on-failure", 255));
-        assert!(!after("on-failure", 0) && !after("no", 255));
-    }
 
     #[test]
     fn the_request_names_the_image_by_content_and_keeps_anonymous_volumes() {

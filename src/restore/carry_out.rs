@@ -1,6 +1,5 @@
 //! Decisions that a killed helper had made and not carried out: a committed claim means that the container runs.
 
-use crate::docker::Container;
 use crate::interposer::resume;
 use crate::store::ContainerId;
 use crate::store::claims::Claim;
@@ -24,27 +23,7 @@ pub fn unsettled(world: &World) {
         // Otherwise it was not committed after all, or is frozen anew: its own restore will settle it.
         if let Ok(None) = world.claims.find(&claim.container) {
             super::settle::container(world, &claim);
-            start_as_docker_would(world, &claim.container);
         }
-    }
-}
-
-/// One that has ended since it was let go, with this host for instance, was not started again by Docker as long as its policy was
-/// set aside.
-fn start_as_docker_would(world: &World, container: &ContainerId) {
-    let would_start =
-        |found: &Container| !found.is_running() && found.restart_policy().restarts_after(found.exit_code());
-    match world.docker.container(container.as_str()).map(|found| would_start(&found)) {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(error) if error.is_not_found() => return,
-        Err(error) => return tracing::error!(%container, %error, "whether it runs cannot be told"),
-    }
-    match world.docker.start(container.as_str()) {
-        Ok(()) => {
-            tracing::warn!(%container, "has ended since it was restored, and is started afresh, as its restart policy says")
-        }
-        Err(error) => tracing::error!(%container, %error, "has ended since it was restored, and cannot be started"),
     }
 }
 
