@@ -161,9 +161,9 @@ impl Claims {
         self.sync()
     }
 
-    /// A container that has moved, by its claim, has not: its checkpoint is restored here like any other.
-    pub fn stays_here(&self, container: &ContainerId) -> Result<(), ClaimError> {
-        let Some(claim) = self.find(container)? else { return Ok(()) };
+    /// A container that has moved, by its claim to this checkpoint, has not: the checkpoint is restored here like any other.
+    pub fn stays_here(&self, container: &ContainerId, checkpoint: &CheckpointId) -> Result<(), ClaimError> {
+        let Some(claim) = self.find(container)?.filter(|claim| claim.checkpoint == *checkpoint) else { return Ok(()) };
         let path = self.placed(container);
         self.write(&Claim { departed_to: None, ..claim }, &path).map_err(io_error("write", &path))
     }
@@ -246,6 +246,14 @@ impl Claims {
         match self.sync() {
             // Where there is no store there was no claim.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("withdraw", &self.directory)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same where the claim names this checkpoint. Another one is somebody else's, who has frozen the container since.
+    pub fn withdraw_of(&self, container: &ContainerId, checkpoint: &CheckpointId) -> Result<(), ClaimError> {
+        match self.find(container)? {
+            Some(claim) if claim.checkpoint == *checkpoint => self.withdraw(container),
             _ => Ok(()),
         }
     }
@@ -373,6 +381,18 @@ mod tests {
         assert_eq!(claims.unsettled_claims(), std::slice::from_ref(&claim));
         claims.settle(&claim.container).unwrap();
         assert_eq!(claims.unsettled_claims(), []);
+    }
+
+    #[test]
+    fn i8_who_undoes_what_is_long_over_leaves_the_claim_of_a_later_freeze_alone() {
+        let (_dir, claims, later) = claims();
+        claims.place(&later).unwrap();
+        let earlier = CheckpointId::random().unwrap();
+        claims.stays_here(&later.container, &earlier).unwrap();
+        claims.withdraw_of(&later.container, &earlier).unwrap();
+        assert_eq!(claims.find(&later.container).unwrap().as_ref(), Some(&later));
+        claims.withdraw_of(&later.container, &later.checkpoint).unwrap();
+        assert_eq!(claims.find(&later.container).unwrap(), None);
     }
 
     #[test]

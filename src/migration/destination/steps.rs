@@ -225,9 +225,9 @@ pub fn claim() -> ArriveStep {
         Ok(())
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let containers = arrive.containers();
-        let withdrawn = containers.iter().try_for_each(|container| context.claims.withdraw(container));
-        withdrawn.or_fail(|| format!("the claims on {} cannot be withdrawn", arrive.name()))
+        let made = arrive.members.iter().filter_map(|member| Some((member.id().ok()?, &member.checkpoint)));
+        let withdrawn = made.map(|(container, checkpoint)| context.claims.withdraw_of(container, checkpoint));
+        withdrawn.collect::<Result<(), _>>().or_fail(|| format!("the claims on {} cannot be withdrawn", arrive.name()))
     }
     Step::new("claim", run, undo)
 }

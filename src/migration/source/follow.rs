@@ -44,6 +44,7 @@ pub fn in_hand(members: &mut [Member]) -> Vec<InHand> {
 /// CRIU lets go of it, and nothing that its sockets say gets out any more: it is the destination's turn to speak. By the
 /// freezer it stands still on.
 pub fn let_go(mut in_hand: Vec<InHand>) -> Result<(), Failure> {
+    // In whatever order: their dumps are done, and rules in one namespace are changed one after the other.
     let let_go = |InHand { name, init, still }: &mut InHand| {
         let failed = || format!("{name} cannot be made to wait for its memory to follow");
         if let Some(still) = still.take() {

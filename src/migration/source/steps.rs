@@ -317,8 +317,8 @@ pub fn commit() -> MigrateStep {
         let stay_frozen: Vec<bool> = migrate.freeze.members().iter().map(stays_frozen).collect();
         for (member, stays_frozen) in migrate.freeze.members().iter().zip(stay_frozen) {
             let undone = match stays_frozen {
-                true => context.claims.stays_here(&member.id),
-                false => context.claims.withdraw(&member.id),
+                true => context.claims.stays_here(&member.id, &member.checkpoint),
+                false => context.claims.withdraw_of(&member.id, &member.checkpoint),
             };
             undone.or_fail(|| format!("the claim on {} cannot be changed", member.name))?;
         }

@@ -184,12 +184,14 @@ fn signal_stopped(member: &Member, signal: Signal) {
     }
 }
 
-fn thaw(operation: &Checkpoint) -> Result<(), Failure> {
-    for member in operation.members.iter().filter(|member| member.init.is_alive()) {
+fn thaw(operation: &mut Checkpoint) -> Result<(), Failure> {
+    apart::with_each(&mut operation.members, |member| {
+        if !member.init.is_alive() {
+            return Ok(());
+        }
         signal_stopped(member, Signal::SIGSTOP);
-        freezer::thaw(member.init.pid).or_fail(|| format!("{} cannot be thawed", member.name))?;
-    }
-    Ok(())
+        freezer::thaw(member.init.pid).or_fail(|| format!("{} cannot be thawed", member.name))
+    })
 }
 
 /// Memory and processes go to disk; then the processes stand still and wait for the verdict.
@@ -293,7 +295,7 @@ pub fn claim() -> CheckpointStep {
     }
     fn undo(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
         for member in &operation.members {
-            let withdrawn = context.claims.withdraw(&member.id);
+            let withdrawn = context.claims.withdraw_of(&member.id, &member.checkpoint);
             withdrawn.or_fail(|| format!("the claim on {} cannot be withdrawn", member.name))?;
         }
         Ok(())
