@@ -1,6 +1,6 @@
 //! Packets to a container that is being frozen: parked, until it goes on here or runs again.
 
-use super::{Checkpoint, Member};
+use super::{Checkpoint, Member, apart};
 use crate::failure::{Failure, OrFail};
 use crate::network::backlog::{self, Reason, Waiting};
 use crate::network::hold::{FreeQueue, Hold};
@@ -78,19 +78,21 @@ pub fn network_unreadable(member: &Member) -> String {
 
 /// Lets what was parked go on, where the containers go on here.
 pub fn release(operation: &mut Checkpoint, context: &Context) -> Result<(), Failure> {
-    for member in operation.members.iter().filter(|member| !member.joins_network()) {
-        let failed = || format!("the hold on {} cannot be lifted", member.name);
+    apart::with_each(&mut operation.members, |member| match member.joins_network() {
+        true => Ok(()),
+        false => release_one(member, context),
+    })
+}
+
+fn release_one(member: &Member, context: &Context) -> Result<(), Failure> {
+    let inside = match context.parked_inside.take(&member.id) {
+        Some(parked) => parked.release().map(drop),
         // A container that has ended took its namespace, and the rules in it, along.
-        if let Some(parked) = context.parked_inside.take(&member.id) {
-            parked.release().or_fail(failed)?;
-        } else if let Ok(netns) = member.network_namespace() {
-            inside::release(&netns).or_fail(failed)?;
-        }
-        if let Some(mut hold) = context.holds.take(&member.id) {
-            hold.release().or_fail(failed)?;
-        }
-    }
-    Ok(())
+        None => member.network_namespace().map_or(Ok(()), |netns| inside::release(&netns)),
+    };
+    // Whatever came of that: nobody reaches it before this.
+    let outside = context.holds.take(&member.id).map_or(Ok(()), |mut hold| hold.release().map(drop));
+    inside.and(outside).or_fail(|| format!("the hold on {} cannot be lifted", member.name))
 }
 
 /// Does nothing for a container in another's network namespace: it has no hold of its own.
