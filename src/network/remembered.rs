@@ -13,7 +13,7 @@ use std::net::IpAddr;
 pub struct Remembered {
     /// What its hold covers.
     pub spec: HoldSpec,
-    /// The hold's queue; `None` where nothing is held (backups, namespaces of other containers).
+    /// The hold's queue; `None` where there is none (namespaces of other containers).
     pub queue: Option<u16>,
     /// Its connections as the host tracked them.
     pub tracked: Vec<Entry>,

@@ -6,7 +6,7 @@ use crate::checkpoint::mend;
 use crate::docker::{Container, creation_request};
 use crate::failure::{Failure, OrFail};
 use crate::operations;
-use crate::restore::{addresses, prepare};
+use crate::restore::{addresses, prepare, settle};
 use crate::saga::Step;
 use crate::store::{ContainerId, logs};
 use crate::world::Context;
@@ -50,6 +50,11 @@ pub fn create() -> RestoreStep {
     fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         for target in operation.targets.iter().filter(|target| target.is_new) {
             let Some(id) = &target.container else { continue };
+            if context.docker.container(id.as_str()).is_ok_and(|found| found.is_running()) {
+                // It was let go by then, and what it does since is nowhere else.
+                context.told.note(&format!("{} runs, and stays", target.name));
+                continue;
+            }
             let removed = context.docker.remove(id.as_str());
             removed.or_fail(|| format!("the new container {} cannot be removed", target.name))?;
         }
@@ -96,7 +101,10 @@ pub fn claim() -> RestoreStep {
     fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         for target in operation.targets.iter().filter(|target| target.claimed_here) {
             if let Some(container) = &target.container {
-                context.claims.withdraw(container).or_fail(|| "the claim cannot be withdrawn".into())?;
+                let withdrawn = context.claims.withdraw_of(container, &target.checkpoint);
+                withdrawn.or_fail(|| "the claim cannot be withdrawn".into())?;
+                // A helper that has started meanwhile has held what the claim stood for.
+                settle::lift_hold(context, container);
             }
         }
         Ok(())
@@ -182,7 +190,7 @@ fn start_afresh(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let failed = || format!("{} cannot be started afresh", target.name);
     let container = container_of(target)?;
     context.claims.withdraw(&container).or_fail(failed)?;
-    crate::restore::settle::lift_hold(context, &container);
+    settle::lift_hold(context, &container);
     context.docker.start(&container.to_string()).or_fail(failed)?;
     target.cold_started = true;
     Ok(())
