@@ -294,7 +294,8 @@ const SYN: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN";
 
 impl Rules<'_> {
     /// Packets that were let go come by again; they go on behind these chains, without the mark. Those that another hold has
-    /// let go keep theirs until they come by that one: they have been here before they were parked there.
+    /// let go keep theirs until they come by that one: they have been here before they were parked there, or this hold is
+    /// younger, and they were on their way already when it was placed.
     fn pass(&mut self, queue: u16) {
         let (chain, mark) = (format!("{}-pass", self.chain), format!("{:#x}", pass_mark(queue)));
         push(&mut self.text, format_args!("-A {} -m mark --mark {mark} -g {chain}", self.chain));

@@ -63,8 +63,8 @@ fn put(context: &Context, ways: &[(CheckpointId, Led)]) -> Result<(), Failure> {
     }
     let rules: Vec<_> = ways.iter().map(|(_, led)| (&led.forward, led.leads)).collect();
     Forward::put(&rules).or_fail(|| {
-        let names: Vec<&str> = ways.iter().map(|(_, led)| led.container.as_str()).collect();
-        format!("visitors of {} cannot be led to where it is", names.join(", "))
+        let led: Vec<_> = ways.iter().map(|(_, led)| format!("{} to {}", led.container, led.peer)).collect();
+        format!("visitors cannot be led: of {}", led.join(", of "))
     })?;
     if ways.iter().any(|(_, led)| led.leads == Leads::OpenOnly) {
         context.open_ways.begin();

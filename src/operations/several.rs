@@ -42,9 +42,12 @@ pub fn together(mut failures: Vec<Failure>) -> Result<(), Failure> {
     Err(first)
 }
 
+/// Each may have threads of its own for every core, to hash with.
+const MOST_AT_ONCE: usize = 8;
+
 /// Does something with each of what keeps a core busy about as long as it waits, whatever fails.
 pub fn try_each<T: Send>(all: &mut [T], act: impl Fn(&mut T) -> Result<(), Failure> + Sync) -> Result<(), Failure> {
-    together(failures(all, all_cores().get() * 2, act))
+    together(failures(all, (all_cores().get() * 2).min(MOST_AT_ONCE), act))
 }
 
 #[cfg(test)]
