@@ -2,7 +2,7 @@
 
 use super::clients::Watch;
 use super::host::{Container, Host, run};
-use super::machines::{BOTH, SID, TRIXIE, machine, pair, resume, slowness};
+use super::machines::{BOTH, SID, TRIXIE, machine, pair, resume, slowness, start_holder};
 use super::results::tried;
 use super::standing::{begin, go_on, go_on_to_the_end, make_stand, reach, stand_after, stands_after};
 use std::mem::ManuallyDrop;
@@ -169,10 +169,9 @@ fn cut_an_upgrade(when: &str, is_frozen: bool, born: &str) {
 }
 
 /// A container that is to be there after the cuts, and what it was born with.
-fn start_holder() -> String {
-    let holder =
-        ManuallyDrop::new(TRIXIE.start("holder", "--restart always -p 7000:7000 programs", "/tools/holder 7000 16"));
-    let born = holder.born(7000);
+fn start_lasting_holder() -> String {
+    let (holder, born) = start_holder("--restart always");
+    let _stays = ManuallyDrop::new(holder);
     TRIXIE.sh("sync");
     born
 }
@@ -181,7 +180,7 @@ fn start_holder() -> String {
 fn i1_i5_an_upgrade_ends_well_after_a_power_cut_in_the_middle_of_a_package() {
     let _turn = machine();
     let _tried = tried("a power cut while the engine's packages are half installed", &[TRIXIE]);
-    let born = start_holder();
+    let born = start_lasting_holder();
     begin("upgrade", "upgrade --to 28.5");
     reach("upgrade", "dpkg --audit | grep -q .");
     cut_an_upgrade("half way through the packages", false, &born);
@@ -189,7 +188,7 @@ fn i1_i5_an_upgrade_ends_well_after_a_power_cut_in_the_middle_of_a_package() {
 
 /// Cuts the power after steps of one upgrade, of which each says whether the container is frozen then.
 fn cut_an_upgrade_after(moments: &[(&str, bool)]) {
-    let born = start_holder();
+    let born = start_lasting_holder();
     make_stand();
     moments.iter().for_each(|(step, _)| stand_after("upgrade", step));
     begin("upgrade", "upgrade --to 28.5");

@@ -1,7 +1,7 @@
 //! The machines. Each scenario finds them as they were when they had just been made ready, whatever the one before did.
 
 use super::clients::Watch;
-use super::host::{Host, program, run, script};
+use super::host::{Container, Host, program, run, script};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -82,6 +82,13 @@ pub fn few_clients() -> Watch {
     let patience = (120 * slowness()).to_string();
     let few = ["--open", "2", "--pipelined", "1", "--streams", "1", "--no-new", "--patience", &patience];
     Watch::start_with(&format!("{}:7000", TRIXIE.address()), &few)
+}
+
+/// A container of that name on TRIXIE, at its port 7000, and what tells this run of it from any other.
+pub fn start_holder(options: &str) -> (Container<'static>, String) {
+    let holder = TRIXIE.start("holder", &format!("{options} -p 7000:7000 programs"), "/tools/holder 7000 16");
+    let born = holder.born(7000);
+    (holder, born)
 }
 
 /// The image that scenarios use, and a short grace period.

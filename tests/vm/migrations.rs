@@ -1,7 +1,7 @@
 //! Containers that move between machines with different kernels, libcs and engines.
 
 use super::host::{Container, Host, run};
-use super::machines::{BOTH, SID, TRIXIE, few_clients, pair};
+use super::machines::{BOTH, SID, TRIXIE, few_clients, pair, start_holder};
 use super::results::tried;
 use std::mem::ManuallyDrop;
 
@@ -52,8 +52,7 @@ fn i2_a_processor_that_lacks_what_programs_may_use_is_refused_before_anything_is
     let _tried = tried("`migrate` to a lesser processor is refused", &BOTH);
     SID.sh("sync");
     SID.cut_and_boot_as("Nehalem");
-    let holder = TRIXIE.start("holder", "-p 7000:7000 programs", "/tools/holder 7000 16");
-    let born = holder.born(7000);
+    let (holder, born) = start_holder("");
     for verb in ["check holder", "migrate holder"] {
         let refused = TRIXIE.try_sh(&format!("transship {verb} --to sid"));
         assert_eq!(refused.status.code(), Some(3), "{refused:?}");

@@ -2,7 +2,7 @@
 
 use super::clients::Watch;
 use super::host::run;
-use super::machines::{TRIXIE, machine};
+use super::machines::{TRIXIE, machine, start_holder};
 use super::results::tried;
 
 /// Files of the host outside of what changes by itself, and units that are enabled.
@@ -16,8 +16,7 @@ fn traces() -> String {
 fn i7_what_the_package_brought_is_gone_after_a_purge_and_containers_go_on() {
     let _turn = machine();
     let _tried = tried("the package: purged and installed again beside a running container", &[TRIXIE]);
-    let other = TRIXIE.start("other", "-p 7000:7000 programs", "/tools/holder 7000 16");
-    let born = other.born(7000);
+    let (other, born) = start_holder("");
     TRIXIE.sh("apt-get purge -y transship");
     assert_eq!(traces(), "");
     assert_eq!(other.born(7000), born, "the container has not noticed");
@@ -35,12 +34,11 @@ fn i7_what_the_package_brought_is_gone_after_a_purge_and_containers_go_on() {
 fn a_package_is_not_removed_while_containers_are_frozen() {
     let _turn = machine();
     let _tried = tried("the package: not removed while containers are frozen", &[TRIXIE]);
-    let frozen = TRIXIE.start("frozen", "-p 7000:7000 programs", "/tools/holder 7000 16");
-    let born = frozen.born(7000);
-    TRIXIE.sh("transship checkpoint frozen");
+    let (frozen, born) = start_holder("");
+    TRIXIE.sh("transship checkpoint holder");
     let refused = TRIXIE.try_sh("apt-get remove -y transship");
     assert!(!refused.status.success());
-    TRIXIE.sh("transship restore frozen");
+    TRIXIE.sh("transship restore holder");
     assert_eq!(frozen.born(7000), born);
     TRIXIE.sh("dpkg --configure -a");
     TRIXIE.assert_nothing_is_left();

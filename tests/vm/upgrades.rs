@@ -2,7 +2,7 @@
 
 use super::clients::Watch;
 use super::host::FAILPOINTS;
-use super::machines::{TRIXIE, few_clients, machine};
+use super::machines::{TRIXIE, few_clients, machine, start_holder};
 use super::results::tried;
 
 const OLD: &str = "26.1.5";
@@ -48,8 +48,7 @@ fn i2_i5_a_package_that_cannot_be_configured_takes_the_upgrade_back_and_nobody_n
     let _turn = machine();
     let _tried = tried("`upgrade` to a package that fails to configure is taken back under clients", &[TRIXIE]);
     TRIXIE.sh(BREAK);
-    let holder = TRIXIE.start("holder", "--restart always -p 7000:7000 programs", "/tools/holder 7000 16");
-    let born = holder.born(7000);
+    let (holder, born) = start_holder("--restart always");
     let watch = Watch::start(&format!("{}:7000", TRIXIE.address()));
     let failed = TRIXIE.try_sh(&format!("transship upgrade --to {NEW}"));
     let told = String::from_utf8_lossy(&failed.stderr);
@@ -71,8 +70,7 @@ fn i2_i5_an_engine_whose_unit_fails_takes_the_upgrade_back_and_nobody_notices() 
     let _turn = machine();
     let _tried = tried("`upgrade` to an engine whose unit fails is taken back under clients", &[TRIXIE]);
     TRIXIE.sh(NO_ENGINE);
-    let holder = TRIXIE.start("holder", "--restart always -p 7000:7000 programs", "/tools/holder 7000 16");
-    let born = holder.born(7000);
+    let (holder, born) = start_holder("--restart always");
     TRIXIE.heed_failpoints();
     TRIXIE.sh(&format!("echo 'upgrade/install/after exec . /root/fault' > {FAILPOINTS}"));
     let watch = few_clients();
