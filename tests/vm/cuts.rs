@@ -36,6 +36,8 @@ fn assert_policy_is_back(host: Host, name: &str) {
 /// A moment of a migration: the step that has just been done, and who has the container's memory where a host loses its power.
 struct Moment {
     after: &'static str,
+    /// Where it runs just then; on neither host where it stands still.
+    runs_on: Option<Host>,
     /// Whether clients wait for it: it stands still, and has not been given away.
     is_frozen: bool,
     /// Whether it is whole where the destination's power is cut: it goes on at the source.
@@ -45,22 +47,28 @@ struct Moment {
 }
 
 const fn running(after: &'static str) -> Moment {
-    Moment { after, is_frozen: false, outlives_destination: true, outlives_source: false }
+    Moment { after, runs_on: Some(TRIXIE), is_frozen: false, outlives_destination: true, outlives_source: false }
 }
 
 const fn frozen(after: &'static str) -> Moment {
-    Moment { after, is_frozen: true, outlives_destination: true, outlives_source: false }
+    Moment { after, runs_on: None, is_frozen: true, outlives_destination: true, outlives_source: false }
 }
 
 const fn committed(after: &'static str) -> Moment {
-    Moment { after, is_frozen: false, outlives_destination: true, outlives_source: true }
+    Moment { after, runs_on: None, is_frozen: false, outlives_destination: true, outlives_source: true }
 }
 
 /// Each is one of a migration of its own, and they are begun in this order. Each one's begin has the journal on disk up to there: of
 /// the last one's steps a loss of power takes what it can.
 const MOMENTS: [Moment; 10] = [
     // It runs at the destination by then, and ends with that as any other container there.
-    Moment { after: "release", is_frozen: false, outlives_destination: false, outlives_source: true },
+    Moment {
+        after: "release",
+        runs_on: Some(SID),
+        is_frozen: false,
+        outlives_destination: false,
+        outlives_source: true,
+    },
     committed("forward"),
     committed("commit"),
     running("expect"),
@@ -114,6 +122,27 @@ impl Mover {
     }
 }
 
+/// The containers of which a process is neither frozen nor stopped, but goes on.
+fn going_on(host: Host) -> Vec<String> {
+    let names = host.sh("docker ps -a --no-trunc --format '{{.ID}} {{.Names}}' | while read -r id name; do \
+         cd /sys/fs/cgroup/system.slice/docker-$id.scope 2>/dev/null || continue; \
+         ! grep -qx 'frozen 1' cgroup.events || continue; \
+         ! cat $(sed 's|.*|/proc/&/status|' cgroup.procs) /dev/null | grep -q '^State:.*[RSD] (' || echo $name; done");
+    names.lines().map(str::to_owned).collect()
+}
+
+/// While they stand: who has not been frozen goes on at the source, who has been released at the destination, and nobody else
+/// anywhere, whatever comes next.
+fn assert_nobody_else_goes_on(movers: &[Mover]) {
+    for host in BOTH {
+        let (mut found, of_host) = (going_on(host), |mover: &&Mover| mover.moment.runs_on == Some(host));
+        let mut expected: Vec<_> = movers.iter().filter(of_host).map(|mover| mover.moment.after.to_owned()).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "I1, I2: on {}", host.0);
+    }
+}
+
 /// Nothing of the migrations is left on either host, but for the way to what has moved, which a person ends.
 fn assert_nothing_is_left() {
     for host in BOTH {
@@ -134,6 +163,7 @@ fn i1_i2_i3_i5_a_power_cut_of_either_host_at_any_moment_of_a_migration_leaves_on
     // Otherwise it would have heard of a commit before all of them stand.
     SID.sh(&format!("iptables -I {CANNOT_ASK}"));
     movers.iter_mut().for_each(Mover::migrate);
+    assert_nobody_else_goes_on(&movers);
     run(&["save", "standing", TRIXIE.0, SID.0]);
 
     let when = "the destination was cut";
