@@ -15,6 +15,10 @@ IMAGE_RELEASE=trixie
 # The newer release that hosts are offered packages of: the engine to upgrade to, and CRIU.
 CRIU_RELEASE=sid
 
+# The release whose engine `older` puts into a host: its packages, and what they need that a host may lack.
+OLDER_RELEASE=bookworm
+OLDER_PACKAGES="docker.io containerd runc libdevmapper1.02.1 dmsetup"
+
 PROCESSORS=2
 DISK_SIZE=6G
 BOOT_TIMEOUT=240    # seconds to a shell and Docker; without KVM a boot takes half a minute on an idle machine
@@ -28,6 +32,7 @@ FIRST_HOST_NUMBER=11
 #   base/RELEASE-KEY    what roots and Docker images are built on
 #   disks/IMAGE-KEY/    disk.raw, kernel, initrd, next/ (the same of the next kernel)
 #   key, key.pub        for ssh
+#   older/RELEASE-KEY/  packages of an older engine, as a release of a repository
 #   images/KEY.tar      Docker images                     archives/      downloaded packages
 #   hosts/HOST/         disk.qcow2, console.log, states/NAME/ (see states/)
 #   states/HOST-KEY/    memory, disk.qcow2: a host that has just been booted

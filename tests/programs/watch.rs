@@ -1,6 +1,6 @@
 //! Clients of a server of the line protocol, until told to stop; then says how it went, as one JSON object.
 //!
-//! `watch ADDRESS:PORT [--open N] [--pipelined N] [--streams N] [--no-new] [--patience SECONDS] [--control PORT]`
+//! `watch ADDRESS:PORT [--open N] [--pipelined N] [--streams N] [--no-new] [--pause MILLISECONDS] [--patience SECONDS] [--control PORT]`
 //!
 //! Says `ready` when all connections stand. On standard input `settle` is answered with `settled` when every
 //! connection has had a new answer; its end ends the program. With `--control` the same is asked over TCP, and
@@ -62,7 +62,15 @@ fn answer(clients: &Clients, birth: &str, line: &str) -> String {
 fn arguments() -> (Plan, Option<u16>) {
     let mut words = std::env::args().skip(1);
     let server = words.next().expect("ADDRESS:PORT").parse().expect("ADDRESS:PORT");
-    let mut plan = Plan { server, open: 4, pipelined: 2, streams: 1, new: true, patience: Duration::from_secs(120) };
+    let mut plan = Plan {
+        server,
+        open: 4,
+        pipelined: 2,
+        streams: 1,
+        new: true,
+        pause: Duration::from_millis(5),
+        patience: Duration::from_secs(120),
+    };
     let mut control = None;
     while let Some(word) = words.next() {
         let mut number =
@@ -73,6 +81,7 @@ fn arguments() -> (Plan, Option<u16>) {
             "--streams" => plan.streams = number(),
             "--ask" => drop(words.next()),
             "--no-new" => plan.new = false,
+            "--pause" => plan.pause = Duration::from_millis(number()),
             "--patience" => plan.patience = Duration::from_secs(number()),
             "--control" => control = u16::try_from(number()).ok(),
             other => panic!("watch knows no {other}"),

@@ -52,6 +52,19 @@ pub fn pair() -> MutexGuard<'static, ()> {
     turn
 }
 
+/// A scenario's turn on [`TRIXIE`] with the engine of the Debian before it, Docker 20.10; and no container.
+pub fn older_machine() -> MutexGuard<'static, ()> {
+    static READY: OnceLock<()> = OnceLock::new();
+    let turn = machine();
+    READY.get_or_init(|| {
+        run(&["older", TRIXIE.0]);
+        bring_programs(TRIXIE);
+        run(&["save", "older", TRIXIE.0]);
+    });
+    resume("older");
+    turn
+}
+
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,6 +95,16 @@ pub fn few_clients() -> Watch {
     let patience = (120 * slowness()).to_string();
     let few = ["--open", "2", "--pipelined", "1", "--streams", "1", "--no-new", "--patience", &patience];
     Watch::start_with(&format!("{}:7000", TRIXIE.address()), &few)
+}
+
+/// All kinds of clients of a port of TRIXIE's but those to whom it talks all the time, with pauses in which an emulated processor
+/// has time for much else; they are as patient.
+pub fn unhurried_clients(port: u16) -> Watch {
+    let patience = (120 * slowness()).to_string();
+    Watch::start_with(
+        &format!("{}:{port}", TRIXIE.address()),
+        &["--streams", "0", "--pause", "200", "--patience", &patience],
+    )
 }
 
 /// A container of that name on TRIXIE, at its port 7000, and what tells this run of it from any other.

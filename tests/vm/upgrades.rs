@@ -2,34 +2,52 @@
 
 use super::clients::Watch;
 use super::host::FAILPOINTS;
-use super::machines::{TRIXIE, few_clients, machine, start_holder};
+use super::machines::{TRIXIE, few_clients, machine, older_machine, start_holder, unhurried_clients};
 use super::results::tried;
 
+const OLDEST: &str = "20.10.24";
 const OLD: &str = "26.1.5";
 const NEW: &str = "28.5.2";
 
-#[test]
-fn i1_i2_nobody_notices_an_upgrade_nor_the_way_back() {
-    let _turn = machine();
-    let _tried = tried("`upgrade` to Docker 28.5 under clients, and `rollback`", &[TRIXIE]);
+/// Two containers, one of them in a network of its own, go through the upgrade and back under clients.
+fn goes_there_and_back(old: &str, new: &str) {
     let tree = TRIXIE.start("tree", "--restart always -p 7000:7000 programs", "/tools/tree 7000");
-    TRIXIE.sh("docker network inspect shop >/dev/null 2>&1 || docker network create --subnet 172.31.0.0/24 shop");
+    TRIXIE.sh("docker network create --subnet 172.31.0.0/24 shop");
     let shop =
         TRIXIE.start("shop", "--restart unless-stopped --network shop -p 7001:7001 programs", "/tools/holder 7001 32");
     let born = (tree.born(7000), shop.born(7001));
-    assert!(TRIXIE.engine().starts_with(OLD));
-    let watches = [7000, 7001].map(|port| Watch::start(&format!("{}:{port}", TRIXIE.address())));
-    TRIXIE.sh(&format!("transship upgrade --to {NEW}"));
-    assert!(TRIXIE.engine().starts_with(NEW), "it is the server that counts: {}", TRIXIE.engine());
+    assert!(TRIXIE.engine().starts_with(old));
+    let watches = [7000, 7001].map(unhurried_clients);
+    TRIXIE.sh(&format!("transship upgrade --to {new}"));
+    assert!(TRIXIE.engine().starts_with(new), "it is the server that counts: {}", TRIXIE.engine());
     assert_eq!((tree.born(7000), shop.born(7001)), born);
     TRIXIE.assert_nothing_is_left();
 
     let last = TRIXIE.sh("transship --json history | grep -o '\"id\":[0-9]*' | head -n 1 | cut -d : -f 2");
     TRIXIE.sh(&format!("transship rollback {last}"));
-    assert!(TRIXIE.engine().starts_with(OLD));
+    assert!(TRIXIE.engine().starts_with(old));
     assert_eq!((tree.born(7000), shop.born(7001)), born);
     watches.into_iter().for_each(Watch::end);
     TRIXIE.assert_nothing_is_left();
+}
+
+#[test]
+fn i1_i2_nobody_notices_an_upgrade_nor_the_way_back() {
+    let _turn = machine();
+    let _tried = tried("`upgrade` to Docker 28.5 under clients, and `rollback`", &[TRIXIE]);
+    goes_there_and_back(OLD, NEW);
+}
+
+#[test]
+fn i1_i2_nobody_notices_an_upgrade_of_the_oldest_engine_nor_the_way_back() {
+    let _turn = older_machine();
+    let _tried = tried("freeze and restore, `upgrade` to Docker 26.1 under clients, and `rollback`", &[TRIXIE]);
+    let holder = TRIXIE.start("holder", "-p 7002:7002 programs", "/tools/holder 7002 16");
+    let born = holder.born(7002);
+    holder.cycle();
+    assert_eq!(holder.born(7002), born);
+    goes_there_and_back(OLDEST, OLD);
+    assert_eq!(holder.born(7002), born);
 }
 
 /// The new engine's package stops in the middle of its configuration.

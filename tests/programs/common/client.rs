@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 /// How many problems are told in words; all are counted.
 const TOLD: usize = 20;
-/// Between two requests of a connection, so that the machine is left to others.
-const PAUSE: Duration = Duration::from_millis(5);
-
 /// What to run against whom.
 #[derive(Clone)]
 pub struct Plan {
@@ -25,6 +22,8 @@ pub struct Plan {
     pub streams: u64,
     /// Whether new connections are made all the time.
     pub new: bool,
+    /// Between two requests of a connection, so that the machine is left to others; four times that between new ones.
+    pub pause: Duration,
     /// Without an answer for so long, a connection counts as lost.
     pub patience: Duration,
 }
@@ -237,7 +236,7 @@ fn echo(shared: &Shared, connection: u64, course: &Course, plan: &Plan) -> Resul
             expect(&mut replies, &wanted)?;
             course.took(at);
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(plan.pause);
     }
     Ok(())
 }
@@ -301,6 +300,6 @@ fn renew(shared: &Shared, course: &Course, plan: &Plan) {
             }
         }
         number += 1;
-        std::thread::sleep(PAUSE * 4);
+        std::thread::sleep(plan.pause * 4);
     }
 }
