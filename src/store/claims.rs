@@ -258,6 +258,12 @@ impl Claims {
         }
     }
 
+    /// The same for every container that is claimed by this checkpoint, whichever they are.
+    pub fn withdraw_all_of(&self, checkpoint: &CheckpointId) -> Result<(), ClaimError> {
+        let mut claims = self.all().into_iter().filter(|claim| claim.checkpoint == *checkpoint);
+        claims.try_for_each(|claim| self.withdraw(&claim.container))
+    }
+
     /// All claims, whatever their state, in no order. A claim that cannot be read is left out and logged.
     pub fn all(&self) -> Vec<Claim> {
         let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
@@ -420,6 +426,17 @@ mod tests {
         claims.place(&claim).unwrap();
         let other = Claim { checkpoint: CheckpointId::random().unwrap(), ..claim };
         assert!(matches!(claims.place(&other), Err(ClaimError::Claimed { .. })));
+    }
+
+    #[test]
+    fn i5_who_has_forgotten_which_containers_were_made_withdraws_their_claims_all_the_same() {
+        let (_dir, claims, arrived) = claims();
+        let other: ContainerId = "cd".repeat(32).parse().unwrap();
+        let other = Claim { container: other, checkpoint: CheckpointId::random().unwrap(), ..arrived.clone() };
+        claims.place(&arrived).unwrap();
+        claims.place(&other).unwrap();
+        claims.withdraw_all_of(&arrived.checkpoint).unwrap();
+        assert_eq!(claims.all(), [other]);
     }
 
     #[test]

@@ -225,9 +225,9 @@ pub fn claim() -> ArriveStep {
         Ok(())
     }
     fn undo(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        let made = arrive.members.iter().filter_map(|member| Some((member.id().ok()?, &member.checkpoint)));
-        let withdrawn = made.map(|(container, checkpoint)| context.claims.withdraw_of(container, checkpoint));
-        withdrawn.collect::<Result<(), _>>().or_fail(|| format!("the claims on {} cannot be withdrawn", arrive.name()))
+        // A loss of power may have taken from the journal which containers they are.
+        let withdrawn = arrive.members.iter().try_for_each(|member| context.claims.withdraw_all_of(&member.checkpoint));
+        withdrawn.or_fail(|| format!("the claims on {} cannot be withdrawn", arrive.name()))
     }
     Step::new("claim", run, undo)
 }
