@@ -150,6 +150,10 @@ impl Operation for Migrate {
         self.cancel.is_numbered(number);
     }
 
+    fn is_taken_up(&mut self, context: &Context) {
+        self.freeze.note_paused(context);
+    }
+
     fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
         self.cancel.go_ahead(commits)
     }

@@ -62,8 +62,10 @@ pub fn go_on_after_dump(member: &mut Member) -> Result<(), Failure> {
     match member.still.take() {
         Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
         None if is_alive => {
-            // Whatever keeps CRIU waiting, it is not the freezer any more.
-            freezer::thaw(member.init.pid).or_fail(failed)?;
+            if !member.is_paused {
+                // Whatever keeps CRIU waiting, it is not the freezer any more.
+                freezer::thaw(member.init.pid).or_fail(failed)?;
+            }
             mend::wait_for_dump_to_end(&member.work_directory());
         }
         None => {}

@@ -64,6 +64,9 @@ pub struct Member {
     /// Its network when it stood still; a killed helper's operation is undone and needs none.
     #[serde(skip)]
     pub network: Option<Remembered>,
+    /// Whether an operator had paused it when a killed helper's operation was taken up.
+    #[serde(skip)]
+    pub is_paused: bool,
     /// Its processes, once they are dumped and stand still.
     #[serde(skip)]
     pub still: Option<Still>,
@@ -91,6 +94,7 @@ impl Member {
             surroundings: None,
             snapshot: None,
             network: None,
+            is_paused: false,
             still: None,
         }
     }

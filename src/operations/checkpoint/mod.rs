@@ -78,6 +78,10 @@ impl Operation for Checkpoint {
         self.cancel.is_numbered(number);
     }
 
+    fn is_taken_up(&mut self, context: &Context) {
+        self.note_paused(context);
+    }
+
     fn go_ahead(&self, commits: bool) -> Result<(), Failure> {
         self.cancel.go_ahead(commits)
     }
@@ -126,6 +130,15 @@ impl Checkpoint {
     /// The same, to be changed.
     pub fn members_mut(&mut self) -> &mut [Member] {
         &mut self.members
+    }
+
+    /// Notes which of them an operator has paused while no helper was there. Docker tells that from a freeze of ours, of which it
+    /// knows nothing; and one that stands still by us it refuses to pause.
+    pub fn note_paused(&mut self, context: &World) {
+        for member in &mut self.members {
+            let found = context.docker.container(member.id.as_str());
+            member.is_paused = found.is_ok_and(|found| found.status() == "paused");
+        }
     }
 
     /// What is left to be done has time.

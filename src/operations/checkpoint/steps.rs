@@ -190,6 +190,9 @@ fn thaw(operation: &mut Checkpoint) -> Result<(), Failure> {
             return Ok(());
         }
         signal_stopped(member, Signal::SIGSTOP);
+        if member.is_paused {
+            return Ok(());
+        }
         freezer::thaw(member.init.pid).or_fail(|| format!("{} cannot be thawed", member.name))
     })
 }
