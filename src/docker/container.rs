@@ -61,6 +61,11 @@ impl Container {
         self.status() == "running"
     }
 
+    /// Whether it was started and has not been stopped, be it paused or between two tries.
+    pub fn is_up(&self) -> bool {
+        matches!(self.status(), "running" | "paused" | "restarting")
+    }
+
     /// Whether Docker deletes the container when it stops (`--rm`).
     pub fn removes_itself(&self) -> bool {
         self.inspect.pointer("/HostConfig/AutoRemove").and_then(Value::as_bool).unwrap_or_default()

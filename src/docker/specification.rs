@@ -47,6 +47,15 @@ pub fn creation_request(inspect: &Value) -> Value {
     Value::Object(request)
 }
 
+/// The same request, for what bears one label more.
+pub fn labelled(mut request: Value, label: &str, value: &str) -> Value {
+    if !request["Labels"].is_object() {
+        request["Labels"] = json!({});
+    }
+    request["Labels"][label] = value.into();
+    request
+}
+
 /// Volumes that the image or `-v /path` asked for without a name.
 fn anonymous_volumes(inspect: &Value, host: &Map<String, Value>) -> Vec<Value> {
     let named_by_binds: Vec<&str> = host

@@ -41,7 +41,6 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
         tracing::warn!(%error, "going on without dockerd");
     }
     crate::restore::carry_out::committed(world);
-    crate::restore::carry_out::unsettled(world);
     let (upgrades, others): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(|record| record.kind == Upgrade::KIND);
     let (handovers, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_handover);
     let (wholes, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_migrations);
@@ -57,6 +56,7 @@ pub fn run(world: &Arc<World>) -> Result<(), Failure> {
             Err(failure) => tracing::warn!(operation = record.id, %failure, "ended"),
         }
     }
+    crate::restore::carry_out::unsettled(world);
     crate::operations::holds::sweep();
     crate::restore::addresses::sweep(world);
     let swept = world.catalog.sweep_staging().or_fail(|| "the store cannot be swept".into())?;

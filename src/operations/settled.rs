@@ -1,7 +1,8 @@
 //! What follows when restored containers run again and everything of theirs is put back.
 
 use super::checkpoint::Checkpoint;
-use super::pack;
+use super::restore::Restore;
+use super::{pack, state};
 use crate::saga::{Journal, JournalError, Operation, OperationRecord, Phase, is_past_commit};
 use crate::world::World;
 use serde_json::json;
@@ -24,9 +25,10 @@ fn close_what_is_seen_to(world: &World, journal: &Journal) -> Result<(), Journal
 }
 
 fn is_seen_to(world: &World, record: &OperationRecord) -> bool {
-    if record.kind != Checkpoint::KIND {
-        return false;
+    match record.kind.as_str() {
+        Checkpoint::KIND => state(record)
+            .is_ok_and(|operation: Checkpoint| is_past_commit(&operation, record) && operation.is_seen_to(world)),
+        Restore::KIND => state(record).is_ok_and(|operation: Restore| operation.is_seen_to(world)),
+        _ => false,
     }
-    let operation: Result<Checkpoint, _> = serde_json::from_value(record.state.clone());
-    operation.is_ok_and(|operation| is_past_commit(&operation, record) && operation.is_seen_to(world))
 }

@@ -17,7 +17,8 @@ pub fn committed(world: &World) {
     }
 }
 
-/// Puts back what a helper before this one had set aside and did not come to put back.
+/// Puts back what a helper before this one had set aside and did not come to put back. Called when no restore of its time is
+/// unfinished any more: that one was let go shows by what is settled here.
 pub fn unsettled(world: &World) {
     for claim in world.claims.unsettled_claims() {
         // Otherwise it was not committed after all, or is frozen anew: its own restore will settle it.
@@ -36,7 +37,6 @@ fn carry_out(world: &World, claim: &Claim) -> Result<(), String> {
             "was let go and does not run any more; its checkpoint is kept"),
     }
     super::settle::lift_hold(world, &claim.container);
-    super::settle::container(world, claim);
     world.claims.finish(&claim.container).map_err(|error| error.to_string())
 }
 

@@ -261,6 +261,7 @@ fn settle_later(world: &Arc<World>, group: Vec<Claim>, networks: Vec<OwnNetwork>
         }
         for claim in group {
             world.waiting.take(&claim.container);
+            world.returns.wait_until_ended(&claim.container);
             super::settle::container(world, claim);
             world.settling.take(&claim.container);
         }

@@ -217,6 +217,19 @@ impl Claims {
         self.committed(container).exists()
     }
 
+    /// Whether that decision was made by a claim to this checkpoint. It shows until what the freeze had set aside is put back.
+    pub fn was_let_go(&self, container: &ContainerId, checkpoint: &CheckpointId) -> bool {
+        let names_it = |claim: &Claim| claim.checkpoint == *checkpoint;
+        match self.find(container) {
+            Ok(Some(claim)) => names_it(&claim) && self.is_committed(container),
+            // A commit makes the second name first: with no claim beside it, it went through.
+            Ok(None) => {
+                self.read_if_there(&self.unsettled(container)).ok().flatten().is_some_and(|claim| names_it(&claim))
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Whether that decision has been made by its own claim or by the one that decides for it.
     pub fn is_decided(&self, claim: &Claim) -> bool {
         self.is_committed(&claim.container) || self.is_committed(claim.decider())
@@ -390,6 +403,23 @@ mod tests {
     }
 
     #[test]
+    fn i8_that_it_was_let_go_shows_from_the_commit_until_all_is_put_back() {
+        let (_dir, claims, claim) = claims();
+        let was_let_go = || claims.was_let_go(&claim.container, &claim.checkpoint);
+        claims.place(&claim).unwrap();
+        claims.take(&claim.container).unwrap();
+        // What a helper leaves that dies in the middle of a commit.
+        fs::hard_link(claims.taken_path(&claim.container), claims.unsettled(&claim.container)).unwrap();
+        assert!(!was_let_go());
+        claims.commit(&claim.container).unwrap();
+        assert!(was_let_go());
+        claims.finish(&claim.container).unwrap();
+        assert!(was_let_go() && !claims.was_let_go(&claim.container, &CheckpointId::random().unwrap()));
+        claims.settle(&claim.container).unwrap();
+        assert!(!was_let_go());
+    }
+
+    #[test]
     fn i8_who_undoes_what_is_long_over_leaves_the_claim_of_a_later_freeze_alone() {
         let (_dir, claims, later) = claims();
         claims.place(&later).unwrap();
@@ -399,6 +429,17 @@ mod tests {
         assert_eq!(claims.find(&later.container).unwrap().as_ref(), Some(&later));
         claims.withdraw_of(&later.container, &later.checkpoint).unwrap();
         assert_eq!(claims.find(&later.container).unwrap(), None);
+    }
+
+    #[test]
+    fn i5_who_has_forgotten_which_containers_were_made_withdraws_their_claims_all_the_same() {
+        let (_dir, claims, arrived) = claims();
+        let other: ContainerId = "cd".repeat(32).parse().unwrap();
+        let other = Claim { container: other, checkpoint: CheckpointId::random().unwrap(), ..arrived.clone() };
+        claims.place(&arrived).unwrap();
+        claims.place(&other).unwrap();
+        claims.withdraw_all_of(&arrived.checkpoint).unwrap();
+        assert_eq!(claims.all(), [other]);
     }
 
     #[test]
@@ -426,17 +467,6 @@ mod tests {
         claims.place(&claim).unwrap();
         let other = Claim { checkpoint: CheckpointId::random().unwrap(), ..claim };
         assert!(matches!(claims.place(&other), Err(ClaimError::Claimed { .. })));
-    }
-
-    #[test]
-    fn i5_who_has_forgotten_which_containers_were_made_withdraws_their_claims_all_the_same() {
-        let (_dir, claims, arrived) = claims();
-        let other: ContainerId = "cd".repeat(32).parse().unwrap();
-        let other = Claim { container: other, checkpoint: CheckpointId::random().unwrap(), ..arrived.clone() };
-        claims.place(&arrived).unwrap();
-        claims.place(&other).unwrap();
-        claims.withdraw_all_of(&arrived.checkpoint).unwrap();
-        assert_eq!(claims.all(), [other]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::heard::{ask_source, heard};
 use super::member::{self, Member};
 use super::place::{docker_root, put_in_place};
 use super::{Arrive, admit, at_the_gate, binds, disk, memory};
-use crate::docker::{DockerError, is_same_network, network_request};
+use crate::docker::{DockerError, is_same_network, labelled, network_request};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, arrival};
 use crate::migration::networks;
@@ -14,7 +14,6 @@ use crate::operations::{self, brought, several};
 use crate::pager::Told;
 use crate::restore::prepare;
 use crate::saga::{Operation, Step};
-use crate::store::CheckpointId;
 use crate::store::claims::Decider;
 use crate::store::staging::Durability;
 use crate::world::Context;
@@ -49,7 +48,8 @@ pub fn make() -> ArriveStep {
             }
         }
         for told in &arrive.offer.volumes {
-            let request = labelled(json!({ "Name": told["Name"], "Labels": told["Labels"] }), &arrive.id);
+            let request = json!({ "Name": told["Name"], "Labels": told["Labels"] });
+            let request = labelled(request, LABEL, arrive.id.as_str());
             context.docker.create_volume(&request).or_fail(failed)?;
             let name = told["Name"].as_str().unwrap_or_default();
             if !is_made_for(arrive, &context.docker.volume(name).or_fail(failed)?) {
@@ -102,7 +102,7 @@ pub fn make() -> ArriveStep {
 /// Another migration may be at making the same one.
 fn make_network(arrive: &Arrive, context: &Context, told: &Value) -> Result<(), Failure> {
     let name = told["Name"].as_str().unwrap_or_default();
-    let made = context.docker.create_network(&labelled(network_request(told), &arrive.id));
+    let made = context.docker.create_network(&labelled(network_request(told), LABEL, arrive.id.as_str()));
     match context.docker.network(name) {
         Ok(here) if is_same_network(&here, told) => Ok(()),
         _ => made.or_fail(|| format!("the network {name} cannot be made")),
@@ -112,18 +112,10 @@ fn make_network(arrive: &Arrive, context: &Context, told: &Value) -> Result<(), 
 fn make_one(arrive: &mut Arrive, context: &Context, number: usize) -> Result<(), Failure> {
     let (name, checkpoint) = (arrive.members[number].name.clone(), arrive.members[number].checkpoint.clone());
     let failed = || format!("a container {name} cannot be made");
-    let request = labelled(member::request(&arrive.inspect_to_be(number)?), &arrive.id);
+    let request = labelled(member::request(&arrive.inspect_to_be(number)?), LABEL, arrive.id.as_str());
     let id = context.docker.create(&name, &request).or_fail(failed)?;
     arrive.members[number].container = Some(id.parse().or_fail(failed)?);
     context.catalog.begin(&checkpoint).or_fail(|| format!("the store cannot take the checkpoint of {name}")).map(drop)
-}
-
-fn labelled(mut request: Value, id: &CheckpointId) -> Value {
-    if !request["Labels"].is_object() {
-        request["Labels"] = json!({});
-    }
-    request["Labels"][LABEL] = json!(id);
-    request
 }
 
 fn is_made_for(arrive: &Arrive, told: &Value) -> bool {

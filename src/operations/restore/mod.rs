@@ -16,7 +16,8 @@ pub use steps::put_files;
 use crate::failure::Failure;
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, ContainerId};
-use crate::world::Context;
+use crate::world::returns::Return;
+use crate::world::{Context, World};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -31,6 +32,10 @@ pub struct Restore {
     /// Whether checkpoints that were verified a moment ago are not verified once more.
     #[serde(skip)]
     verified_ahead: bool,
+    /// From the first start until the operation has ended. Until then nothing of them is settled, and whoever finds it
+    /// unfinished finds by that what was let go.
+    #[serde(skip)]
+    returning: Option<Return>,
 }
 
 /// One container to restore.
@@ -46,8 +51,11 @@ pub struct Target {
     is_new: bool,
     /// How long it was away, in microseconds; unknown for checkpoints of containers that ran on.
     downtime_us: Option<u64>,
-    /// Whether this operation placed its claim: a frozen container has one already.
+    /// Whether its claim is this operation's to place and to withdraw: a frozen container has one already.
     claimed_here: bool,
+    /// Whether a helper before this one let it go.
+    #[serde(default)]
+    was_let_go: bool,
     /// Why it cannot be restored, where it is to be started afresh for that.
     damaged: Option<String>,
     /// Whether it was started afresh.
@@ -61,14 +69,25 @@ impl Operation for Restore {
 
     fn steps(&self) -> Vec<Step<Self, Context>> {
         match self.targets.iter().any(|target| target.is_new) {
-            true => vec![steps::verify(), steps::create(), steps::claim(), steps::start().commits()],
+            // Which container it is has to be known on disk before it is claimed.
+            true => vec![steps::verify(), steps::create(), steps::claim().on_disk(), steps::start().commits()],
             false => vec![steps::verify(), steps::claim(), steps::start().commits()],
         }
     }
 
     fn has_committed(&self, context: &Context) -> bool {
-        let containers = self.targets.iter().filter_map(|target| target.container.as_ref());
-        containers.into_iter().any(|container| context.claims.is_committed(container))
+        self.targets.iter().any(|target| target.was_let_go(context))
+    }
+
+    /// What was let go runs, and what it does since is nowhere else.
+    fn is_out_of_hand(&self, context: &Context) -> bool {
+        self.has_committed(context)
+    }
+
+    fn is_taken_up(&mut self, context: &Context) {
+        for target in &mut self.targets {
+            target.was_let_go = target.was_let_go(context);
+        }
     }
 
     fn subject(&self) -> String {
@@ -89,6 +108,31 @@ impl Operation for Restore {
     }
 }
 
+impl Restore {
+    fn of(targets: Vec<Target>) -> Self {
+        Self { targets, cold_start_on_failure: false, verified_ahead: false, returning: None }
+    }
+
+    /// Whether nothing is left to decide: all of them run, or were removed.
+    pub fn is_seen_to(&self, world: &World) -> bool {
+        self.targets.iter().all(|target| {
+            let Some(container) = &target.container else { return true };
+            let waits = !world.claims.find(container).is_ok_and(|claim| claim.is_none());
+            match world.docker.container(container.as_str()) {
+                Ok(found) => found.is_up() && !waits,
+                Err(error) => error.is_not_found() && !waits,
+            }
+        })
+    }
+}
+
+impl Target {
+    fn was_let_go(&self, context: &Context) -> bool {
+        let let_go = |container| context.claims.was_let_go(container, &self.checkpoint);
+        self.was_let_go || self.container.as_ref().is_some_and(let_go)
+    }
+}
+
 /// Finds what is to be restored, checks that it can be, and restores it.
 pub fn run(
     context: &Context,
@@ -99,7 +143,7 @@ pub fn run(
 ) -> Result<Value, Failure> {
     let targets = targets::find(context, reference, name.as_deref())?;
     let _turn = super::turn(context, targets.iter().map(|target| target.name.clone()).collect())?;
-    let operation = Restore { targets, cold_start_on_failure, verified_ahead: false };
+    let operation = Restore { cold_start_on_failure, ..Restore::of(targets) };
     let answer = carry_out(context, operation, Asked::by(peer));
     super::pack::begin(&context.world);
     answer
@@ -113,7 +157,7 @@ pub fn part(
     asked: Asked<'_>,
 ) -> Result<BTreeMap<ContainerId, u64>, Failure> {
     let targets = targets::find(context, checkpoint.as_str(), None)?;
-    let operation = Restore { targets, cold_start_on_failure: false, verified_ahead: true };
+    let operation = Restore { verified_ahead: true, ..Restore::of(targets) };
     let answer = carry_out(context, operation, asked)?;
     let containers = answer["containers"].as_array().into_iter().flatten();
     let away = containers.filter_map(|one| Some((one["id"].as_str()?.parse().ok()?, one["downtime_us"].as_u64()?)));
@@ -123,11 +167,11 @@ pub fn part(
 /// Brings back just these of the containers that were frozen together, in place; the others run.
 pub fn members(context: &Context, checkpoints: &[CheckpointId], asked: Asked<'_>) -> Result<(), Failure> {
     let targets = targets::of(context, checkpoints)?;
-    carry_out(context, Restore { targets, cold_start_on_failure: false, verified_ahead: false }, asked).map(drop)
+    carry_out(context, Restore::of(targets), asked).map(drop)
 }
 
-fn carry_out(context: &Context, operation: Restore, asked: Asked<'_>) -> Result<Value, Failure> {
-    targets::admit(context, &operation.targets)?;
+fn carry_out(context: &Context, mut operation: Restore, asked: Asked<'_>) -> Result<Value, Failure> {
+    targets::admit(context, &mut operation.targets)?;
     let world = &context.world;
     saga::run(operation, context, &world.journal, &world.failpoints, context.told.as_ref(), asked)
 }

@@ -3,7 +3,7 @@
 use super::{Restore, Target};
 use crate::archive::rootfs;
 use crate::checkpoint::mend;
-use crate::docker::{Container, creation_request};
+use crate::docker::{Container, creation_request, labelled};
 use crate::failure::{Failure, OrFail};
 use crate::operations;
 use crate::restore::{addresses, prepare, settle};
@@ -14,13 +14,17 @@ use std::path::Path;
 
 type RestoreStep = Step<Restore, Context>;
 
+/// What a new container bears, with its checkpoint: what somebody else has made under its name is not taken for it.
+const LABEL: &str = "transship.restored-from";
+
 /// Every digest of every checkpoint, before Docker is told anything (I4).
 pub fn verify() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         let may_start_afresh = operation.cold_start_on_failure;
         let is_verified = |target: &Target| context.prepared.has(&target.checkpoint);
         let verified_ahead = operation.verified_ahead;
-        for target in operation.targets.iter_mut().filter(|target| !verified_ahead || !is_verified(target)) {
+        let to_verify = |target: &&mut Target| !(target.was_let_go || verified_ahead && is_verified(target));
+        for target in operation.targets.iter_mut().filter(to_verify) {
             let told = |done, total| context.told.bytes("verified", done, total);
             match prepare::verify(context, &target.checkpoint, &told) {
                 Ok(_) => {}
@@ -42,20 +46,20 @@ pub fn verify() -> RestoreStep {
 /// A new container with the specification, the image and the files of the frozen one.
 pub fn create() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
-        for target in operation.targets.iter_mut().filter(|target| target.is_new) {
+        for target in operation.targets.iter_mut().filter(|target| target.is_new && !target.was_let_go) {
             create_one(target, context).or_fail(|| format!("a new container {} cannot be made", target.name))?;
         }
         Ok(())
     }
     fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         for target in operation.targets.iter().filter(|target| target.is_new) {
-            let Some(id) = &target.container else { continue };
-            if context.docker.container(id.as_str()).is_ok_and(|found| found.is_running()) {
-                // It was let go by then, and what it does since is nowhere else.
+            let Some(made) = made_here(target, context)? else { continue };
+            if made.is_running() {
+                // It was started afresh, as was allowed, and what it does since is nowhere else.
                 context.told.note(&format!("{} runs, and stays", target.name));
                 continue;
             }
-            let removed = context.docker.remove(id.as_str());
+            let removed = context.docker.remove(made.id());
             removed.or_fail(|| format!("the new container {} cannot be removed", target.name))?;
         }
         Ok(())
@@ -67,10 +71,24 @@ fn create_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let failed = || format!("a new container {} cannot be made", target.name);
     let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
     let request = creation_request(&checkpoint.manifest().container.spec);
+    let request = labelled(request, LABEL, target.checkpoint.as_str());
     let id = context.docker.create(&target.name, &request).or_fail(failed)?;
     target.container = Some(id.parse().or_fail(failed)?);
     let container = context.docker.container(&id).or_fail(failed)?;
     put_files(&container, &checkpoint).map_err(|failure| failure.remedy("see: docker info --format '{{.Driver}}'"))
+}
+
+/// The container that was made for a target. A helper that died over that has not noted which.
+fn made_here(target: &Target, context: &Context) -> Result<Option<Container>, Failure> {
+    let reference = target.container.as_ref().map_or(target.name.as_str(), ContainerId::as_str);
+    match context.docker.container(reference) {
+        Ok(found) => {
+            let is_ours = target.container.is_some() || found.label(LABEL) == Some(target.checkpoint.as_str());
+            Ok(is_ours.then_some(found))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Failure::new(format!("{} cannot be looked at", target.name)).because(&error)),
+    }
 }
 
 /// A checkpoint's writable layer where Docker's storage driver looks for the container's.
@@ -88,11 +106,11 @@ pub fn put_files(container: &Container, checkpoint: &crate::store::checkpoint::C
 /// The next create of each container restores its checkpoint.
 pub fn claim() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
-        for target in operation.targets.iter_mut().filter(|target| target.damaged.is_none()) {
+        let to_claim = |target: &&Target| !target.was_let_go && target.damaged.is_none();
+        for target in operation.targets.iter().filter(to_claim) {
             let failed = || format!("{} cannot be claimed", target.name);
             let container = container_of(target)?;
             let claim = operations::claim(context, &container, &target.checkpoint).or_fail(failed)?;
-            target.claimed_here = context.claims.find(&claim.container).or_fail(failed)?.is_none();
             context.claims.place(&claim).or_fail(failed)?;
         }
         Ok(())
@@ -112,7 +130,8 @@ pub fn claim() -> RestoreStep {
     Step::new("claim", run, undo)
 }
 
-fn container_of(target: &Target) -> Result<ContainerId, Failure> {
+/// The container, once it is made.
+pub fn container_of(target: &Target) -> Result<ContainerId, Failure> {
     target.container.clone().ok_or_else(|| Failure::new(format!("there is no container {} yet", target.name)))
 }
 
@@ -120,9 +139,14 @@ fn container_of(target: &Target) -> Result<ContainerId, Failure> {
 pub fn start() -> RestoreStep {
     fn run(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         let _hurry = context.hurry();
-        let _returning = context.returns.begin();
+        let containers = operation.targets.iter().filter_map(|target| target.container.clone()).collect();
+        operation.returning = Some(context.returns.begin(containers));
         let cold_start = operation.cold_start_on_failure;
         for target in &mut operation.targets {
+            if target.was_let_go {
+                require_up(target, context)?;
+                continue;
+            }
             let started = match target.damaged.take() {
                 Some(reason) => Err(Failure::new(reason)),
                 None => start_one(target, context),
@@ -145,6 +169,34 @@ pub fn start() -> RestoreStep {
         operation.targets.iter().try_for_each(|target| stop_one(target, context))
     }
     Step::new("start", run, undo)
+}
+
+/// What was let go is not restored once more: it may have run, and its files and its clients have gone on with it.
+fn require_up(target: &Target, context: &Context) -> Result<(), Failure> {
+    let Target { name, checkpoint, .. } = target;
+    let container = container_of(target)?;
+    let failed = || format!("whether {name} runs cannot be told");
+    let is_up = match context.docker.container(container.as_str()) {
+        // Whoever has removed it needs nothing more of it.
+        Err(error) if error.is_not_found() => true,
+        found => found.or_fail(failed)?.is_up(),
+    };
+    let claim = context.claims.find(&container).or_fail(failed)?;
+    if is_up || claim.is_some_and(|claim| claim.checkpoint != *checkpoint) {
+        return Ok(());
+    }
+    let again = match target.is_new {
+        true => format!("docker rm {name}; transship restore {checkpoint} --name {name} makes it once more"),
+        false => {
+            format!("transship restore {checkpoint} takes its memory back to then, with its files as they are now")
+        }
+    };
+    Err(Failure::new(format!("{name} was restored and let go, and has ended since, by itself or with this host")).remedy(
+        format!(
+            "its checkpoint is kept: {again}; docker start {name} starts it afresh; then: transship resume OPERATION (see \
+             transship status)"
+        ),
+    ))
 }
 
 fn start_one(target: &mut Target, context: &Context) -> Result<(), Failure> {

@@ -1,8 +1,9 @@
 //! What a reference means, and whether it can be restored here.
 
-use super::Target;
+use super::{Target, steps};
 use crate::failure::{Failure, OrFail};
 use crate::services::{Interposition, effective_runc};
+use crate::store::claims::Claim;
 use crate::store::{Checkpoint, CheckpointId};
 use crate::world::Context;
 
@@ -36,27 +37,30 @@ fn target(checkpoint: &Checkpoint, new_name: Option<&str>) -> Target {
         container: new_name.is_none().then(|| container.id.clone()),
         is_new: new_name.is_some(),
         downtime_us: None,
-        claimed_here: false,
+        claimed_here: new_name.is_some(),
+        was_let_go: false,
         damaged: None,
         cold_started: false,
     }
 }
 
-/// Refuses what cannot be; nothing is touched.
-pub fn admit(context: &Context, targets: &[Target]) -> Result<(), Failure> {
+/// Refuses what cannot be; nothing is touched. Whoever calls it has the turn on them.
+pub fn admit(context: &Context, targets: &mut [Target]) -> Result<(), Failure> {
     if effective_runc() != Interposition::Interposed {
         return Err(Failure::refused("the interposer is not in front of runc: Docker would start it afresh")
             .remedy("run: transship install"));
     }
-    targets.iter().try_for_each(|target| match target.is_new {
+    targets.iter_mut().try_for_each(|target| match target.is_new {
         true => admit_new(context, target),
         false => admit_in_place(context, target),
     })
 }
 
-fn admit_in_place(context: &Context, target: &Target) -> Result<(), Failure> {
-    let id = target.container.as_ref().map(ToString::to_string).unwrap_or_default();
-    let container = match context.docker.container(&id) {
+fn admit_in_place(context: &Context, target: &mut Target) -> Result<(), Failure> {
+    let id = steps::container_of(target)?;
+    // What tells that an earlier restore let it go would be taken for this one's.
+    context.settling.wait_until_taken(&id);
+    let container = match context.docker.container(id.as_str()) {
         Ok(container) => container,
         Err(error) if error.is_not_found() => {
             return Err(Failure::refused(format!("container {} ({id:.12}) is no longer here", target.name)).remedy(
@@ -65,20 +69,20 @@ fn admit_in_place(context: &Context, target: &Target) -> Result<(), Failure> {
         }
         Err(error) => return Err(Failure::new(format!("{} cannot be looked at", target.name)).because(&error)),
     };
-    refuse_departed(context, target)?;
-    if matches!(container.status(), "running" | "paused" | "restarting") {
+    let claim = context.claims.find(&id).or_fail(|| format!("the claim on {} cannot be read", target.name))?;
+    refuse_departed(target, claim.as_ref())?;
+    if container.is_up() {
         return Err(Failure::refused(format!("{} runs already: it is {}", target.name, container.status())).remedy(
             format!("stop it first, or restore beside it: transship restore {} --name NAME", target.checkpoint),
         ));
     }
+    target.claimed_here = claim.is_none();
     Ok(())
 }
 
 /// What has been given to a peer runs there (I3), though its container was kept here.
-fn refuse_departed(context: &Context, target: &Target) -> Result<(), Failure> {
-    let Some(id) = &target.container else { return Ok(()) };
-    let claim = context.claims.find(id).or_fail(|| format!("the claim on {} cannot be read", target.name))?;
-    match claim.and_then(|claim| claim.departed_to) {
+fn refuse_departed(target: &Target, claim: Option<&Claim>) -> Result<(), Failure> {
+    match claim.and_then(|claim| claim.departed_to.as_ref()) {
         None => Ok(()),
         Some(peer) => {
             Err(Failure::refused(format!("{} has moved to {peer} and runs there", target.name)).remedy(format!(
