@@ -10,6 +10,7 @@ use crate::store::handovers::About;
 use crate::world::landing::Kept;
 use crate::world::visits::Visit;
 use crate::world::{Context, World};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of a cause that are kept: those of a log's last lines may be many.
@@ -41,13 +42,16 @@ pub fn write_down(world: &World, id: &CheckpointId, kept: &Kept) -> Result<(), F
     world.handovers.put(About::Arrival, id, kept).or_fail(|| "where it stands cannot be written down".into())
 }
 
-/// Has everything written out; whether all that came is on disk then, where that is known.
-pub fn put_on_disk(context: &Context, id: &CheckpointId, kept: Kept) -> Result<Option<bool>, Failure> {
-    if !kept.is_on_disk {
-        disk::write_out(context)?;
-    }
+/// Has everything written out that may not be on disk; whether all that came is then, where that is known.
+pub fn put_on_disk(
+    context: &Context,
+    id: &CheckpointId,
+    kept: Kept,
+    docker_root: &Path,
+) -> Result<Option<bool>, Failure> {
+    disk::write_out(context, docker_root)?;
     let is_whole = kept.is_whole_in(&process::boot());
-    if is_whole == Some(true) && !kept.is_on_disk {
+    if is_whole == Some(true) {
         write_down(context, id, &Kept { is_on_disk: true, ..kept })?;
     }
     Ok(is_whole)

@@ -78,7 +78,7 @@ pub struct Arrive {
     /// The boot of this host in which that was.
     #[serde(default)]
     placed_in: Option<String>,
-    /// Docker's own directory, where this very helper has asked for it: dockerd starts four programs to tell.
+    /// Docker's own directory, once this very helper has asked for it.
     #[serde(skip)]
     docker_root: Option<PathBuf>,
     /// What a person has decided by force.
@@ -139,6 +139,12 @@ impl Arrive {
     /// The name of each.
     fn names(&self) -> Vec<String> {
         self.members.iter().map(|member| member.name.clone()).collect()
+    }
+
+    /// Docker's own directory, which is asked for once.
+    fn docker_root(&mut self, context: &Context) -> Result<PathBuf, Failure> {
+        let root = self.docker_root.take().map_or_else(|| disk::docker_root(context), Ok)?;
+        Ok(self.docker_root.insert(root).clone())
     }
 
     fn checkpoints(&self) -> Vec<CheckpointId> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Their writable layers, their logs, and what their volumes and binds held.
 pub fn put_in_place(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-    let root = arrive.docker_root.clone().map_or_else(|| docker_root(context), Ok)?;
+    let root = arrive.docker_root(context)?;
     several::try_each(&mut arrive.members, |member| put_one_in_place(member, &root, context))?;
     let checkpoint = context.catalog.get(&arrive.id).or_fail(|| "the volumes' files cannot be read".into())?;
     for (number, name) in arrive.volumes.iter().enumerate() {
@@ -42,12 +42,6 @@ fn put_one_in_place(member: &Member, docker_root: &Path, context: &Context) -> R
     put_files(&container, &checkpoint)?;
     let placed = logs::put(docker_root, member.id()?, &checkpoint);
     placed.or_fail(|| format!("the log of {} cannot be put in place", member.name))
-}
-
-/// Where Docker has its files.
-pub fn docker_root(context: &Context) -> Result<PathBuf, Failure> {
-    let engine = context.docker.engine().or_fail(|| "Docker does not say where its files are".into())?;
-    Ok(engine.root.into())
 }
 
 fn fill(checkpoint: &Checkpoint, files: &[String; 2], directory: &Path) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! What a source says and asks of a migration that comes here.
 
 use super::arrivals::{kept, put_on_disk, visit_of, without_copy, write_down};
+use super::disk::docker_root;
 use super::{Arrive, admit};
 use crate::failure::{Failure, OrFail};
 use crate::handover::{Arrival, Request, arrival};
@@ -87,7 +88,8 @@ fn is_to_be_taken_up(context: &Context, id: &CheckpointId) -> Result<bool, Failu
 pub fn sync(context: &Context, peer: &str, id: &CheckpointId) -> Result<Option<bool>, Failure> {
     admit::may(context, peer)?;
     match kept(context, id)?.filter(|kept| kept.peer == peer) {
-        Some(kept) if kept.arrival == Arrival::Running => put_on_disk(context, id, kept),
+        Some(kept) if kept.arrival == Arrival::Running && kept.is_on_disk => Ok(Some(true)),
+        Some(kept) if kept.arrival == Arrival::Running => put_on_disk(context, id, kept, &docker_root(context)?),
         other => {
             let arrival = other.map(|kept| kept.arrival).unwrap_or_default();
             Err(Failure::refused(format!("migration {id} does not run here: it is {arrival:?}")))

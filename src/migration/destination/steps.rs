@@ -3,7 +3,7 @@
 use super::arrivals::{kept, put_on_disk};
 use super::heard::{ask_source, heard};
 use super::member::{self, Member};
-use super::place::{docker_root, put_in_place};
+use super::place::put_in_place;
 use super::{Arrive, admit, at_the_gate, binds, disk, memory};
 use crate::docker::{DockerError, is_same_network, labelled, network_request};
 use crate::failure::{Failure, OrFail};
@@ -61,9 +61,8 @@ pub fn make() -> ArriveStep {
         for number in 0..arrive.members.len() {
             make_one(arrive, context, number)?;
         }
-        arrive.docker_root = Some(docker_root(context)?);
         // The images, too, which came before. It costs nobody anything now: the source's containers run.
-        disk::write_out(context)?;
+        disk::write_out(context, &arrive.docker_root(context)?)?;
         let containers = arrive.containers();
         arrive.visit(context).change(|standing| standing.containers = containers);
         Ok(())
@@ -342,7 +341,8 @@ fn whole(failed: &[String]) -> Result<(), Failure> {
 pub fn settle() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
         if let Some(kept) = kept(context, &arrive.id)?
-            && let Err(failure) = put_on_disk(context, &arrive.id, kept)
+            && let Err(failure) =
+                arrive.docker_root(context).and_then(|root| put_on_disk(context, &arrive.id, kept, &root))
         {
             tracing::warn!(migration = %arrive.id, %failure, "its source keeps what it has until it has asked for it again");
         }
