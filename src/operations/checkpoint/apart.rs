@@ -7,7 +7,7 @@ use super::Member;
 use crate::docker::Container;
 use crate::failure::Failure;
 use crate::operations::several;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Does something with each of them; with no more of them once it has failed for one.
@@ -27,17 +27,25 @@ pub fn with_each(
     members: &mut [Member],
     act: impl Fn(&mut Member) -> Result<(), Failure> + Sync,
 ) -> Result<(), Failure> {
-    several::try_each(&mut chains(members), |chain| {
+    let mut chains: Vec<_> = chains(members).into_values().collect();
+    several::try_each(&mut chains, |chain| {
         several::together(chain.iter_mut().filter_map(|member| act(member).err()).collect())
     })
 }
 
-/// The members, those that share a namespace one after the other.
-fn chains(members: &mut [Member]) -> Vec<Vec<&mut Member>> {
+/// Finds out which members share a namespace: those have one chain.
+pub fn find_chains(members: &mut [Member]) {
     let containers: Vec<Container> = members.iter().map(Member::container).collect();
-    let mut members: Vec<Option<&mut Member>> = members.iter_mut().map(Some).collect();
-    let chain = |chain: BTreeSet<usize>| chain.into_iter().filter_map(|index| members[index].take()).collect();
-    tied(&containers, Container::shares_namespace_with).into_iter().map(chain).collect()
+    for (chain, tied) in tied(&containers, Container::shares_namespace_with).into_iter().enumerate() {
+        tied.into_iter().for_each(|index| members[index].chain = chain);
+    }
+}
+
+/// The members by their chains, in each in their order.
+fn chains(members: &mut [Member]) -> BTreeMap<usize, Vec<&mut Member>> {
+    let mut chains: BTreeMap<usize, Vec<&mut Member>> = BTreeMap::new();
+    members.iter_mut().for_each(|member| chains.entry(member.chain).or_default().push(member));
+    chains
 }
 
 /// The containers, by their indices, in sets of those that are tied to each other, directly or through others.
@@ -79,7 +87,8 @@ mod tests {
             member("c", "container:a", "private"),
             member("d", "front", "container:c"),
         ];
-        let mut chains: Vec<Vec<String>> = chains(&mut members).iter().map(|chain| names(chain)).collect();
+        find_chains(&mut members);
+        let mut chains: Vec<Vec<String>> = chains(&mut members).values().map(|chain| names(chain)).collect();
         chains.sort();
         assert_eq!(chains, [vec!["a", "c", "d"], vec!["b"]]);
     }
@@ -87,6 +96,7 @@ mod tests {
     #[test]
     fn i2_none_is_begun_when_one_has_failed_and_each_is_undone_all_the_same() {
         let mut members = [member("a", "front", ""), member("b", "container:a", "")];
+        find_chains(&mut members);
         let seen = Mutex::new(Vec::new());
         let fail = |member: &mut Member| {
             seen.lock().unwrap().push(member.name.clone());

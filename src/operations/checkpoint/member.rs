@@ -34,6 +34,9 @@ pub struct Member {
     pub boot: String,
     /// The checkpoint that is being made of it.
     pub checkpoint: CheckpointId,
+    /// Those of one chain are worked on one after the other; all are in one where an older helper has not written it down.
+    #[serde(default)]
+    pub chain: usize,
     /// Paths that CRIU has to be told so that it finds what the container watches on overlayfs.
     pub watched: Vec<PathBuf>,
     /// The queue of its hold, once it stands.
@@ -82,6 +85,7 @@ impl Member {
             init,
             boot: process::boot(),
             checkpoint,
+            chain: 0,
             watched: Vec::new(),
             queue: None,
             pages_bytes: 0,

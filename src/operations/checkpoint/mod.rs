@@ -107,7 +107,8 @@ impl Operation for Checkpoint {
 
 impl Checkpoint {
     /// Freezing containers that belong together.
-    pub fn of(members: Vec<Member>) -> Self {
+    pub fn of(mut members: Vec<Member>) -> Self {
+        apart::find_chains(&mut members);
         let (name, hurry, place, cancel) = (None, None, None, Cancellable::default());
         Self { members, leave_running: false, memory_follows: false, nftables: false, name, hurry, place, cancel }
     }
