@@ -7,6 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Does something with each, in their order, so many at a time.
 pub fn each<T: Send>(all: &mut [T], at_once: usize, act: impl Fn(&mut T) + Sync) {
+    if let [only] = all {
+        return act(only);
+    }
     let slots: Vec<Mutex<&mut T>> = all.iter_mut().map(Mutex::new).collect();
     let next = AtomicUsize::new(0);
     let work = || {
