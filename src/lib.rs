@@ -23,9 +23,10 @@
 //! the canary), [`services`] (the interposer's place in front of runc), [`packages`] (what the engine was installed
 //! from), [`handover`] (who owns a container while it migrates), [`transport`] (other hosts, and the process without
 //! privileges that talks to them). Across them: [`saga`] (steps and journal), [`world`] (what outlives an operation),
-//! [`operations`] (the verbs of a single host), [`shipping`] (checkpoints that go to other hosts), [`migration`] (containers that move between hosts), [`pairing`] (who those
-//! hosts are), [`overview`] (what is told of all operations). At the ends: [`helper`] (the socket, recovery), [`cli`], [`report`] (what an operation
-//! did, as a page or as lines) and [`metrics`] (figures for a monitor).
+//! [`operations`] (the verbs of a single host), [`shipping`] (checkpoints that go to other hosts), [`migration`]
+//! (containers that move between hosts), [`pairing`] (who those hosts are), [`overview`] (what is told of all operations).
+//! At the ends: [`helper`] (the socket, recovery), [`cli`], [`report`] (what an operation did, as a page or as lines) and
+//! [`metrics`] (figures for a monitor).
 //!
 //! Who decides when something dies half way: the claim. Where the claim on a group's leader exists, the group is
 //! frozen; where it is committed, the container runs. See `docs/architecture.md`.
