@@ -38,3 +38,17 @@ fn i4_a_truncated_archive_is_found() {
 fn i4_a_changed_manifest_is_found() {
     refused_with("sed -i s/holder/HOLDER/ manifest.json", "manifest");
 }
+
+/// Its port is taken: it cannot be restored, nor started afresh, as was allowed.
+#[test]
+fn i8_a_cold_start_that_comes_to_nothing_leaves_it_frozen() {
+    let _turn = hosts();
+    let container = SID.start("blocked", "-p 7000:7000 programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    SID.sh("transship checkpoint blocked");
+    let other = SID.start("other", "-p 7000:7000 programs", "/tools/holder 7000 8");
+    assert_eq!(SID.try_sh("transship restore blocked --cold-start-on-failure").status.code(), Some(1));
+    drop(other);
+    SID.sh("docker start blocked");
+    assert_eq!(container.born(7000), born);
+}

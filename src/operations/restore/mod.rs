@@ -79,7 +79,7 @@ impl Operation for Restore {
         self.targets.iter().any(|target| target.was_let_go(context))
     }
 
-    /// What was let go runs, and what it does since is nowhere else.
+    /// What it does since is nowhere else.
     fn is_out_of_hand(&self, context: &Context) -> bool {
         self.has_committed(context)
     }
@@ -127,9 +127,10 @@ impl Restore {
 }
 
 impl Target {
+    /// Whether it was let go, or started afresh as was allowed: it may have run.
     fn was_let_go(&self, context: &Context) -> bool {
         let let_go = |container| context.claims.was_let_go(container, &self.checkpoint);
-        self.was_let_go || self.container.as_ref().is_some_and(let_go)
+        self.was_let_go || self.cold_started || self.container.as_ref().is_some_and(let_go)
     }
 }
 

@@ -241,9 +241,14 @@ fn start_in_docker(target: &Target, container: &ContainerId, context: &Context) 
 fn start_afresh(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let failed = || format!("{} cannot be started afresh", target.name);
     let container = container_of(target)?;
+    let claim = context.claims.find(&container).or_fail(failed)?;
     context.claims.withdraw(&container).or_fail(failed)?;
+    if let Err(error) = context.docker.start(container.as_str()) {
+        // It was allowed now, and not whenever somebody starts it next.
+        claim.iter().try_for_each(|claim| context.claims.place(claim)).or_fail(failed)?;
+        return Err(Failure::new(failed()).because(&error));
+    }
     settle::lift_hold(context, &container);
-    context.docker.start(&container.to_string()).or_fail(failed)?;
     target.cold_started = true;
     Ok(())
 }
