@@ -37,15 +37,22 @@ impl Identity {
             .is_some_and(|pidfd| !has_ended(&pidfd, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)))
     }
 
+    /// Asks it to end, where it is still there.
+    pub fn terminate(&self) {
+        self.signal(nix::libc::SIGTERM);
+    }
+
     /// Kills it, where it is still there.
     pub fn kill(&self) {
+        self.signal(nix::libc::SIGKILL);
+    }
+
+    fn signal(&self, signal: i32) {
         // By the descriptor, so that no other process is hit that gets the pid meanwhile.
         let Some(pidfd) = open(self.pid).filter(|_| self.is_alive()) else { return };
         let no_details = std::ptr::null::<nix::libc::siginfo_t>();
         // SAFETY: the descriptor is a process's and stays open, and without details the kernel makes them up itself.
-        unsafe {
-            nix::libc::syscall(nix::libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), nix::libc::SIGKILL, no_details, 0)
-        };
+        unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_details, 0) };
     }
 }
 

@@ -92,7 +92,8 @@ impl Client {
             .unix_socket(path)
             // Each call sets its own; starting a container has none that would be right.
             .timeout(None)
-            .pool_idle_timeout(Duration::from_secs(5))
+            // A connection that was opened in reserve and never used would keep dockerd from ending for 5 s.
+            .pool_max_idle_per_host(0)
             .build()
             .expect("an HTTP client without TLS needs nothing that can be missing");
         Self { http, socket: path.to_owned() }

@@ -5,12 +5,13 @@
 //! file of the distribution is renamed, diverted or edited.
 
 mod containerd;
+mod ending;
 mod interposition;
 mod manager;
 mod placement;
 mod weights;
 
-pub use containerd::of_dockerd;
+pub use ending::Ending;
 pub use interposition::{ACTION_SCRIPT, Interposition, effective_runc, install_plan};
 pub use manager::{ManagerError, ServiceManager};
 pub use placement::{Change, Installation, PlacementError};

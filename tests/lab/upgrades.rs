@@ -83,9 +83,16 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     let new = Load::ab("-n 5000 -c 5", &url);
     let redis = Load::redis(&address, "-c 10 -n 200000");
     let watches = fleet.watches();
+    let mut listener = UPGRADED.begin("exec docker events");
+    let began = UPGRADED.sh("until docker ps -q >/dev/null; do :; done; wc -c < /var/log/docker.log");
     let answer = UPGRADED.sh(&format!("transship --json upgrade --to {NEW} 2>/dev/null"));
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
     assert!(engine().starts_with(NEW));
+    listener.wait().expect("a client that dockerd has left");
+    // So dockerd says that it has waited 5 s in vain for a client: for the listener, or for a connection of ours.
+    let waited =
+        UPGRADED.sh(&format!("tail -c +{began} /var/log/docker.log | grep 'Error shutting down http server' || :"));
+    assert_eq!(waited, "", "dockerd has waited for clients while containers were away");
     fleet.assert_same("after the upgrade");
     assert_nothing_is_left(UPGRADED, "after the upgrade");
     let report = UPGRADED.sh(&format!("transship report {}", answer["operation"]));

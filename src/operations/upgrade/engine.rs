@@ -2,17 +2,13 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::packages::without_epoch;
-use crate::process::Identity;
-use crate::services::{self, Interposition, ManagerError, ServiceManager, effective_runc};
+use crate::services::{Ending, Interposition, ManagerError, ServiceManager, effective_runc};
 use crate::world::Context;
 use std::time::Duration;
 
 /// How long dockerd may take until it answers. It answers when it has looked at all its containers, and there may be
 /// hundreds.
 const LONGEST_START: Duration = Duration::from_secs(120);
-
-/// How long dockerd may take until it has ended its containerd: it is given 15 s for its other business, and as many for this.
-const LONGEST_STOP: Duration = Duration::from_secs(30);
 
 /// Stops dockerd, restarts containerd where that is a service of its own, and starts dockerd; returns when it answers.
 ///
@@ -35,21 +31,12 @@ pub fn restart(context: &Context) -> Result<(), Failure> {
         .map_err(|failure| failure.details(manager.log("docker")))
 }
 
-/// Stops dockerd.
-///
-/// One that has started containerd itself ends it last, and then sleeps for a second before it looks whether that has ended
-/// (moby's `stopDaemon` in `supervisor/remote_daemon_linux.go`). Containers are away meanwhile, so it is not waited for: when
-/// its containerd has ended, nothing is left of it but that sleep.
+/// Stops dockerd, and has it wait for nobody: containers are away meanwhile.
 fn stop(manager: ServiceManager) -> Result<(), ManagerError> {
-    let own = services::of_dockerd().filter(|_| !manager.knows("containerd"));
-    let own = own.and_then(|(dockerd, containerd)| Some((Identity::of(dockerd)?, Identity::of(containerd)?)));
+    let ending = Ending::of_dockerd(manager);
     std::thread::scope(|threads| {
-        if let Some((dockerd, containerd)) = own {
-            threads.spawn(move || {
-                if !containerd.outlives(LONGEST_STOP) {
-                    dockerd.kill();
-                }
-            });
+        if let Some(ending) = &ending {
+            threads.spawn(|| ending.hasten());
         }
         manager.stop("docker")
     })
