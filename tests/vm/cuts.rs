@@ -234,6 +234,13 @@ fn cut_an_upgrade_after(moments: &[(&str, bool)]) {
 }
 
 #[test]
+fn i1_i5_an_upgrade_ends_well_after_a_power_cut_before_anybody_is_frozen() {
+    let _turn = machine();
+    let _tried = tried("a power cut at four moments of an upgrade before the freeze", &[TRIXIE]);
+    cut_an_upgrade_after(&["fetch", "drain", "prepare", "install"].map(|step| (step, false)));
+}
+
+#[test]
 fn i1_i3_i8_an_upgrade_ends_well_after_a_power_cut_from_the_freeze_on() {
     let _turn = machine();
     let _tried = tried("a power cut at five moments of an upgrade from the freeze on", &[TRIXIE]);
