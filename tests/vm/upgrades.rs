@@ -18,8 +18,13 @@ fn goes_there_and_back(old: &str, new: &str) {
     let born = (tree.born(7000), shop.born(7001));
     assert!(TRIXIE.engine().starts_with(old));
     let watches = [7000, 7001].map(unhurried_clients);
+    let mut listener = TRIXIE.begin("exec docker events");
     TRIXIE.sh(&format!("transship upgrade --to {new}"));
     assert!(TRIXIE.engine().starts_with(new), "it is the server that counts: {}", TRIXIE.engine());
+    listener.wait().expect("a client that dockerd has left");
+    // So dockerd says that it has waited 5 s in vain for a client.
+    let waited = TRIXIE.sh("journalctl --unit docker | grep 'Error shutting down http server' || :");
+    assert_eq!(waited, "", "dockerd has waited for a client while containers were away");
     assert_eq!((tree.born(7000), shop.born(7001)), born);
     TRIXIE.assert_nothing_is_left();
 
