@@ -1,10 +1,11 @@
 //! dockerd's end, as soon as its own work is done.
 //!
 //! A dockerd that is told to end stops listening, ends its containers, and closes its books, that of its networks among the
-//! last. Then it waits up to 5 s for clients that have asked what is not answered yet, such as those that listen to its events
-//! for ever, or that have connected and asked nothing. Then it ends the containerd that it has started itself, and sleeps for a
-//! second before it looks whether that has ended (moby's `cmd/dockerd/daemon.go`, `Shutdown` in `daemon/daemon.go`, `stopDaemon`
-//! in `supervisor/remote_daemon_linux.go`). Where containers are away meanwhile, neither is worth the wait.
+//! last. Then it ends the containerd that it has started itself, sleeps for a second before it looks whether that has ended, and
+//! waits up to 5 s for clients that have asked what is not answered yet, such as those that listen to its events for ever, or that
+//! have connected and asked nothing (moby's `cmd/dockerd/daemon.go`, `Shutdown` in `daemon/daemon.go`, `stopDaemon` in
+//! `supervisor/remote_daemon_linux.go`; the order of these two differs). Where containers are away meanwhile, neither is worth the
+//! wait. What dockerd has written by then is whole: its books are such that a loss of power does not harm them either.
 
 use super::containerd;
 use super::manager::ServiceManager;
@@ -12,12 +13,12 @@ use crate::process::{self, Identity};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::PipeReader;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long dockerd may take until it has closed its books, and then until its containerd has ended: it gives its containers
-/// and its containerd 15 s each.
+/// How long is waited for dockerd to close its books, and then for its containerd to end. After that it takes its own time.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long dockerd may go on when its books are closed: as long as it needs where no client keeps it.
@@ -25,6 +26,9 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// Where dockerd keeps what it knows of its networks, below its own directory (moby's `libnetwork/config`).
 const NETWORKS: &str = "network/files/local-kv.db";
+
+/// The first dockerd that has that book open for as long as it works; one before opens it for each question, and closes it.
+const KEEPS_BOOKS_OPEN: u32 = 26;
 
 /// A dockerd that is about to end.
 pub struct Ending {
@@ -35,28 +39,28 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// That of the dockerd that runs now; none where none runs.
-    pub fn of_dockerd(manager: ServiceManager) -> Option<Self> {
+    /// That of the dockerd that runs now, of this version; none where none runs.
+    pub fn of_dockerd(manager: ServiceManager, version: &str) -> Option<Self> {
         let own = containerd::of_dockerd().filter(|_| !manager.knows("containerd"));
         let dockerd = own.map(|(dockerd, _)| dockerd).or_else(containerd::pid_of_dockerd)?;
         Some(Self {
             dockerd: Identity::of(dockerd)?,
             containerd: own.and_then(|(_, containerd)| Identity::of(containerd)),
-            networks: Book::of(dockerd),
+            networks: Book::of(dockerd).filter(|_| keeps_books_open(version)),
         })
     }
 
     /// Waits until dockerd, which has been told to end or will be, has ended or does nothing any more but wait; ends it then.
-    pub fn hasten(&self) {
-        let mut ends = vec![self.dockerd];
-        ends.extend(self.containerd);
-        let only_waits = self.networks.as_ref().is_some_and(|networks| networks.is_closed_before(&ends));
+    /// Returns as soon as nobody holds the other end of `stopping`.
+    pub fn hasten(&self, stopping: PipeReader) {
+        let stopping = OwnedFd::from(stopping);
+        let only_waits = self.networks.as_ref().is_some_and(|networks| networks.is_closed_before(self.ends(&stopping)));
         match &self.containerd {
             Some(containerd) => {
                 if only_waits && containerd.outlives(GRACE) {
                     containerd.terminate();
                 }
-                if !containerd.outlives(LONGEST) {
+                if ends_before(containerd, &stopping) {
                     self.dockerd.kill();
                 }
             }
@@ -64,11 +68,39 @@ impl Ending {
             None => {}
         }
     }
+
+    /// What becomes readable when there is nothing to be seen any more.
+    fn ends(&self, stopping: &OwnedFd) -> Vec<OwnedFd> {
+        let processes = [Some(self.dockerd), self.containerd].into_iter().flatten();
+        processes.filter_map(|process| process::open(process.pid)).chain(stopping.try_clone()).collect()
+    }
 }
 
-/// A database that a process has open for as long as it works.
+/// Whether it ends before the other becomes readable. Where both take longer than may be, it does not.
+fn ends_before(process: &Identity, other: &OwnedFd) -> bool {
+    let Some(end) = process::open(process.pid).filter(|_| process.is_alive()) else { return true };
+    first_of(&[end.as_fd(), other.as_fd()], Instant::now() + LONGEST) == Some(0)
+}
+
+/// Which becomes readable first; none where none does before the deadline.
+fn first_of(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> Option<usize> {
+    let mut waited: Vec<_> = descriptors.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll(&mut waited, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Err(Errno::EINTR) => {}
+            _ => return waited.iter().position(|fd| fd.any().unwrap_or_default()),
+        }
+    }
+}
+
+fn keeps_books_open(version: &str) -> bool {
+    version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= KEEPS_BOOKS_OPEN)
+}
+
+/// A database that dockerd has open for as long as it works.
 struct Book {
-    reader: i32,
+    dockerd: i32,
     file: PathBuf,
     closings: Inotify,
 }
@@ -79,31 +111,25 @@ impl Book {
         let file = open_files(dockerd).find(|file| file.ends_with(NETWORKS))?;
         let closings = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
         closings.add_watch(&file, AddWatchFlags::IN_CLOSE).ok()?;
-        Some(Self { reader: dockerd, file, closings })
+        Some(Self { dockerd, file, closings })
     }
 
-    /// Waits until it is closed or one of these processes has ended, for as long as dockerd may take, and says whether it is
-    /// closed.
-    fn is_closed_before(&self, ends: &[Identity]) -> bool {
+    /// Waits until it is closed or one of the others becomes readable, for as long as may be, and says whether it is closed.
+    fn is_closed_before(&self, others: Vec<OwnedFd>) -> bool {
         let deadline = Instant::now() + LONGEST;
-        let ends: Vec<OwnedFd> = ends.iter().filter_map(|process| process::open(process.pid)).collect();
+        let mut waited = vec![self.closings.as_fd()];
+        waited.extend(others.iter().map(AsFd::as_fd));
         while self.is_open() {
-            let mut waited: Vec<_> = ends.iter().map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)).collect();
-            waited.push(PollFd::new(self.closings.as_fd(), PollFlags::POLLIN));
-            let left = deadline.saturating_duration_since(Instant::now());
-            match poll(&mut waited, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-                Ok(0) => return false,
-                Ok(_) if waited[..ends.len()].iter().any(|end| end.any().unwrap_or_default()) => return false,
-                Ok(_) => drop(self.closings.read_events()),
-                Err(Errno::EINTR) => {}
-                Err(_) => return false,
+            match first_of(&waited, deadline) {
+                Some(0) => drop(self.closings.read_events()),
+                _ => return false,
             }
         }
         true
     }
 
     fn is_open(&self) -> bool {
-        open_files(self.reader).any(|file| file == self.file)
+        open_files(self.dockerd).any(|file| file == self.file)
     }
 }
 
@@ -114,7 +140,7 @@ fn open_files(pid: i32) -> impl Iterator<Item = PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Book, Identity, NETWORKS};
+    use super::{Book, NETWORKS, keeps_books_open, process};
     use std::io::Write;
     use std::process::{Child, Command, Stdio};
 
@@ -136,12 +162,14 @@ mod tests {
         let mut dockerd = reader(directory.path());
         let mut containerd = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let book = Book::of(dockerd.id() as i32).unwrap();
-        let ends = [&dockerd, &containerd].map(|child| Identity::of(child.id() as i32).unwrap());
+        let end = |child: &Child| process::open(child.id() as i32).unwrap();
         std::thread::scope(|threads| {
-            let told = threads.spawn(|| book.is_closed_before(&ends));
+            let ends = vec![end(&dockerd), end(&containerd)];
+            let told = threads.spawn(|| book.is_closed_before(ends));
             containerd.kill().unwrap();
             assert!(!told.join().unwrap());
-            let told = threads.spawn(|| book.is_closed_before(&ends[..1]));
+            let ends = vec![end(&dockerd)];
+            let told = threads.spawn(|| book.is_closed_before(ends));
             dockerd.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
             assert!(told.join().unwrap());
         });
@@ -149,6 +177,12 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn an_older_dockerd_closes_its_book_all_the_time() {
+        assert!(["26.1.5+dfsg1", "28.5.2"].into_iter().all(keeps_books_open));
+        assert!(!["20.10.24+dfsg1", "25.0.5", ""].into_iter().any(keeps_books_open));
     }
 
     #[test]

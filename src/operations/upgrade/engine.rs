@@ -15,7 +15,7 @@ const LONGEST_START: Duration = Duration::from_secs(120);
 /// Running containers that were not frozen end with dockerd, unless it has live-restore.
 pub fn restart(context: &Context) -> Result<(), Failure> {
     let manager = ServiceManager::of_this_host();
-    stop(manager).or_fail(|| "dockerd cannot be stopped".into())?;
+    stop(context, manager).or_fail(|| "dockerd cannot be stopped".into())?;
     if manager.knows("containerd") {
         manager.restart("containerd").or_fail(|| "containerd cannot be restarted".into())?;
     }
@@ -32,13 +32,17 @@ pub fn restart(context: &Context) -> Result<(), Failure> {
 }
 
 /// Stops dockerd, and has it wait for nobody: containers are away meanwhile.
-fn stop(manager: ServiceManager) -> Result<(), ManagerError> {
-    let ending = Ending::of_dockerd(manager);
+fn stop(context: &Context, manager: ServiceManager) -> Result<(), ManagerError> {
+    let version = context.docker.version().ok();
+    let ending = version.and_then(|version| Ending::of_dockerd(manager, &version)).zip(std::io::pipe().ok());
     std::thread::scope(|threads| {
-        if let Some(ending) = &ending {
-            threads.spawn(|| ending.hasten());
-        }
-        manager.stop("docker")
+        let stopping = ending.map(|(ending, (reader, writer))| {
+            threads.spawn(move || ending.hasten(reader));
+            writer
+        });
+        let stopped = manager.stop("docker");
+        drop(stopping);
+        stopped
     })
 }
 
