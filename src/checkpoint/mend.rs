@@ -45,16 +45,19 @@ pub fn after_dump(init: i32) -> Result<(), MendError> {
     Ok(())
 }
 
-/// Waits for a CRIU that a killed helper had begun: without the helper it gives up by itself.
+/// The processes of a dump that a killed helper had begun: without the helper it gives up by itself.
 ///
 /// Such a CRIU is nobody's child here; it is found by its working directory's configuration file.
-pub fn wait_for_dump_to_end(work: &Path) {
+pub fn dumps(work: &Path) -> Vec<i32> {
     let marker = format!("CRIU_CONFIG_FILE={}", work.join("criu.conf").display());
-    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids.filter(|pid| is_dump(*pid) && has_in_environment(*pid, &marker)) {
-        crate::process::wait_for_end(pid);
-    }
+    pids.filter(|pid| is_dump(*pid) && has_in_environment(*pid, &marker)).collect()
+}
+
+/// Waits for them.
+pub fn wait_for_dump_to_end(work: &Path) {
+    dumps(work).into_iter().for_each(crate::process::wait_for_end);
 }
 
 /// By its name: the environment of a container whose memory follows it can be read only when that has come.

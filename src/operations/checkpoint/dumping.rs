@@ -6,6 +6,7 @@ use crate::checkpoint::dump::{Dump, DumpError, Still, Verdict};
 use crate::checkpoint::{describe, freezer, mend};
 use crate::failure::{Failure, OrFail};
 use crate::network::remembered::Remembered;
+use crate::process;
 use crate::store::{CheckpointId, ContainerId, logs};
 use crate::world::Context;
 use std::path::{Path, PathBuf};
@@ -62,11 +63,15 @@ pub fn go_on_after_dump(member: &mut Member) -> Result<(), Failure> {
     match member.still.take() {
         Some(still) => still.end(Verdict::GiveUp).or_fail(failed)?,
         None if is_alive => {
-            if !member.is_paused {
+            let dumps = mend::dumps(&member.work_directory());
+            if !(member.is_paused && dumps.is_empty()) {
                 // Whatever keeps CRIU waiting, it is not the freezer any more.
                 freezer::thaw(member.init.pid).or_fail(failed)?;
             }
-            mend::wait_for_dump_to_end(&member.work_directory());
+            dumps.into_iter().for_each(process::wait_for_end);
+            if member.is_paused {
+                freezer::freeze(member.init.pid).or_fail(failed)?;
+            }
         }
         None => {}
     }
