@@ -24,7 +24,12 @@ pub struct Return {
 }
 
 impl Returns {
-    /// Containers are being brought back until the answer is dropped: these, by a restore of their own; or some.
+    /// Some are being brought back until the answer is dropped, each by a restore of its own.
+    pub fn begin_some(self: &Arc<Self>) -> Return {
+        self.begin(Vec::new())
+    }
+
+    /// These are being brought back by one restore until the answer is dropped.
     pub fn begin(self: &Arc<Self>, containers: Vec<ContainerId>) -> Return {
         self.under_way().push(containers.clone());
         Return { returns: Arc::clone(self), containers }
@@ -66,7 +71,7 @@ mod tests {
     #[test]
     fn the_last_one_is_waited_for_and_no_longer_than_the_limit() {
         let returns = Arc::new(Returns::default());
-        let (first, last) = (returns.begin(Vec::new()), returns.begin(Vec::new()));
+        let (first, last) = (returns.begin_some(), returns.begin_some());
         std::thread::scope(|threads| {
             let waiting = threads.spawn(|| returns.wait_until_none(Duration::MAX));
             drop(first);

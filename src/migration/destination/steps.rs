@@ -340,7 +340,7 @@ fn whole(failed: &[String]) -> Result<(), Failure> {
 /// What came is put on disk, and the checkpoints that brought it are of no use any more.
 pub fn settle() -> ArriveStep {
     fn run(arrive: &mut Arrive, context: &Context) -> Result<(), Failure> {
-        if let Some(kept) = kept(context, &arrive.id)?
+        if let Some(kept) = kept(context, &arrive.id)?.filter(|kept| !kept.is_on_disk)
             && let Err(failure) =
                 arrive.docker_root(context).and_then(|root| put_on_disk(context, &arrive.id, kept, &root))
         {

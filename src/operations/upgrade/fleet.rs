@@ -60,7 +60,7 @@ pub fn freeze(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
 pub fn bring_back(upgrade: &mut Upgrade, context: &Context) -> Result<(), Failure> {
     let mut courses = std::mem::take(&mut upgrade.containers);
     let waves = courses.chunk_by_mut(|one, other| one.wave == other.wave);
-    let returning = context.returns.begin(Vec::new());
+    let returning = context.returns.begin_some();
     let come_back = |course: &mut Course| come_back(course, upgrade, context);
     let failures = waves.flat_map(|wave| several::failures(wave, back_at_once(), come_back)).collect();
     drop(returning);
