@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Deletes what the rule and the quota no longer keep, or says what it would.
 pub fn run(context: &Context, dry_run: bool) -> Result<Value, Failure> {
     let listing = context.catalog.list().or_fail(|| "the store cannot be listed".into())?;
-    let in_use: HashSet<CheckpointId> = context.claims.all().into_iter().map(|claim| claim.checkpoint).collect();
+    let mut in_use: HashSet<CheckpointId> = context.claims.all().into_iter().map(|claim| claim.checkpoint).collect();
+    in_use.extend(super::restore::left_to_a_person(context)?);
     let candidates: Vec<Item> = listing.checkpoints.iter().map(|one| candidate(one, &in_use)).collect();
     let policy = policy(context)?;
     let plan = retention::plan(&candidates, &policy, jiff::Timestamp::now());

@@ -66,6 +66,10 @@ fn claims_on(context: &Context, id: &CheckpointId) -> Vec<Claim> {
 
 /// Deletes one checkpoint that nothing claims.
 pub fn remove(context: &Context, id: &CheckpointId) -> Result<(), Failure> {
+    // Of a container that has just been restored it tells which restart policy it gets back.
+    for claim in context.claims.unsettled_claims().iter().filter(|claim| claim.checkpoint == *id) {
+        context.settling.wait_until_taken(&claim.container);
+    }
     context.packing.stop(id);
     context.catalog.remove(id).or_fail(|| format!("checkpoint {id} cannot be deleted"))
 }

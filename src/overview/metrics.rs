@@ -67,7 +67,7 @@ fn ended(record: &OperationRecord, entries: &[Entry]) -> Ended {
 /// The last step that was begun and did not come to its end.
 fn failed_in(entries: &[Entry]) -> Option<String> {
     let last = entries.iter().rfind(|entry| entry.event != "undoing")?;
-    (last.event == "begins").then(|| last.step.clone())
+    (last.event != "done").then(|| last.step.clone())
 }
 
 /// What was done while containers stood still, and for how long each. Others have no part in it: an upgrade's containers

@@ -111,7 +111,7 @@ pub(super) fn spans(entries: &[Entry], ended: Option<Timestamp>) -> Vec<Span> {
         if let Some(open) = spans.last_mut().filter(|span| span.ended.is_none()) {
             open.ended = Some(entry.at);
         }
-        if entry.event != "done" {
+        if !matches!(entry.event.as_str(), "done" | "stands") {
             spans.push(Span { name: entry.step.clone(), began: entry.at, ended: None, undo: entry.event == "undoing" });
         }
     }

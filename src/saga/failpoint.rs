@@ -3,7 +3,8 @@
 //! Off unless the helper is started with `TRANSSHIP_FAILPOINTS` naming a file. Each line of the file is
 //! `NAME ACTION`, with `NAME` as `checkpoint/dump/before`; the first line that matches is taken out of the file
 //! (it fires once) and its action carried out: `kill` ends the helper as `kill -9` would, `error` makes the step
-//! fail, `exec PROGRAM` runs a program and waits for it.
+//! fail, `exec PROGRAM` runs a program and waits for it, `error PROGRAM` does so
+//! and then has the step fail.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,10 +40,13 @@ impl Failpoints {
                 Ok(())
             }
             _ if action == "error" => Err(crate::failure::Failure::new(format!("failpoint {name}"))),
-            Some(("exec", program)) => {
+            Some((what @ ("exec" | "error"), program)) => {
                 let status = Command::new("/bin/sh").args(["-c", program]).status();
                 tracing::warn!(failpoint = name, ?status, "failpoint's program ended");
-                Ok(())
+                match what {
+                    "exec" => Ok(()),
+                    _ => Err(crate::failure::Failure::new(format!("failpoint {name}"))),
+                }
             }
             _ => Err(crate::failure::Failure::new(format!("failpoint {name}: no such action: {action}"))),
         }

@@ -80,6 +80,11 @@ pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
         false
     }
 
+    /// Notes what whoever takes it up needs and may not find any more, since it waits for a person now. Whether there is any.
+    fn notes_where_it_stands(&mut self, _world: &Self::World) -> bool {
+        false
+    }
+
     /// Whether it was decided that it is undone, past its commit as well.
     fn is_taken_back(&self) -> bool {
         false
@@ -192,7 +197,13 @@ impl Course<'_> {
             if let Err(failure) = self.step(operation, world, (index, steps.len()), step, committed) {
                 let stands = committed || operation.is_out_of_hand(world);
                 return Err(match stands && !operation.is_taken_back() {
-                    true => self.stands(failure),
+                    true => {
+                        if operation.notes_where_it_stands(world) {
+                            let (step, phase) = (step.name, under_way(committed));
+                            self.follow(operation, &Stand { index, step, event: "stands", phase, on_disk: false });
+                        }
+                        self.stands(failure)
+                    }
                     false => self.back(operation, world, index, failure),
                 });
             }
@@ -214,7 +225,7 @@ impl Course<'_> {
         if !committed {
             operation.go_ahead(step.commits)?;
         }
-        let phase = if committed { Phase::Committed } else { Phase::Running };
+        let phase = under_way(committed);
         self.record(operation, &Stand { index, step: step.name, event: "begins", phase, on_disk: step.on_disk })?;
         self.progress.step(step.name, index + 1, count);
         let begun = Instant::now();
@@ -242,9 +253,7 @@ impl Course<'_> {
             let index_now = again_from.unwrap_or(index);
             let stand =
                 Stand { index: index_now, step: step.name, event: "undoing", phase: Phase::Undoing, on_disk: false };
-            if let Err(error) = self.record(operation, &stand) {
-                tracing::error!(%error, "the journal cannot follow; undoing goes on");
-            }
+            self.follow(operation, &stand);
             let undone = self
                 .failpoints
                 .pass(&format!("{}/{}/undo", O::KIND, step.name))
@@ -276,6 +285,13 @@ impl Course<'_> {
         recorded.or_fail(|| format!("cannot journal {} of operation {}", stand.step, self.id))
     }
 
+    /// The same where it goes on all the same.
+    fn follow<O: Operation>(&self, operation: &O, stand: &Stand<'_>) {
+        if let Err(error) = self.record(operation, stand) {
+            tracing::error!(%error, "the journal cannot follow");
+        }
+    }
+
     fn ended(&self, phase: Phase, result: &Value) {
         let end: Result<(), JournalError> = self.journal.end(self.id, phase, result);
         if let Err(error) = end {
@@ -284,6 +300,10 @@ impl Course<'_> {
         }
         self.journal.keep_reserve();
     }
+}
+
+fn under_way(committed: bool) -> Phase {
+    if committed { Phase::Committed } else { Phase::Running }
 }
 
 fn state_of<O: Operation>(operation: &O) -> Value {

@@ -204,6 +204,10 @@ impl Claims {
     /// From here on the container runs; `false` where the claim was not there to commit.
     pub fn commit(&self, container: &ContainerId) -> Result<bool, ClaimError> {
         let (taken, unsettled) = (self.taken_path(container), self.unsettled(container));
+        if taken.exists() {
+            // One of an earlier freeze may have been left, where its policy could not be put back.
+            self.remove(&unsettled)?;
+        }
         match fs::hard_link(&taken, &unsettled) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
                 return Err(io_error("commit", &taken)(error));

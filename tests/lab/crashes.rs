@@ -163,6 +163,44 @@ fn i8_what_was_let_go_and_went_down_with_its_host_is_left_to_a_person() {
     SID.forget_failpoints();
 }
 
+/// It has run, and what it did is nowhere else.
+#[test]
+fn i8_a_new_container_that_was_let_go_and_has_ended_is_not_removed() {
+    let _turn = hosts();
+    let original = SID.start("original", "programs", "/tools/holder 7000 8");
+    SID.sh("transship checkpoint --leave-running --name backup original");
+    SID.heed_failpoints();
+    SID.fail_at("restore/start/after", "error docker kill copy");
+    assert_eq!(SID.try_sh("transship restore backup --name copy").status.code(), Some(4));
+    let copy = Container { host: &SID, name: "copy" };
+    SID.assert_no_claim_is_left();
+    let resume = "transship resume $(transship status | sed -n 's/^operation \\([0-9]*\\).*/\\1/p')";
+    assert_eq!(SID.try_sh(resume).status.code(), Some(4));
+    assert!(SID.try_sh("docker inspect copy").status.success());
+    drop(copy);
+    SID.sh(resume);
+    assert_eq!(SID.last_end().0, "done");
+    SID.sh("transship rm backup");
+    SID.forget_failpoints();
+    drop(original);
+}
+
+/// Whoever has it running meanwhile has nothing restored into it, and nothing ended.
+#[test]
+fn i8_what_somebody_starts_while_its_checkpoint_is_verified_goes_on() {
+    let _turn = hosts();
+    let container = SID.start("hasty", "programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    SID.sh("transship checkpoint hasty");
+    SID.heed_failpoints();
+    SID.fail_at("restore/claim/before", "exec docker start hasty");
+    let refused = SID.try_sh("transship restore hasty");
+    assert!(!refused.status.success());
+    assert_eq!(container.born(7000), born, "{}", String::from_utf8_lossy(&refused.stderr));
+    SID.assert_no_claim_is_left();
+    SID.forget_failpoints();
+}
+
 /// The helper is dead, and nobody else has frozen it.
 #[test]
 fn i7_what_an_operator_has_paused_meanwhile_stays_so_when_a_freeze_is_undone() {

@@ -52,3 +52,19 @@ fn i8_a_cold_start_that_comes_to_nothing_leaves_it_frozen() {
     SID.sh("docker start blocked");
     assert_eq!(container.born(7000), born);
 }
+
+#[test]
+fn i5_who_is_started_afresh_as_was_allowed_has_its_restart_policy_back() {
+    let _turn = hosts();
+    let container = SID.start("renewed", "--restart always programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let answer = SID.sh("transship --json checkpoint renewed 2>/dev/null");
+    let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
+    let directory =
+        format!("/var/lib/transship/checkpoints/{}", answer["checkpoints"][0]["id"].as_str().expect("an id"));
+    SID.sh(&format!("until [ ! -d {directory}/images ]; do :; done; truncate -s 4000 {directory}/images.tar.zst"));
+    SID.sh("transship restore renewed --cold-start-on-failure");
+    assert_ne!(container.born(7000), born);
+    SID.within_seconds(10, "[ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' renewed) = always ]");
+    SID.sh("transship rm renewed");
+}

@@ -13,7 +13,7 @@ mod targets;
 
 pub use steps::put_files;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, OrFail};
 use crate::saga::{self, Asked, Operation, Step};
 use crate::store::{CheckpointId, ContainerId};
 use crate::world::returns::Return;
@@ -85,9 +85,12 @@ impl Operation for Restore {
     }
 
     fn is_taken_up(&mut self, context: &Context) {
-        for target in &mut self.targets {
-            target.was_let_go = target.was_let_go(context);
-        }
+        self.note_let_go(context);
+    }
+
+    fn notes_where_it_stands(&mut self, context: &Context) -> bool {
+        self.note_let_go(context);
+        true
     }
 
     fn subject(&self) -> String {
@@ -113,10 +116,17 @@ impl Restore {
         Self { targets, cold_start_on_failure: false, verified_ahead: false, returning: None }
     }
 
+    /// What tells that they were let go is gone when all that a freeze had set aside is put back.
+    fn note_let_go(&mut self, context: &Context) {
+        for target in &mut self.targets {
+            target.was_let_go = target.was_let_go(context);
+        }
+    }
+
     /// Whether nothing is left to decide: all of them run, or were removed.
     pub fn is_seen_to(&self, world: &World) -> bool {
         self.targets.iter().all(|target| {
-            let Some(container) = &target.container else { return true };
+            let Some(container) = &target.container else { return false };
             let waits = !world.claims.find(container).is_ok_and(|claim| claim.is_none());
             match world.docker.container(container.as_str()) {
                 Ok(found) => found.is_up() && !waits,
@@ -143,6 +153,13 @@ pub fn run(
     peer: &str,
 ) -> Result<Value, Failure> {
     let targets = targets::find(context, reference, name.as_deref())?;
+    if cold_start_on_failure && targets.len() > 1 {
+        let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
+        let names = names.join(", ");
+        return Err(Failure::refused(format!("{names} were frozen as one, and run again as one or not at all")).remedy(
+            "restore them without --cold-start-on-failure; where that fails: transship rm --force CHECKPOINT, then docker start",
+        ));
+    }
     let _turn = super::turn(context, targets.iter().map(|target| target.name.clone()).collect())?;
     let operation = Restore { cold_start_on_failure, ..Restore::of(targets) };
     let answer = carry_out(context, operation, Asked::by(peer));
@@ -169,6 +186,14 @@ pub fn part(
 pub fn members(context: &Context, checkpoints: &[CheckpointId], asked: Asked<'_>) -> Result<(), Failure> {
     let targets = targets::of(context, checkpoints)?;
     carry_out(context, Restore::of(targets), asked).map(drop)
+}
+
+/// The checkpoints of restores that wait for a person, who may have them restored once more.
+pub fn left_to_a_person(world: &World) -> Result<Vec<CheckpointId>, Failure> {
+    let waiting = world.journal.needing_a_person().or_fail(|| "the journal cannot be read".into())?;
+    let restores = waiting.into_iter().filter(|record| record.kind == Restore::KIND);
+    let restores = restores.filter_map(|record| serde_json::from_value::<Restore>(record.state).ok());
+    Ok(restores.flat_map(|restore| restore.targets).map(|target| target.checkpoint).collect())
 }
 
 fn carry_out(context: &Context, mut operation: Restore, asked: Asked<'_>) -> Result<Value, Failure> {

@@ -54,7 +54,7 @@ pub fn create() -> RestoreStep {
     fn undo(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
         for target in operation.targets.iter().filter(|target| target.is_new) {
             let Some(made) = made_here(target, context)? else { continue };
-            if made.is_running() {
+            if made.is_up() {
                 // It was started afresh, as was allowed, and what it does since is nowhere else.
                 context.told.note(&format!("{} runs, and stays", target.name));
                 continue;
@@ -111,7 +111,9 @@ pub fn claim() -> RestoreStep {
             let failed = || format!("{} cannot be claimed", target.name);
             let container = container_of(target)?;
             let claim = operations::claim(context, &container, &target.checkpoint).or_fail(failed)?;
+            require_unchanged(target, context)?;
             context.claims.place(&claim).or_fail(failed)?;
+            withdraw_from_a_running_one(target, context)?;
         }
         Ok(())
     }
@@ -130,6 +132,30 @@ pub fn claim() -> RestoreStep {
     Step::new("claim", run, undo)
 }
 
+/// While its checkpoint was verified, anybody may have started it.
+fn require_unchanged(target: &Target, context: &Context) -> Result<(), Failure> {
+    let Target { name, .. } = target;
+    let claim =
+        context.claims.find(&container_of(target)?).or_fail(|| format!("the claim on {name} cannot be read"))?;
+    match claim.is_none() == target.claimed_here {
+        true => Ok(()),
+        false => Err(Failure::refused(format!("{name} was started or frozen by somebody else meanwhile"))
+            .remedy("see: docker ps, and transship ls")),
+    }
+}
+
+/// Whoever started it just before it was claimed has it running, and nothing is to be restored into it.
+fn withdraw_from_a_running_one(target: &Target, context: &Context) -> Result<(), Failure> {
+    let Target { name, checkpoint, .. } = target;
+    let container = container_of(target)?;
+    let found = context.docker.container(container.as_str()).or_fail(|| format!("{name} cannot be looked at"))?;
+    if !found.is_up() {
+        return Ok(());
+    }
+    context.claims.withdraw_of(&container, checkpoint).or_fail(|| "the claim cannot be withdrawn".into())?;
+    Err(Failure::refused(format!("{name} was started by somebody else meanwhile")).remedy("see: docker ps"))
+}
+
 /// The container, once it is made.
 pub fn container_of(target: &Target) -> Result<ContainerId, Failure> {
     target.container.clone().ok_or_else(|| Failure::new(format!("there is no container {} yet", target.name)))
@@ -141,25 +167,7 @@ pub fn start() -> RestoreStep {
         let _hurry = context.hurry();
         let containers = operation.targets.iter().filter_map(|target| target.container.clone()).collect();
         operation.returning = Some(context.returns.begin(containers));
-        let cold_start = operation.cold_start_on_failure;
-        for target in &mut operation.targets {
-            if target.was_let_go {
-                require_up(target, context)?;
-                continue;
-            }
-            let started = match target.damaged.take() {
-                Some(reason) => Err(Failure::new(reason)),
-                None => start_one(target, context),
-            };
-            match started {
-                Err(failure) if cold_start => {
-                    tracing::warn!(container = target.name, %failure, "starting it afresh, as was allowed");
-                    context.told.note(&format!("{failure}; starting it afresh, as was allowed"));
-                    start_afresh(target, context)?;
-                }
-                other => other?,
-            }
-        }
+        start_each(operation, context)?;
         for target in &mut operation.targets {
             target.downtime_us = target.container.as_ref().and_then(|container| context.downtimes.take(container));
         }
@@ -169,6 +177,29 @@ pub fn start() -> RestoreStep {
         operation.targets.iter().try_for_each(|target| stop_one(target, context))
     }
     Step::new("start", run, undo)
+}
+
+fn start_each(operation: &mut Restore, context: &Context) -> Result<(), Failure> {
+    let cold_start = operation.cold_start_on_failure;
+    for target in &mut operation.targets {
+        if target.was_let_go {
+            require_up(target, context)?;
+            continue;
+        }
+        let started = match target.damaged.take() {
+            Some(reason) => Err(Failure::new(reason)),
+            None => start_one(target, context),
+        };
+        match started {
+            Err(failure) if cold_start && !target.was_let_go(context) => {
+                tracing::warn!(container = target.name, %failure, "starting it afresh, as was allowed");
+                context.told.note(&format!("{failure}; starting it afresh, as was allowed"));
+                start_afresh(target, context)?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// What was let go is not restored once more: it may have run, and its files and its clients have gone on with it.
@@ -248,8 +279,11 @@ fn start_afresh(target: &mut Target, context: &Context) -> Result<(), Failure> {
         claim.iter().try_for_each(|claim| context.claims.place(claim)).or_fail(failed)?;
         return Err(Failure::new(failed()).because(&error));
     }
-    settle::lift_hold(context, &container);
     target.cold_started = true;
+    settle::lift_hold(context, &container);
+    if let Some(claim) = &claim {
+        settle::container(context, claim);
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Target, steps};
 use crate::failure::{Failure, OrFail};
+use crate::restore::settle;
 use crate::services::{Interposition, effective_runc};
 use crate::store::claims::Claim;
 use crate::store::{Checkpoint, CheckpointId};
@@ -77,6 +78,11 @@ fn admit_in_place(context: &Context, target: &mut Target) -> Result<(), Failure>
         ));
     }
     target.claimed_here = claim.is_none();
+    let left = context.claims.unsettled_claims().into_iter().find(|left| left.container == id);
+    if let Some(left) = left.filter(|_| target.claimed_here) {
+        // Of an earlier restore, when Docker could not be asked to put back what the freeze had set aside.
+        settle::container(context, &left);
+    }
     Ok(())
 }
 
