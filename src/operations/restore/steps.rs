@@ -113,7 +113,9 @@ pub fn claim() -> RestoreStep {
             let claim = operations::claim(context, &container, &target.checkpoint).or_fail(failed)?;
             require_unchanged(target, context)?;
             context.claims.place(&claim).or_fail(failed)?;
-            withdraw_from_a_running_one(target, context)?;
+            if target.claimed_here {
+                withdraw_from_a_running_one(target, context)?;
+            }
         }
         Ok(())
     }
