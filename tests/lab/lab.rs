@@ -74,6 +74,8 @@ pub fn hosts() -> MutexGuard<'static, ()> {
     for host in BOTH {
         host.sh("docker ps -aq | xargs -r docker rm -f >/dev/null; \
              for id in $(ls /var/lib/transship/checkpoints); do transship rm --force $id >/dev/null; done");
+        // They would lead the visitors of the next scenario's ports as well.
+        host.end_forwards();
     }
     turn
 }
@@ -88,7 +90,6 @@ pub fn paired_hosts() -> MutexGuard<'static, ()> {
         ));
     }
     for host in BOTH {
-        host.end_forwards();
         host.sh("docker volume ls -q | xargs -r docker volume rm >/dev/null; \
              docker network inspect front >/dev/null 2>&1 || docker network create --subnet 10.60.0.0/24 front");
     }
