@@ -68,3 +68,18 @@ fn i5_who_is_started_afresh_as_was_allowed_has_its_restart_policy_back() {
     SID.within_seconds(10, "[ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' renewed) = always ]");
     SID.sh("transship rm renewed");
 }
+
+/// The others would stand still until the one that is away lets them go.
+#[test]
+fn i8_of_those_that_were_frozen_as_one_none_is_started_afresh() {
+    let _turn = hosts();
+    let owner = SID.start("owner", "programs", "/tools/holder 7000 8");
+    let joiner = SID.start("joiner", "--network container:owner programs", "/tools/holder 7001 8");
+    let born = (owner.born(7000), joiner.born(7001));
+    SID.sh("transship checkpoint owner joiner");
+    let refused = SID.try_sh("transship restore owner --cold-start-on-failure");
+    assert_eq!(refused.status.code(), Some(3), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(SID.sh("docker ps -q"), "");
+    SID.sh("transship restore owner");
+    assert_eq!((owner.born(7000), joiner.born(7001)), born);
+}
