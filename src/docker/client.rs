@@ -135,6 +135,12 @@ impl Client {
         Ok(gives_addresses_late(&self.version()?))
     }
 
+    /// Whether dockerd has the book of its networks open for as long as it works. One before 26 opens it for each question, and
+    /// closes it.
+    pub fn keeps_books_open(&self) -> Result<bool, DockerError> {
+        Ok(keeps_books_open(&self.version()?))
+    }
+
     /// Every container, running or not.
     pub fn containers(&self) -> Result<Vec<Container>, DockerError> {
         self.containers_but(|_| None)
@@ -331,8 +337,15 @@ fn version_of_server(server: &str) -> Option<&str> {
 }
 
 fn gives_addresses_late(version: &str) -> bool {
-    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
-    major >= 28 || version.starts_with("26.0.0")
+    major(version) >= 28 || version.starts_with("26.0.0")
+}
+
+fn keeps_books_open(version: &str) -> bool {
+    major(version) >= 26
+}
+
+fn major(version: &str) -> u32 {
+    version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default()
 }
 
 fn refused(call: &str, response: Response) -> DockerError {
@@ -368,6 +381,12 @@ pub(super) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{escape, gives_addresses_late, version_of_server};
+
+    #[test]
+    fn an_older_dockerd_closes_its_book_all_the_time() {
+        assert!(["26.1.5+dfsg1", "28.5.2"].into_iter().all(super::keeps_books_open));
+        assert!(!["20.10.24+dfsg1", "25.0.5", ""].into_iter().any(super::keeps_books_open));
+    }
 
     #[test]
     fn the_version_that_decides_when_addresses_are_given_is_told_by_every_answer() {

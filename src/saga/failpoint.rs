@@ -3,8 +3,7 @@
 //! Off unless the helper is started with `TRANSSHIP_FAILPOINTS` naming a file. Each line of the file is
 //! `NAME ACTION`, with `NAME` as `checkpoint/dump/before`; the first line that matches is taken out of the file
 //! (it fires once) and its action carried out: `kill` ends the helper as `kill -9` would, `error` makes the step
-//! fail, `exec PROGRAM` runs a program and waits for it, `error PROGRAM` does so
-//! and then has the step fail.
+//! fail, `exec PROGRAM` runs a program and waits for it, `error PROGRAM` does so and then makes the step fail.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,14 +38,14 @@ impl Failpoints {
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
                 Ok(())
             }
-            _ if action == "error" => Err(crate::failure::Failure::new(format!("failpoint {name}"))),
-            Some((what @ ("exec" | "error"), program)) => {
-                let status = Command::new("/bin/sh").args(["-c", program]).status();
-                tracing::warn!(failpoint = name, ?status, "failpoint's program ended");
-                match what {
-                    "exec" => Ok(()),
-                    _ => Err(crate::failure::Failure::new(format!("failpoint {name}"))),
-                }
+            _ if action == "error" => Err(failed(name)),
+            Some(("exec", program)) => {
+                run(name, program);
+                Ok(())
+            }
+            Some(("error", program)) => {
+                run(name, program);
+                Err(failed(name))
             }
             _ => Err(crate::failure::Failure::new(format!("failpoint {name}: no such action: {action}"))),
         }
@@ -67,6 +66,15 @@ impl Failpoints {
         }
         found
     }
+}
+
+fn run(name: &str, program: &str) {
+    let status = Command::new("/bin/sh").args(["-c", program]).status();
+    tracing::warn!(failpoint = name, ?status, "failpoint's program ended");
+}
+
+fn failed(name: &str) -> crate::failure::Failure {
+    crate::failure::Failure::new(format!("failpoint {name}"))
 }
 
 #[cfg(test)]

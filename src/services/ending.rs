@@ -27,9 +27,6 @@ const GRACE: Duration = Duration::from_millis(300);
 /// Where dockerd keeps what it knows of its networks, below its own directory (moby's `libnetwork/config`).
 const NETWORKS: &str = "network/files/local-kv.db";
 
-/// The first dockerd that has that book open for as long as it works; one before opens it for each question, and closes it.
-const KEEPS_BOOKS_OPEN: u32 = 26;
-
 /// A dockerd that is about to end.
 pub struct Ending {
     dockerd: Identity,
@@ -39,14 +36,14 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// That of the dockerd that runs now, of this version; none where none runs.
-    pub fn of_dockerd(manager: ServiceManager, version: &str) -> Option<Self> {
+    /// That of the dockerd that runs now; none where none runs. A book that it does not keep open tells nothing.
+    pub fn of_dockerd(manager: ServiceManager, keeps_books_open: bool) -> Option<Self> {
         let own = containerd::of_dockerd().filter(|_| !manager.knows("containerd"));
         let dockerd = own.map(|(dockerd, _)| dockerd).or_else(containerd::pid_of_dockerd)?;
         Some(Self {
             dockerd: Identity::of(dockerd)?,
             containerd: own.and_then(|(_, containerd)| Identity::of(containerd)),
-            networks: Book::of(dockerd).filter(|_| keeps_books_open(version)),
+            networks: Book::of(dockerd).filter(|_| keeps_books_open),
         })
     }
 
@@ -94,10 +91,6 @@ fn first_of(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> Option<usize> 
     }
 }
 
-fn keeps_books_open(version: &str) -> bool {
-    version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= KEEPS_BOOKS_OPEN)
-}
-
 /// A database that dockerd has open for as long as it works.
 struct Book {
     dockerd: i32,
@@ -140,7 +133,7 @@ fn open_files(pid: i32) -> impl Iterator<Item = PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Book, NETWORKS, keeps_books_open, process};
+    use super::{Book, NETWORKS, process};
     use std::io::Write;
     use std::process::{Child, Command, Stdio};
 
@@ -177,12 +170,6 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-    }
-
-    #[test]
-    fn an_older_dockerd_closes_its_book_all_the_time() {
-        assert!(["26.1.5+dfsg1", "28.5.2"].into_iter().all(keeps_books_open));
-        assert!(!["20.10.24+dfsg1", "25.0.5", ""].into_iter().any(keeps_books_open));
     }
 
     #[test]

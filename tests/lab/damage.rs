@@ -2,17 +2,23 @@
 
 use super::lab::{SID, hosts};
 
-/// Damages a checkpoint by a shell command in its directory, and puts it right again.
-fn refused_with(damage: &str, word: &str) {
-    let _turn = hosts();
-    let container = SID.start("hurt", "programs", "/tools/holder 7000 8");
-    let born = container.born(7000);
-    let answer = SID.sh("transship --json checkpoint hurt 2>/dev/null");
+/// Freezes a container; the directory of its checkpoint.
+fn frozen(name: &str) -> String {
+    let answer = SID.sh(&format!("transship --json checkpoint {name} 2>/dev/null"));
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
     let directory =
         format!("/var/lib/transship/checkpoints/{}", answer["checkpoints"][0]["id"].as_str().expect("an id"));
     // Compression has to be done with the files before they are damaged.
     SID.sh(&format!("until [ ! -d {directory}/images ]; do :; done"));
+    directory
+}
+
+/// Damages a checkpoint by a shell command in its directory, and puts it right again.
+fn refused_with(damage: &str, word: &str) {
+    let _turn = hosts();
+    let container = SID.start("hurt", "programs", "/tools/holder 7000 8");
+    let born = container.born(7000);
+    let directory = frozen("hurt");
     SID.sh(&format!("rm -rf /root/whole; cp -a {directory} /root/whole && cd {directory} && {damage}"));
     let refused = SID.try_sh("transship restore hurt");
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -58,11 +64,8 @@ fn i5_who_is_started_afresh_as_was_allowed_has_its_restart_policy_back() {
     let _turn = hosts();
     let container = SID.start("renewed", "--restart always programs", "/tools/holder 7000 8");
     let born = container.born(7000);
-    let answer = SID.sh("transship --json checkpoint renewed 2>/dev/null");
-    let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
-    let directory =
-        format!("/var/lib/transship/checkpoints/{}", answer["checkpoints"][0]["id"].as_str().expect("an id"));
-    SID.sh(&format!("until [ ! -d {directory}/images ]; do :; done; truncate -s 4000 {directory}/images.tar.zst"));
+    let directory = frozen("renewed");
+    SID.sh(&format!("truncate -s 4000 {directory}/images.tar.zst"));
     SID.sh("transship restore renewed --cold-start-on-failure");
     assert_ne!(container.born(7000), born);
     SID.within_seconds(10, "[ $(docker inspect -f '{{.HostConfig.RestartPolicy.Name}}' renewed) = always ]");

@@ -71,7 +71,7 @@ fn members(context: &Context, containers: &[&Container]) -> Result<Vec<Member>, 
 }
 
 fn has_processes(container: &Container) -> bool {
-    matches!(container.status(), "running" | "paused" | "restarting")
+    container.is_up()
 }
 
 fn same_project(one: &Container, other: &Container) -> bool {

@@ -33,8 +33,8 @@ pub fn restart(context: &Context) -> Result<(), Failure> {
 
 /// Stops dockerd, and has it wait for nobody: containers are away meanwhile.
 fn stop(context: &Context, manager: ServiceManager) -> Result<(), ManagerError> {
-    let version = context.docker.version().ok();
-    let ending = version.and_then(|version| Ending::of_dockerd(manager, &version)).zip(std::io::pipe().ok());
+    let keeps_books_open = context.docker.keeps_books_open().ok();
+    let ending = keeps_books_open.and_then(|keeps| Ending::of_dockerd(manager, keeps)).zip(std::io::pipe().ok());
     std::thread::scope(|threads| {
         let stopping = ending.map(|(ending, (reader, writer))| {
             threads.spawn(move || ending.hasten(reader));

@@ -160,9 +160,7 @@ fn refusal(what: &str, error: &PackageError) -> Failure {
 fn running(context: &Context) -> Result<Vec<Container>, Failure> {
     let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
     // A swarm's tasks are drained.
-    let is_there = |container: &Container| {
-        matches!(container.status(), "running" | "paused" | "restarting") && !container.is_swarm_task()
-    };
+    let is_there = |container: &Container| container.is_up() && !container.is_swarm_task();
     Ok(all.into_iter().filter(is_there).collect())
 }
 

@@ -102,7 +102,7 @@ fn patience(container: &Container) -> Duration {
 /// Starts one of them, unless it runs, and gives it its restart policy back.
 fn start(member: &Traveller, context: &Context) -> Result<(), Failure> {
     let there = context.docker.container(member.id.as_str()).or_fail(|| format!("{} is not here", member.name))?;
-    if !matches!(there.status(), "running" | "paused" | "restarting") {
+    if !there.is_up() {
         context.told.part(&member.name, "start", 1, 1);
         context.docker.start(member.id.as_str()).or_fail(|| format!("{} cannot be started", member.name))?;
     }
