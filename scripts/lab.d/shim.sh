@@ -29,7 +29,11 @@ install_shim() {
 
 # Docker's sysv script raises limits and gives up where it may not. It reads this file just before.
 bear_low_limits() {
-    cat >>"$(root_of "$1")/etc/default/docker" <<'DEFAULTS'
+    local defaults
+    defaults="$(root_of "$1")/etc/default/docker"
+    # There from the first boot on, and before whatever has been written behind it since.
+    ! grep -qs '^ulimit()' "$defaults" || return 0
+    cat >>"$defaults" <<'DEFAULTS'
 
 # Without CAP_SYS_RESOURCE limits cannot be raised (lab only).
 ulimit() { builtin ulimit "$@" 2>/dev/null || true; }
