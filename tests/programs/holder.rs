@@ -1,7 +1,7 @@
 //! Holds memory that can be verified: `holder PORT MIB [DIRTY-PAGES-PER-SECOND]`
 //!
 //! Every page has content of its own that depends on how often it was rewritten. `check` is answered with `ok ...`
-//! when all of it is as it should be, and with the first page that is not.
+//! when all of it is as it should be, and with the first page that is not. `rewrite N` rewrites the first N pages before.
 //! With `--until-eof` the program ends with its standard input.
 
 mod common;
@@ -29,8 +29,12 @@ impl Memory {
         memory
     }
 
-    fn rewrite(&mut self) {
-        let number = (payload::mix(self.rewritten) % self.versions.len() as u64) as usize;
+    /// One that nobody foresees.
+    fn rewrite_any(&mut self) {
+        self.rewrite((payload::mix(self.rewritten) % self.versions.len() as u64) as usize);
+    }
+
+    fn rewrite(&mut self, number: usize) {
         self.versions[number] += 1;
         let page = &mut self.bytes[number * PAGE..(number + 1) * PAGE];
         payload::page(number as u64, self.versions[number], page);
@@ -70,11 +74,17 @@ fn main() {
     }
     let birth = common::birth();
     let answer = move |line: &str| {
-        let memory = memory.lock().expect("no thread panics");
-        match (line, memory.check()) {
-            ("check", Ok(())) => format!("ok born={birth} pages={pages} rewritten={}", memory.rewritten),
-            ("check", Err(reason)) => format!("wrong: {reason}"),
-            (other, _) => format!("wrong: there is no {other:?}"),
+        let mut memory = memory.lock().expect("no thread panics");
+        let rewrites = match line.split_once(' ') {
+            None if line == "check" => Some(0),
+            Some(("rewrite", number)) => number.parse::<usize>().ok(),
+            _ => None,
+        };
+        let Some(rewrites) = rewrites else { return format!("wrong: there is no {line:?}") };
+        (0..rewrites).for_each(|number| memory.rewrite(number % pages));
+        match memory.check() {
+            Ok(()) => format!("ok born={birth} pages={pages} rewritten={}", memory.rewritten),
+            Err(reason) => format!("wrong: {reason}"),
         }
     };
     common::server::serve(port, Arc::new(answer));
@@ -85,7 +95,7 @@ fn dirty(memory: &Mutex<Memory>, rate: u64) {
     loop {
         {
             let mut memory = memory.lock().expect("no thread panics");
-            (0..burst).for_each(|_| memory.rewrite());
+            (0..burst).for_each(|_| memory.rewrite_any());
         }
         std::thread::sleep(BURST);
     }
