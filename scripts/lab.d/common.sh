@@ -22,27 +22,46 @@ check_host_name() {
 # it is looked at again once held, because `down --cache` may have removed it meanwhile.
 take_lock() {
     [[ $CACHE$STATE != *[:,\\[:space:]]* ]] || die "the cache and state paths may not hold spaces, ':', ',' or '\\'"
-    local announced=
-    while :; do
-        mkdir -p "$CACHE"
-        exec {LOCK}>"$CACHE/lock"
-        if ! flock --nonblock "$LOCK"; then
-            [[ $announced ]] || say "waiting for another call of scripts/$PROGRAM"
-            announced=yes
-            flock "$LOCK"
-        fi
-        [[ "$CACHE/lock" -ef /proc/self/fd/$LOCK ]] && break
-        exec {LOCK}>&-
-    done
+    hold --exclusive "$CACHE/lock"
     # A build that was killed a moment ago may still be on its way out.
     poll 10 rm -rf --one-file-system "$CACHE/tmp" || die "could not empty $CACHE/tmp"
     mkdir -p "$CACHE"/{tmp,roots,base,images,archives,shim,hosts} "$STATE/hosts"
 }
 
-# Runs a command without the lock, where one is held: it, or what it starts, may outlive this call.
-unlocked() {
-    if [[ ${LOCK:-} ]]; then "$@" {LOCK}>&-; else "$@"; fi
+# take_lock_of HOST...: calls that change other hosts, and nothing that hosts share, may go on beside this one.
+take_lock_of() {
+    local host
+    hold --shared "$CACHE/lock"
+    for host in "$@"; do hold --exclusive "$CACHE/locks/$host"; done
 }
+
+# hold --exclusive|--shared FILE
+hold() {
+    local lock announced=
+    while :; do
+        mkdir -p "${2%/*}"
+        exec {lock}>"$2"
+        if ! flock --nonblock "$1" "$lock"; then
+            [[ $announced ]] || say "waiting for another call, which holds $2"
+            announced=yes
+            flock "$1" "$lock"
+        fi
+        [[ "$2" -ef /proc/self/fd/$lock ]] && break
+        exec {lock}>&-
+    done
+    LOCKS+=("$lock")
+}
+
+LOCKS=()
+
+let_go_of_locks() {
+    local lock
+    for lock in "${LOCKS[@]}"; do exec {lock}>&-; done
+    LOCKS=()
+}
+
+# Runs a command without the locks that are held: it, or what it starts, may outlive this call.
+unlocked() { (let_go_of_locks && "$@"); }
 
 # need_tools COMMAND=PACKAGE...: installs the packages whose command is missing.
 need_tools() {
@@ -54,9 +73,15 @@ need_tools() {
     command -v apt-get >/dev/null || die "missing tools, and no apt-get to install them: ${missing[*]}"
     say "installing ${missing[*]} on this machine"
     local log=$CACHE/tmp/tools.log
-    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
-        >"$log" 2>&1 || die_with_log "could not install ${missing[*]}" "$log"
+    alone_with_packages install_tools "${missing[@]}" >"$log" 2>&1 || die_with_log "could not install ${missing[*]}" "$log"
 }
+
+install_tools() {
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+# Runs a command while no other call, of whichever script, changes this machine's packages.
+alone_with_packages() { (hold --exclusive /run/lock/transship-packages && "$@"); }
 
 die_with_log() {
     printf '%s: error: %s; the end of its log:\n' "$PROGRAM" "$1" >&2

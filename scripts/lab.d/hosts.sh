@@ -48,7 +48,7 @@ in_host() {
 }
 
 # run_in HOST COMMAND...: the same as a step of this call.
-run_in() { (unlocked in_host "$@"); }
+run_in() { unlocked in_host "$@"; }
 
 command_exec() {
     must_be_ready "${1:-}"
@@ -187,10 +187,11 @@ spawn_init() {
     local host=$1 word='' from
     exec {from}< <(
         join_cgroups "$host"
+        let_go_of_locks
         exec nsenter --net="/run/netns/$PREFIX-$host" setsid \
             unshare --mount --pid --uts --ipc --cgroup --fork \
             bash "$LAB_PARTS/host-init.sh" "$host" "$STATE/hosts/$host" "$CACHE/hosts/$host" \
-            </dev/null 2>"$STATE/hosts/$host/log" {LOCK}>&-
+            </dev/null 2>"$STATE/hosts/$host/log"
     )
     read -r -t 30 word <&"$from" || true
     exec {from}<&-

@@ -99,7 +99,7 @@ need_host() {
 
 make_host() {
     local state=$STATE/hosts/$1 number disk
-    number=$(free_number)
+    number=$(free_number "$1")
     disk=$(disk_of "$2")
     mkdir -p "$state" "$CACHE/hosts/$1"
     qemu-img create -q -f qcow2 -b "$disk/disk.raw" -F raw "$CACHE/hosts/$1/disk.qcow2"
@@ -130,14 +130,14 @@ boot() {
 command_cut() {
     [[ $# -eq 1 ]] || die_usage "cut: which host?"
     must_be_known "$1"
-    take_lock
+    take_lock_of "$1"
     power_off "$1"
 }
 
 command_halt() {
     [[ $# -eq 1 ]] || die_usage "halt: which host?"
     must_be_ready "$1"
-    take_lock
+    take_lock_of "$1"
     # The connection ends with the machine, so what becomes of the command says nothing.
     run_in "$1" systemctl poweroff </dev/null || true
     poll "$BOOT_TIMEOUT" machine_has_ended "$1" || die "$1 does not shut down; see $CACHE/hosts/$1/console.log"
@@ -148,7 +148,7 @@ command_boot() {
     local host=${1:-} image
     [[ $# -eq 1 || ${2:-} == --next-kernel && $# -eq 2 ]] || die_usage "boot: which host? (and, if at all, --next-kernel)"
     must_be_known "$host"
-    take_lock
+    take_lock_of "$host"
     ! is_ready "$host" || return 0
     power_off "$host"
     if [[ ${2:-} ]]; then
@@ -159,10 +159,14 @@ command_boot() {
     boot "$host"
 }
 
-# The lowest number no host has; it is the last byte of the address.
+# free_number HOST: the last byte of its address. It comes of the name where no other host has it: what was saved of a host
+# of that name fits whenever it is made again.
 free_number() {
-    local number=$FIRST_HOST_NUMBER
-    while grep -qsx "$number" "$STATE"/hosts/*/number; do number=$((number + 1)); done
-    [[ $number -lt 255 ]] || die "no address is left on the segment"
-    echo "$number"
+    local tried number
+    number=$(($(cksum <<<"$1" | cut -d ' ' -f 1) % HOST_NUMBERS))
+    for ((tried = 0; tried < HOST_NUMBERS; tried++, number = (number + 1) % HOST_NUMBERS)); do
+        grep -qsx "$((FIRST_HOST_NUMBER + number))" "$STATE"/hosts/*/number || break
+    done
+    [[ $tried -lt $HOST_NUMBERS ]] || die "no address is left on the segment"
+    echo "$((FIRST_HOST_NUMBER + number))"
 }

@@ -23,7 +23,7 @@ start_emulator() {
     rm -f "$state/qmp"
     (
         # It takes this shell's place, and so its number; and it outlives this call, so the lock is not its.
-        exec {LOCK}>&-
+        let_go_of_locks
         emulate "$host" "$how" "${@:2}"
     ) </dev/null >"$log" 2>&1 &
     pid=$!

@@ -6,11 +6,13 @@ command_older() {
     must_be_ready "$1"
     take_lock
     need_older
+    let_go_of_locks
+    take_lock_of "$1"
     say "installing the engine of $OLDER_RELEASE in $1"
     tar -c -C "$(older_packages)" . | run_in "$1" tar -x -C "$OFFLINE"
     run_in "$1" sh -ec "OFFLINE=$OFFLINE RELEASE=$OLDER_RELEASE; $(declare -f install_older); install_older $OLDER_PACKAGES" \
-        </dev/null >"$CACHE/tmp/older.log" 2>&1 ||
-        die_with_log "the engine of $OLDER_RELEASE could not be installed in $1" "$CACHE/tmp/older.log"
+        </dev/null >"$CACHE/hosts/$1/older.log" 2>&1 ||
+        die_with_log "the engine of $OLDER_RELEASE could not be installed in $1" "$CACHE/hosts/$1/older.log"
     run_in "$1" docker version --format '{{.Server.Version}}' </dev/null >"$STATE/hosts/$1/engine"
     say "$1 has docker $(recorded "$1" engine)"
 }

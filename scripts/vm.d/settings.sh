@@ -19,6 +19,9 @@ CRIU_RELEASE=sid
 OLDER_RELEASE=bookworm
 OLDER_PACKAGES="docker.io containerd runc libdevmapper1.02.1 dmsetup"
 
+# transship as it was before, for a peer that has not been upgraded: a commit whose peers this one has to understand.
+EARLIER=a371bedd3a6bee6ce0018760ece6db0b174cfe05
+
 PROCESSORS=2
 DISK_SIZE=6G
 BOOT_TIMEOUT=240    # seconds to a shell and Docker; without KVM a boot takes half a minute on an idle machine
@@ -27,16 +30,19 @@ NAMESPACE=tsvm-net
 BRIDGE=br0
 BRIDGE_ADDRESS=$SUBNET.1
 FIRST_HOST_NUMBER=11
+HOST_NUMBERS=240
 
 # $CACHE/
 #   base/RELEASE-KEY    what roots and Docker images are built on
 #   disks/IMAGE-KEY/    disk.raw, kernel, initrd, next/ (the same of the next kernel)
 #   key, key.pub        for ssh
 #   older/RELEASE-KEY/  packages of an older engine, as a release of a repository
+#   earlier/COMMIT/     transship as it was, built
 #   images/KEY.tar      Docker images                     archives/      downloaded packages
-#   hosts/HOST/         disk.qcow2, console.log, states/NAME/ (see states/)
+#   hosts/HOST/         disk.qcow2, console.log, qmp.log, states/NAME/ (see states/)
 #   states/HOST-KEY/    memory, disk.qcow2: a host that has just been booted
-#   tmp/                half-built things, removed by the next call
+#   tmp/                half-built things, removed by the next call that changes what hosts share
+#   lock, locks/HOST    of what hosts share, and of a host
 # $STATE/
 #   hosts/HOST/         number, image, disk (the directory it stands on), kernel (/next, where it has booted that), machine
 #                       (pid and start time), ssh and qmp (sockets), ready, transship (installed)

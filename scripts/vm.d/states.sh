@@ -28,8 +28,8 @@ prune_states() {
 
 # have_done HOST WHAT COMMAND...
 have_done() {
-    python3 "$VM_PARTS/qmp.py" "$STATE/hosts/$1/qmp" "${@:3}" >"$CACHE/tmp/qmp.log" 2>&1 ||
-        die_with_log "$2" "$CACHE/tmp/qmp.log"
+    python3 "$VM_PARTS/qmp.py" "$STATE/hosts/$1/qmp" "${@:3}" >"$CACHE/hosts/$1/qmp.log" 2>&1 ||
+        die_with_log "$2" "$CACHE/hosts/$1/qmp.log"
 }
 
 MOVED_BY_FILE='{"execute":"migrate-set-capabilities","arguments":{"capabilities":[
@@ -37,7 +37,8 @@ MOVED_BY_FILE='{"execute":"migrate-set-capabilities","arguments":{"capabilities"
 
 # save_machine HOST DIRECTORY: the host is off afterwards, and its disk in the directory.
 save_machine() {
-    local host=$1 state=$2 stage=$CACHE/tmp/state file
+    local host=$1 state=$2 stage=$CACHE/hosts/$1/half-saved file
+    rm -rf --one-file-system "$stage"
     mkdir -p "$stage" "${state%/*}"
     rm -f "$STATE/hosts/$host/ready"
     end_connection "$host"
@@ -101,7 +102,7 @@ command_save() {
         must_be_ready "$host"
         ! stands_on "$host" "$1" || die "$host goes on from its state '$1': save it by another name"
     done
-    take_lock
+    take_lock_of "${@:2}"
     # None goes on before all are saved: what they have to do with each other stays as it is.
     for host in "${@:2}"; do save_machine "$host" "$(saved_as "$host" "$1")"; done
     for host in "${@:2}"; do resume_machine "$host" "$(saved_as "$host" "$1")"; done
@@ -110,11 +111,11 @@ command_save() {
 command_resume() {
     local host hosts=()
     check_state_name "${1:-}"
-    take_lock
     for host in $(known_hosts); do
         [[ ! -d $(saved_as "$host" "$1") ]] || hosts+=("$host")
     done
     [[ ${#hosts[@]} -gt 0 ]] || die "no host has a state '$1' (scripts/vm save makes one)"
+    take_lock_of "${hosts[@]}"
     # All are off before the first goes on: none meets another as it is later.
     for host in "${hosts[@]}"; do power_off "$host"; done
     for host in "${hosts[@]}"; do resume_machine "$host" "$(saved_as "$host" "$1")"; done

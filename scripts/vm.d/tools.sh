@@ -20,11 +20,13 @@ need_backport() {
     say "installing $* from bookworm-backports on this machine"
     mkdir -p "$lists/partial"
     echo "deb $(mirror) bookworm-backports main" >"$CACHE/tmp/backports.list"
-    {
-        apt-get "${options[@]}" update &&
-            DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y --no-install-recommends \
-                -t bookworm-backports "$@"
-    } >"$log" 2>&1 || die_with_log "could not install $*" "$log"
+    alone_with_packages install_backport "$@" >"$log" 2>&1 || die_with_log "could not install $*" "$log"
+}
+
+# Takes need_backport's options.
+install_backport() {
+    apt-get "${options[@]}" update &&
+        DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y --no-install-recommends -t bookworm-backports "$@"
 }
 
 # Prints what runs the machines. Having /dev/kvm does not say that a kernel boots under it: one is tried.

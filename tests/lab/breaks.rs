@@ -72,7 +72,7 @@ fn what_fails_while_its_connection_breaks_is_told_with_its_cause() {
     TRIXIE.heed_failpoints();
     // Nobody is let in again before the visit has come to its end.
     let rule = "INPUT -p tcp --dport 7423 -j REJECT --reject-with tcp-reset";
-    let until = "while transship status | grep -q arrive; do :; done";
+    let until = "while transship status | grep -q arrive; do sleep 0.1; done";
     TRIXIE.sh(&format!(
         "cat > {FAILPOINTS} <<'END'\n\
          arrive/make/before exec iptables -I {rule}; {RESET}; setsid sh -c \"{until}; iptables -D {rule}\" >/dev/null 2>&1 &\n\
@@ -98,7 +98,7 @@ fn i1_i3_a_source_that_hears_late_that_its_copy_runs_by_force_gives_it_away() {
     TRIXIE.heed_failpoints();
     TRIXIE.sh(&format!(
         "rm -f /root/there /root/go; \
-         echo 'arrive/await/before exec touch /root/there; until [ -e /root/go ]; do :; done' > {FAILPOINTS}"
+         echo 'arrive/await/before exec touch /root/there; until [ -e /root/go ]; do sleep 0.1; done' > {FAILPOINTS}"
     ));
     let mut migrating = SID.begin("transship migrate forced --to trixie");
     TRIXIE.within_seconds(60, "[ -e /root/there ]");

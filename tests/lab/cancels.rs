@@ -46,7 +46,7 @@ fn i2_a_container_runs_on_at_once_when_it_is_cancelled_while_its_destination_res
     TRIXIE.heed_failpoints();
     TRIXIE.sh(&format!(
         "rm -f /root/there /root/go; \
-         echo 'arrive/start/before exec touch /root/there; until [ -e /root/go ]; do :; done' > {FAILPOINTS}"
+         echo 'arrive/start/before exec touch /root/there; until [ -e /root/go ]; do sleep 0.1; done' > {FAILPOINTS}"
     ));
     let mut migrating = SID.begin("transship migrate kept --to trixie");
     TRIXIE.within_seconds(60, "[ -e /root/there ]");

@@ -22,7 +22,7 @@ fn i1_i2_i5_every_fault_at_every_step_leaves_the_container_running_or_restorable
                 SID.try_sh("transship checkpoint victim && transship restore victim");
                 SID.sh(&format!("[ ! -s {FAILPOINTS} ]"));
                 // A helper that was killed is started again by its supervisor, and listens when all is brought to an end.
-                SID.sh("until transship status; do :; done");
+                SID.sh("until transship status; do sleep 0.1; done");
                 let running = SID.sh("docker inspect -f '{{.State.Running}}' victim") == "true";
                 if !running {
                     SID.sh("transship restore victim");
@@ -69,7 +69,7 @@ impl Host {
     /// How the newest operation has ended, and what it answered.
     fn last_end(&self) -> (String, serde_json::Value) {
         let history: serde_json::Value = serde_json::from_str(
-            &self.sh("until told=$(transship --json history --limit 1); do :; done; echo \"$told\""),
+            &self.sh("until told=$(transship --json history --limit 1); do sleep 0.1; done; echo \"$told\""),
         )
         .expect("JSON");
         let last = &history["operations"][0];

@@ -8,7 +8,7 @@ fn i6_redis_under_a_benchmark_lives_through_twenty_cycles() {
     let _turn = hosts();
     for host in BOTH {
         let redis = host.start("db", "-p 6379:6379 redis", "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
-        redis.host.sh("until docker exec db redis-cli ping; do :; done");
+        redis.host.sh("until docker exec db redis-cli ping; do sleep 0.1; done");
         let address = host.address();
         let load = Load::redis(&address, "-c 20 -n 60000");
         (0..20).for_each(|_| redis.cycle());
@@ -21,7 +21,7 @@ fn i6_nginx_under_ab_lives_through_twenty_cycles_with_and_without_keep_alive() {
     let _turn = hosts();
     for host in BOTH {
         let web = host.start("web", "-p 8080:80 nginx", "nginx -g 'daemon off;'");
-        web.host.sh("until docker exec web test -s /run/nginx.pid; do :; done");
+        web.host.sh("until docker exec web test -s /run/nginx.pid; do sleep 0.1; done");
         let url = format!("http://{}:8080/", host.address());
         let new = Load::ab("-n 4000 -c 10", &url);
         let kept = Load::ab("-k -n 8000 -c 10", &url);

@@ -9,7 +9,7 @@ fn frozen(name: &str) -> String {
     let directory =
         format!("/var/lib/transship/checkpoints/{}", answer["checkpoints"][0]["id"].as_str().expect("an id"));
     // Compression has to be done with the files before they are damaged.
-    SID.sh(&format!("until [ ! -d {directory}/images ]; do :; done"));
+    SID.sh(&format!("until [ ! -d {directory}/images ]; do sleep 0.1; done"));
     directory
 }
 

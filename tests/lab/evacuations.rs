@@ -65,7 +65,7 @@ fn i1_i7_a_host_is_emptied_and_gets_back_exactly_what_has_left() {
 
 /// Until nobody is at work on anything.
 fn settled(host: Host) {
-    host.sh("until transship status >/dev/null 2>&1; do :; done");
+    host.sh("until transship status >/dev/null 2>&1; do sleep 0.1; done");
     host.comes_to_rest(180);
 }
 
@@ -109,7 +109,7 @@ fn cancel(host: Host, kind: &str, heard_at: Host, heard: &str) -> String {
 /// A failpoint at which the helper stands until `/root/go` is there.
 fn stands_before(step: &str) -> String {
     let mark = format!("/root/at-{}", step.replace('/', "-"));
-    format!("{step}/before exec touch {mark}; until [ -e /root/go ]; do :; done")
+    format!("{step}/before exec touch {mark}; until [ -e /root/go ]; do sleep 0.1; done")
 }
 
 #[test]
@@ -276,9 +276,9 @@ fn i1_i7_an_upgrade_around_an_evacuation_that_is_cancelled_brings_back_what_has_
         assert!(engine_of(UPGRADED).starts_with("26.1"), "{step}");
     }
     let interrupted = UPGRADED.try_sh(
-        "echo 'migrate/ship/before exec kill -INT $(pidof transship); until [ -e /root/go ]; do :; done' > /root/failpoints; \
+        "echo 'migrate/ship/before exec kill -INT $(pidof transship); until [ -e /root/go ]; do sleep 0.1; done' > /root/failpoints; \
          rm /root/go; : > /var/log/transshipd.log; \
-         (until grep -q 'a person has cancelled it' /var/log/transshipd.log; do :; done; touch /root/go) & \
+         (until grep -q 'a person has cancelled it' /var/log/transshipd.log; do sleep 0.1; done; touch /root/go) & \
          transship upgrade --to 28.5 --strategy evacuate --evacuate-to sid 2>&1",
     );
     assert_eq!(interrupted.status.code(), Some(1), "{interrupted:?}");

@@ -92,7 +92,7 @@ impl Fleet {
         let others = vec![web("web-kept", 8080), web("web-new", 8081), db];
         UPGRADED
             .sh("until docker exec db redis-cli set written before && docker exec web-kept test -s /run/nginx.pid && \
-                     docker exec web-new test -s /run/nginx.pid; do :; done");
+                     docker exec web-new test -s /run/nginx.pid; do sleep 0.1; done");
         let health =
             "--health-cmd '/tools/watch 127.0.0.1:7007 --ask check' --health-interval 1s --health-start-period 20s";
         let known = vec![

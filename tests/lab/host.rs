@@ -62,7 +62,7 @@ impl Host {
     pub fn within_seconds(&self, seconds: u32, condition: &str) {
         let seconds = seconds * crate::slowness();
         self.sh(&format!(
-            "timeout {seconds} sh -c 'until eval \"$1\"; do :; done' - '{}'",
+            "timeout {seconds} sh -c 'until eval \"$1\"; do sleep 0.1; done' - '{}'",
             condition.replace('\'', "'\\''")
         ));
     }

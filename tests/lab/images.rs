@@ -218,8 +218,9 @@ fn i7_a_migration_that_fails_does_not_take_the_image_from_another_that_needs_it(
     let born = [failing.born(7000), going.born(7001)];
     TRIXIE.heed_failpoints();
     // One stands before its container is made, and fails thereafter; the other one's is not made by then either.
-    let stand =
-        |name: &str| format!("arrive/make/before exec touch /root/{name}; until [ -e /root/go-{name} ]; do :; done");
+    let stand = |name: &str| {
+        format!("arrive/make/before exec touch /root/{name}; until [ -e /root/go-{name} ]; do sleep 0.1; done")
+    };
     TRIXIE.sh(&format!(
         "rm -f /root/first /root/second /root/go-*; \
          printf '%s\\n' '{}' '{}' 'arrive/make/after error' > {FAILPOINTS}",

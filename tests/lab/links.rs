@@ -51,7 +51,7 @@ fn i5_a_way_for_open_connections_alone_ends_when_the_last_of_them_has() {
             SID.sh(&format!("{is_led} && service transshipd start"));
         } else {
             // It is looked at after ten seconds, and used.
-            let stays = SID.try_sh(&format!("timeout 15 sh -c 'while {is_led}; do :; done'"));
+            let stays = SID.try_sh(&format!("timeout 15 sh -c 'while {is_led}; do sleep 0.1; done'"));
             assert_eq!(stays.status.code(), Some(124), "its connections are open: {stays:?}");
             at(&TRIXIE, "calls").assert_nothing_noticed(7002);
             end_connections();

@@ -156,7 +156,7 @@ pub fn settle(source: Host, destination: Host) {
 
 /// Those that are open on a host, as soon as its helper tells.
 fn operations(host: Host) -> Vec<(Host, serde_json::Value)> {
-    host.sh("until transship status >/dev/null 2>&1; do :; done");
+    host.sh("until transship status >/dev/null 2>&1; do sleep 0.1; done");
     let status: serde_json::Value = serde_json::from_str(&host.sh("transship --json status")).expect("JSON");
     status["operations"].as_array().expect("a list").iter().map(|operation| (host, operation.clone())).collect()
 }
@@ -191,7 +191,7 @@ pub fn migrate_up_to(step: &str, name: &str) -> std::process::Child {
     SID.heed_failpoints();
     SID.sh(&format!(
         "rm -f /root/there /root/go; \
-         echo 'migrate/{step}/before exec touch /root/there; until [ -e /root/go ]; do :; done' > {FAILPOINTS}"
+         echo 'migrate/{step}/before exec touch /root/there; until [ -e /root/go ]; do sleep 0.1; done' > {FAILPOINTS}"
     ));
     let migrating = SID.begin(&format!("transship migrate {name} --to trixie"));
     SID.within_seconds(60, "[ -e /root/there ]");

@@ -20,7 +20,7 @@ fn follows_slowly(name: &str) -> std::process::Child {
     let command = format!("transship migrate {name} --to trixie --mode post-copy --rate 5M");
     let migrating = SID.begin(&format!("{command} >/root/migrating 2>&1"));
     let runs = format!("[ \"$(docker inspect -f \"{{{{.State.Running}}}}\" {name} 2>/dev/null)\" = true ]");
-    let waited = TRIXIE.try_sh(&format!("timeout 60 sh -c 'until {runs}; do :; done'"));
+    let waited = TRIXIE.try_sh(&format!("timeout 60 sh -c 'until {runs}; do sleep 0.1; done'"));
     assert!(
         waited.status.success(),
         "it does not come to run there:\n{}",

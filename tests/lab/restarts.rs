@@ -8,11 +8,11 @@ const QUEUE: &str = "/proc/net/netfilter/nfnetlink_queue";
 
 fn assert_parked_packets_outlive_dockerds_restart(host: Host) {
     let web = host.start("web", "-p 8080:80 nginx", "nginx -g 'daemon off;'");
-    host.sh("until docker exec web test -s /run/nginx.pid; do :; done; transship checkpoint web");
+    host.sh("until docker exec web test -s /run/nginx.pid; do sleep 0.1; done; transship checkpoint web");
     let url = format!("http://{}:8080/", host.address());
     let visitors = [(); 5].map(|()| Load::ab("-n 4 -c 1", &url));
     host.within_seconds(10, &format!("awk '$3 >= 5 {{ waits = 1 }} END {{ exit !waits }}' {QUEUE}"));
-    host.sh("service docker stop; service docker start; timeout 60 sh -c 'until docker version; do :; done'");
+    host.sh("service docker stop; service docker start; timeout 60 sh -c 'until docker version; do sleep 0.1; done'");
     // Packets that the kernel drops with connection tracking are counted nowhere, but do not wait any more. Others may
     // come at this very moment.
     host.within_seconds(5, &format!("awk '$8 >= 5 && $3 == $8 {{ all = 1 }} END {{ exit !all }}' {QUEUE}"));
@@ -41,7 +41,7 @@ fn i5_i6_nobody_notices_on_a_host_with_legacy_iptables() {
     LEGACY.sh("iptables --version | grep -q legacy && iptables-legacy -t nat -S | grep -q DOCKER && ! iptables-nft -t nat -S | grep -q DOCKER");
     let web = LEGACY.start("web", "-p 8080:80 nginx", "nginx -g 'daemon off;'");
     let holder = LEGACY.start("holder", "-p 7000:7000 programs", "/tools/holder 7000 8");
-    LEGACY.sh("until docker exec web test -s /run/nginx.pid; do :; done");
+    LEGACY.sh("until docker exec web test -s /run/nginx.pid; do sleep 0.1; done");
     let (born, address) = (holder.born(7000), LEGACY.address());
     let url = format!("http://{address}:8080/");
     let loads = [Load::ab("-n 4000 -c 10", &url), Load::ab("-k -n 8000 -c 10", &url)];
@@ -79,7 +79,7 @@ fn i7_i8_live_restore_takes_containers_through_a_patch_release() {
     LIVE.anew("trixie");
     LIVE.sh("mkdir -p /etc/transship; echo '{ \"grace_seconds\": 1 }' > /etc/transship/transship.json; \
              echo '{ \"live-restore\": true }' > /etc/docker/daemon.json; service docker restart; \
-             service transshipd restart; until docker version; do :; done");
+             service transshipd restart; until docker version; do sleep 0.1; done");
     let version = LIVE.sh(PATCH);
     let free = LIVE.start("free", "-p 7000:7000 programs", "/tools/holder 7000 8");
     // It cannot be frozen.

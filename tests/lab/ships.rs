@@ -215,7 +215,7 @@ fn i4_i5_every_fault_at_every_step_leaves_a_whole_checkpoint_or_none() {
             SID.try_sh("transship push faulty-1 --to trixie");
             host.sh(&format!("[ ! -s {FAILPOINTS} ]"));
             for host in BOTH {
-                host.sh("until transship status >/dev/null 2>&1; do :; done");
+                host.sh("until transship status >/dev/null 2>&1; do sleep 0.1; done");
                 // What has failed past its commit waits for somebody who has it tried again.
                 host.sh("transship status | sed -n 's/^operation \\([0-9]*\\):.* needs-person .*/\\1/p' | xargs -r -n 1 transship resume");
                 host.comes_to_rest(60);

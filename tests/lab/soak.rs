@@ -177,7 +177,7 @@ fn i1_i3_whatever_is_killed_at_any_moment_exactly_one_copy_runs_in_the_end() {
 fn set_live_restore(host: Host, on: bool) {
     host.sh(&format!(
         "echo '{{ \"live-restore\": {on} }}' > /etc/docker/daemon.json; kill -HUP $(pidof dockerd); \
-         until [ \"$(docker info --format '{{{{.LiveRestoreEnabled}}}}')\" = {on} ]; do :; done; \
+         until [ \"$(docker info --format '{{{{.LiveRestoreEnabled}}}}')\" = {on} ]; do sleep 0.1; done; \
          [ {on} = true ] || rm /etc/docker/daemon.json"
     ));
 }

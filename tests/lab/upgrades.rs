@@ -70,7 +70,7 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     let db = UPGRADED.start("db", "-p 6379:6379 redis", "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
     UPGRADED.sh("docker network create --subnet 172.31.0.0/24 shop");
     let shop = UPGRADED.start("shop", "--network shop programs", "/tools/holder 7009 8");
-    UPGRADED.sh("until docker exec db redis-cli ping && docker exec web test -s /run/nginx.pid; do :; done");
+    UPGRADED.sh("until docker exec db redis-cli ping && docker exec web test -s /run/nginx.pid; do sleep 0.1; done");
     let fleet = Fleet::start(3);
     let born = shop.born(7009);
     assert!(engine().starts_with(OLD));
@@ -84,7 +84,7 @@ fn i1_i2_i6_nobody_notices_an_upgrade_nor_the_way_back() {
     let redis = Load::redis(&address, "-c 10 -n 200000");
     let watches = fleet.watches();
     let mut listener = UPGRADED.begin("exec docker events");
-    let began = UPGRADED.sh("until docker ps -q >/dev/null; do :; done; wc -c < /var/log/docker.log");
+    let began = UPGRADED.sh("until docker ps -q >/dev/null; do sleep 0.1; done; wc -c < /var/log/docker.log");
     let answer = UPGRADED.sh(&format!("transship --json upgrade --to {NEW} 2>/dev/null"));
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer");
     assert!(engine().starts_with(NEW));
@@ -250,7 +250,7 @@ fn i2_a_package_manager_that_is_killed_is_rolled_back() {
 #[test]
 fn i2_nobody_is_away_where_it_shows_beforehand_that_one_cannot_be_frozen() {
     let session = "docker exec -d two /tools/holder 7099 1; \
-                   until docker exec two /tools/watch 127.0.0.1:7099 --ask check; do :; done >/dev/null 2>&1";
+                   until docker exec two /tools/watch 127.0.0.1:7099 --ask check; do sleep 0.1; done >/dev/null 2>&1";
     let text = rolled_back_when("upgrade/freeze/before", session);
     assert!(text.contains("two cannot be frozen here"), "{text}");
     let answer = |command: &str| -> serde_json::Value {

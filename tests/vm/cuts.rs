@@ -2,9 +2,8 @@
 
 use super::clients::Watch;
 use super::host::{Container, Host, run};
-use super::machines::{BOTH, SID, TRIXIE, machine, pair, resume, slowness, start_holder};
+use super::machines::{BOTH, LONE, SID, TRIXIE, machine, pair, resume, slowness, start_holder};
 use super::results::tried;
-use super::standing::{begin, go_on, go_on_to_the_end, make_stand, reach, stand_after, stands_after};
 use std::mem::ManuallyDrop;
 
 /// Returns when nothing is under way any more; fails the test where anything waits for a person.
@@ -106,9 +105,9 @@ impl Mover {
             let few = ["--open", "1", "--pipelined", "1", "--streams", "0", "--no-new", "--patience", &patience];
             self.clients = Some(Watch::start_with(&format!("{}:{}", TRIXIE.address(), self.port), &few));
         }
-        stand_after("migrate", step);
-        begin(step, &format!("migrate {step} --to sid --mode pre-copy"));
-        stands_after(step, step);
+        TRIXIE.stand_after("migrate", step);
+        TRIXIE.begin_as(step, &format!("migrate {step} --to sid --mode pre-copy"));
+        TRIXIE.stands_after(step, step);
     }
 
     /// One copy runs, wherever its memory is kept with that, as its policy says.
@@ -157,7 +156,7 @@ fn assert_nothing_is_left() {
 fn i1_i2_i3_i5_a_power_cut_of_either_host_at_any_moment_of_a_migration_leaves_one_copy_running() {
     let _turn = pair();
     let _tried = tried("a power cut of either host at ten moments of a migration", &BOTH);
-    make_stand();
+    TRIXIE.make_stand();
     let mut movers: Vec<_> = MOMENTS.iter().zip(7000..).map(|(moment, port)| Mover::start(moment, port)).collect();
     BOTH.into_iter().for_each(|host| drop(host.sh("sync")));
     // Otherwise it would have heard of a commit before all of them stand.
@@ -168,7 +167,7 @@ fn i1_i2_i3_i5_a_power_cut_of_either_host_at_any_moment_of_a_migration_leaves_on
 
     let when = "the destination was cut";
     run(&["cut", SID.0]);
-    go_on_to_the_end(&MOMENTS.each_ref().map(|moment| moment.after));
+    TRIXIE.go_on_to_the_end(&MOMENTS.each_ref().map(|moment| moment.after));
     run(&["boot", SID.0]);
     come_to_rest(&BOTH, when);
     movers.iter().for_each(|mover| mover.assert_one_runs(when, mover.moment.outlives_destination));
@@ -176,7 +175,7 @@ fn i1_i2_i3_i5_a_power_cut_of_either_host_at_any_moment_of_a_migration_leaves_on
     assert_nothing_is_left();
 
     let when = "the source was cut";
-    resume("standing");
+    resume("standing", TRIXIE);
     SID.sh(&format!("iptables -D {CANNOT_ASK}"));
     TRIXIE.cut_and_boot();
     come_to_rest(&BOTH, when);
@@ -187,48 +186,48 @@ fn i1_i2_i3_i5_a_power_cut_of_either_host_at_any_moment_of_a_migration_leaves_on
 /// Cuts the power in an upgrade, and boots. It goes on by itself: the container runs, packages and engine are of one version, and
 /// who stood frozen on the disk has its memory.
 fn cut_an_upgrade(when: &str, is_frozen: bool, born: &str) {
-    TRIXIE.cut_and_boot();
-    come_to_rest(&[TRIXIE], when);
-    let (engine, package) = (TRIXIE.engine(), TRIXIE.sh("dpkg-query -W -f '${Version}' docker.io"));
-    let lives = lives(&TRIXIE, "holder", born);
+    LONE.cut_and_boot();
+    come_to_rest(&[LONE], when);
+    let (engine, package) = (LONE.engine(), LONE.sh("dpkg-query -W -f '${Version}' docker.io"));
+    let lives = lives(&LONE, "holder", born);
     eprintln!("cut {when}: Docker {engine} of {package}, {lives:?}");
     assert!(package.starts_with(engine.split('+').next().unwrap_or_default()), "{when}: Docker {engine} of {package}");
     assert!(if is_frozen { lives == Some(true) } else { lives.is_some() }, "{when}: {lives:?}");
-    assert_policy_is_back(TRIXIE, "holder");
-    TRIXIE.assert_nothing_is_left();
+    assert_policy_is_back(LONE, "holder");
+    LONE.assert_nothing_is_left();
 }
 
 /// A container that is to be there after the cuts, and what it was born with.
 fn start_lasting_holder() -> String {
-    let (holder, born) = start_holder("--restart always");
+    let (holder, born) = start_holder(&LONE, "--restart always");
     let _stays = ManuallyDrop::new(holder);
-    TRIXIE.sh("sync");
+    LONE.sh("sync");
     born
 }
 
 #[test]
 fn i1_i5_an_upgrade_ends_well_after_a_power_cut_in_the_middle_of_a_package() {
     let _turn = machine();
-    let _tried = tried("a power cut while the engine's packages are half installed", &[TRIXIE]);
+    let _tried = tried("a power cut while the engine's packages are half installed", &[LONE]);
     let born = start_lasting_holder();
-    begin("upgrade", "upgrade --to 28.5");
-    reach("upgrade", "dpkg --audit | grep -q .");
+    LONE.begin_as("upgrade", "upgrade --to 28.5");
+    LONE.reach("upgrade", "dpkg --audit | grep -q .");
     cut_an_upgrade("half way through the packages", false, &born);
 }
 
 /// Cuts the power after steps of one upgrade, of which each says whether the container is frozen then.
 fn cut_an_upgrade_after(moments: &[(&str, bool)]) {
     let born = start_lasting_holder();
-    make_stand();
-    moments.iter().for_each(|(step, _)| stand_after("upgrade", step));
-    begin("upgrade", "upgrade --to 28.5");
+    LONE.make_stand();
+    moments.iter().for_each(|(step, _)| LONE.stand_after("upgrade", step));
+    LONE.begin_as("upgrade", "upgrade --to 28.5");
     for (number, (step, is_frozen)) in moments.iter().enumerate() {
         if number > 0 {
-            resume(moments[number - 1].0);
-            go_on(moments[number - 1].0);
+            resume(moments[number - 1].0, LONE);
+            LONE.go_on(moments[number - 1].0);
         }
-        stands_after("upgrade", step);
-        run(&["save", step, TRIXIE.0]);
+        LONE.stands_after("upgrade", step);
+        run(&["save", step, LONE.0]);
         cut_an_upgrade(&format!("after {step}"), *is_frozen, &born);
     }
 }
@@ -236,14 +235,14 @@ fn cut_an_upgrade_after(moments: &[(&str, bool)]) {
 #[test]
 fn i1_i5_an_upgrade_ends_well_after_a_power_cut_before_anybody_is_frozen() {
     let _turn = machine();
-    let _tried = tried("a power cut at four moments of an upgrade before the freeze", &[TRIXIE]);
+    let _tried = tried("a power cut at four moments of an upgrade before the freeze", &[LONE]);
     cut_an_upgrade_after(&["fetch", "drain", "prepare", "install"].map(|step| (step, false)));
 }
 
 #[test]
 fn i1_i3_i8_an_upgrade_ends_well_after_a_power_cut_from_the_freeze_on() {
     let _turn = machine();
-    let _tried = tried("a power cut at five moments of an upgrade from the freeze on", &[TRIXIE]);
+    let _tried = tried("a power cut at five moments of an upgrade from the freeze on", &[LONE]);
     let runs_again = ["restore", "verify", "tidy"].map(|step| (step, false));
     cut_an_upgrade_after(&[&[("freeze", true), ("restart", true)][..], &runs_again].concat());
 }

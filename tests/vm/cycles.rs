@@ -2,12 +2,12 @@
 
 use super::clients::{Load, Watch};
 use super::host::{Container, run};
-use super::machines::{SID, TRIXIE, bring_programs, machine, pair};
+use super::machines::{LONE, SID, bring_programs, machine, pair};
 use super::results::tried;
 
 /// What the kernel and systemd know about a container's first process, but for what has to change.
 fn confinement(name: &str) -> String {
-    TRIXIE.sh(&format!(
+    LONE.sh(&format!(
         "pid=$(docker inspect -f '{{{{.State.Pid}}}}' {name}); id=$(docker inspect -f '{{{{.Id}}}}' {name}); \
          cat /proc/$pid/attr/current; grep -E '^(Seccomp|Cap|NoNewPrivs|Groups|Uid)' /proc/$pid/status; cat /proc/$pid/cgroup; \
          cd /sys/fs/cgroup/system.slice/docker-$id.scope; cat memory.max pids.max cpu.max cgroup.freeze; \
@@ -18,20 +18,20 @@ fn confinement(name: &str) -> String {
 #[test]
 fn i1_i6_a_confined_process_tree_lives_through_cycles_as_confined_as_before() {
     let _turn = machine();
-    let _tried = tried("freeze and restore of confined processes (AppArmor, seccomp, limits) under clients", &[TRIXIE]);
+    let _tried = tried("freeze and restore of confined processes (AppArmor, seccomp, limits) under clients", &[LONE]);
     let options = "--restart always --memory 512m --pids-limit 200 --cpus 1.5 --user 1000:1000 --tmpfs /tmp -p 7000:7000 programs";
-    let tree = TRIXIE.start("tree", options, "/tools/tree 7000");
+    let tree = LONE.start("tree", options, "/tools/tree 7000");
     let (born, before) = (tree.born(7000), confinement("tree"));
     assert!(before.starts_with("docker-default (enforce)"), "AppArmor confines it: {before}");
     assert!(before.contains("Seccomp:\t2"), "seccomp filters its calls: {before}");
-    let watch = Watch::start(&format!("{}:7000", TRIXIE.address()));
+    let watch = Watch::start(&format!("{}:7000", LONE.address()));
     for _ in 0..3 {
         tree.cycle();
         assert_eq!(tree.born(7000), born);
         assert_eq!(confinement("tree"), before);
     }
     watch.end();
-    TRIXIE.assert_nothing_is_left();
+    LONE.assert_nothing_is_left();
 }
 
 /// With both of the places where Docker 28 keeps images: its own, and containerd's.
@@ -64,51 +64,51 @@ fn i1_i6_a_container_lives_through_cycles_wherever_the_engine_keeps_its_images()
 #[test]
 fn i6_redis_under_a_benchmark_lives_through_cycles() {
     let _turn = machine();
-    let _tried = tried("freeze and restore of redis under `redis-benchmark`", &[TRIXIE]);
-    run(&["image", TRIXIE.0, "redis", "redis-server"]);
+    let _tried = tried("freeze and restore of redis under `redis-benchmark`", &[LONE]);
+    run(&["image", LONE.0, "redis", "redis-server"]);
     let options = "-p 6379:6379 redis";
-    let redis = TRIXIE.start("db", options, "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
-    TRIXIE.sh("until docker exec db redis-cli ping; do :; done; docker exec db redis-cli set kept whole");
-    let address = TRIXIE.address();
+    let redis = LONE.start("db", options, "redis-server --protected-mode no --bind 0.0.0.0 --save ''");
+    LONE.sh("until docker exec db redis-cli ping; do sleep 0.1; done; docker exec db redis-cli set kept whole");
+    let address = LONE.address();
     let words = ["redis-benchmark", "-h", &address, "-c", "10", "-n", "2000", "-t", "set,get", "-q"];
     let load = Load::start(&words, |text| text.contains("GET:") && !text.contains("rror"));
     for _ in 0..3 {
         redis.cycle();
     }
     load.end();
-    assert_eq!(TRIXIE.sh("docker exec db redis-cli get kept"), "whole");
-    TRIXIE.assert_nothing_is_left();
+    assert_eq!(LONE.sh("docker exec db redis-cli get kept"), "whole");
+    LONE.assert_nothing_is_left();
 }
 
 #[test]
 fn i7_a_backup_leaves_the_container_running_and_others_alone() {
     let _turn = machine();
-    let _tried = tried("backup (`checkpoint --leave-running`) under clients", &[TRIXIE]);
-    let named = TRIXIE.start("named", "-p 7000:7000 programs", "/tools/holder 7000 16");
-    let other = TRIXIE.start("other", "-p 7001:7001 programs", "/tools/holder 7001 16");
+    let _tried = tried("backup (`checkpoint --leave-running`) under clients", &[LONE]);
+    let named = LONE.start("named", "-p 7000:7000 programs", "/tools/holder 7000 16");
+    let other = LONE.start("other", "-p 7001:7001 programs", "/tools/holder 7001 16");
     let born = (named.born(7000), other.born(7001));
-    let watches = [7000, 7001].map(|port| Watch::start(&format!("{}:{port}", TRIXIE.address())));
-    TRIXIE.sh("transship checkpoint named --leave-running --name backup");
+    let watches = [7000, 7001].map(|port| Watch::start(&format!("{}:{port}", LONE.address())));
+    LONE.sh("transship checkpoint named --leave-running --name backup");
     assert_eq!((named.born(7000), other.born(7001)), born);
     watches.into_iter().for_each(Watch::end);
-    TRIXIE.assert_nothing_is_left();
+    LONE.assert_nothing_is_left();
 }
 
 /// Its limits hold, it can be paused, and it can be frozen again.
 #[test]
 fn i8_a_container_made_from_a_checkpoint_is_in_a_cgroup_of_its_own() {
     let _turn = machine();
-    let _tried = tried("a container made from a backup, beside the one it was taken of", &[TRIXIE]);
-    let named = TRIXIE.start("named", "--memory 200m programs", "/tools/holder 7000 16");
+    let _tried = tried("a container made from a backup, beside the one it was taken of", &[LONE]);
+    let named = LONE.start("named", "--memory 200m programs", "/tools/holder 7000 16");
     let born = named.born(7000);
-    TRIXIE.sh("transship checkpoint named --leave-running --name backup && transship restore backup --name beside");
-    let beside = Container { host: &TRIXIE, name: "beside" };
+    LONE.sh("transship checkpoint named --leave-running --name backup && transship restore backup --name beside");
+    let beside = Container { host: &LONE, name: "beside" };
     assert_eq!(beside.born(7000), born);
-    let cgroup = TRIXIE.sh("cut -d : -f 3 /proc/$(docker inspect -f '{{.State.Pid}}' beside)/cgroup");
-    let id = TRIXIE.sh("docker inspect -f '{{.Id}}' beside");
+    let cgroup = LONE.sh("cut -d : -f 3 /proc/$(docker inspect -f '{{.State.Pid}}' beside)/cgroup");
+    let id = LONE.sh("docker inspect -f '{{.Id}}' beside");
     assert_eq!(cgroup, format!("/system.slice/docker-{id}.scope"));
-    assert_eq!(TRIXIE.sh(&format!("cat /sys/fs/cgroup{cgroup}/memory.max")), (200 << 20).to_string());
-    TRIXIE.sh("docker pause beside && docker unpause beside");
+    assert_eq!(LONE.sh(&format!("cat /sys/fs/cgroup{cgroup}/memory.max")), (200 << 20).to_string());
+    LONE.sh("docker pause beside && docker unpause beside");
     beside.cycle();
     assert_eq!((named.born(7000), beside.born(7000)), (born.clone(), born));
 }

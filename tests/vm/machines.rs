@@ -4,77 +4,84 @@ use super::clients::Watch;
 use super::host::{Container, Host, program, run, script};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Docker 26.1 on Debian 13, and the packages of 28.5 on its disk.
+pub const LONE: Host = Host("lone");
+/// The same, for scenarios in which a container moves.
 pub const TRIXIE: Host = Host("trixie");
 /// Docker 28.5 on Debian's next release, with its kernel.
 pub const SID: Host = Host("sid");
 /// Peers of each other.
 pub const BOTH: [Host; 2] = [TRIXIE, SID];
 
-/// A scenario's turn on [`TRIXIE`], which has no container.
+/// Held by a scenario on [`LONE`]. It has nothing to do with those on [`BOTH`], one of which may go on meanwhile.
+static TURN_ALONE: Mutex<()> = Mutex::new(());
+
+/// Held by a scenario on [`BOTH`].
+static TURN_OF_BOTH: Mutex<()> = Mutex::new(());
+
+fn take(turn: &'static Mutex<()>) -> MutexGuard<'static, ()> {
+    // What an earlier run has left is none of these machines.
+    static FRESH: Once = Once::new();
+    let guard = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    FRESH.call_once(|| drop(run(&["down"])));
+    guard
+}
+
+/// A scenario's turn on [`LONE`], which has no container.
 pub fn machine() -> MutexGuard<'static, ()> {
-    static READY: OnceLock<()> = OnceLock::new();
-    let turn = turn();
-    READY.get_or_init(|| {
-        run(&["down", TRIXIE.0, SID.0]);
-        run(&["up", "trixie=trixie"]);
-        make_ready(TRIXIE);
-        run(&["save", "alone", TRIXIE.0]);
-    });
-    if PAIRED.get().is_some() {
-        run(&["cut", SID.0]);
-    }
-    resume("alone");
+    let turn = take(&TURN_ALONE);
+    resume_alone();
     turn
 }
 
-/// Set when there are two machines.
-static PAIRED: OnceLock<()> = OnceLock::new();
+fn resume_alone() {
+    static READY: OnceLock<()> = OnceLock::new();
+    READY.get_or_init(|| {
+        run(&["up", "lone=trixie"]);
+        make_ready(LONE);
+        run(&["save", "alone", LONE.0]);
+    });
+    resume("alone", LONE);
+}
+
+/// A scenario's turn on [`LONE`] with the engine of the Debian before it, Docker 20.10; and no container.
+pub fn older_machine() -> MutexGuard<'static, ()> {
+    static READY: OnceLock<()> = OnceLock::new();
+    let turn = take(&TURN_ALONE);
+    READY.get_or_init(|| {
+        resume_alone();
+        run(&["older", LONE.0]);
+        bring_programs(LONE);
+        run(&["save", "older", LONE.0]);
+    });
+    resume("older", LONE);
+    turn
+}
 
 /// A scenario's turn on two machines that are peers, have a network of the same name, and no container.
 pub fn pair() -> MutexGuard<'static, ()> {
-    if PAIRED.get().is_none() {
-        drop(machine());
-    }
-    let turn = turn();
-    PAIRED.get_or_init(|| {
-        run(&["up", "trixie", "sid=sid"]);
-        make_ready(SID);
+    static READY: OnceLock<()> = OnceLock::new();
+    let turn = take(&TURN_OF_BOTH);
+    READY.get_or_init(|| {
+        run(&["up", "trixie=trixie", "sid=sid"]);
         for host in BOTH {
+            make_ready(host);
             host.sh("docker network create --subnet 10.60.0.0/24 front");
         }
         run(&["save", "paired", TRIXIE.0, SID.0]);
     });
-    resume("paired");
+    resume("paired", TRIXIE);
     turn
 }
 
-/// A scenario's turn on [`TRIXIE`] with the engine of the Debian before it, Docker 20.10; and no container.
-pub fn older_machine() -> MutexGuard<'static, ()> {
-    static READY: OnceLock<()> = OnceLock::new();
-    let turn = machine();
-    READY.get_or_init(|| {
-        run(&["older", TRIXIE.0]);
-        bring_programs(TRIXIE);
-        run(&["save", "older", TRIXIE.0]);
-    });
-    resume("older");
-    turn
-}
-
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Has the machines go on from a state, and looks how fast they are just now.
-pub fn resume(state: &str) {
+/// Has machines go on from a state, and looks how fast this one of them is just now.
+pub fn resume(state: &str, host: Host) {
     run(&["resume", state]);
     let began = Instant::now();
-    TRIXIE.sh("n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done");
+    host.sh("n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done");
     let slowness = began.elapsed().as_millis() / COUNTING_MS + 1;
     SLOWNESS.store(u32::try_from(slowness).expect("it has counted within days"), Ordering::Relaxed);
 }
@@ -89,27 +96,27 @@ pub fn slowness() -> u32 {
     SLOWNESS.load(Ordering::Relaxed)
 }
 
-/// So few clients of TRIXIE's port 7000 that an emulated processor has time for something else as well; they wait as much longer
+/// So few clients of a host's port 7000 that an emulated processor has time for something else as well; they wait as much longer
 /// as it is slower.
-pub fn few_clients() -> Watch {
+pub fn few_clients(host: Host) -> Watch {
     let patience = (120 * slowness()).to_string();
     let few = ["--open", "2", "--pipelined", "1", "--streams", "1", "--no-new", "--patience", &patience];
-    Watch::start_with(&format!("{}:7000", TRIXIE.address()), &few)
+    Watch::start_with(&format!("{}:7000", host.address()), &few)
 }
 
-/// All kinds of clients of a port of TRIXIE's but those to whom it talks all the time, with pauses in which an emulated processor
+/// All kinds of clients of a host's port but those to whom it talks all the time, with pauses in which an emulated processor
 /// has time for much else; they are as patient.
-pub fn unhurried_clients(port: u16) -> Watch {
+pub fn unhurried_clients(host: Host, port: u16) -> Watch {
     let patience = (120 * slowness()).to_string();
     Watch::start_with(
-        &format!("{}:{port}", TRIXIE.address()),
+        &format!("{}:{port}", host.address()),
         &["--streams", "0", "--pause", "200", "--patience", &patience],
     )
 }
 
-/// A container of that name on TRIXIE, at its port 7000, and what tells this run of it from any other.
-pub fn start_holder(options: &str) -> (Container<'static>, String) {
-    let holder = TRIXIE.start("holder", &format!("{options} -p 7000:7000 programs"), "/tools/holder 7000 16");
+/// A container of that name on a host, at its port 7000, and what tells this run of it from any other.
+pub fn start_holder<'a>(host: &'a Host, options: &str) -> (Container<'a>, String) {
+    let holder = host.start("holder", &format!("{options} -p 7000:7000 programs"), "/tools/holder 7000 16");
     let born = holder.born(7000);
     (holder, born)
 }

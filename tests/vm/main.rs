@@ -1,7 +1,8 @@
 //! Whole machines: a kernel of a distribution, systemd, cgroup version 2, AppArmor, seccomp, docker.socket, and transship
 //! from its package. `scripts/test vm` runs it. What can be seen in the lab is tried there.
 //!
-//! Scenarios share the machines, so they run one after the other. A machine that cannot be had is a failure.
+//! Scenarios share the machines, so they run one after the other: those of one machine, and beside them those of two. A
+//! machine that cannot be had is a failure.
 
 #[path = "../lab/clients.rs"]
 #[expect(dead_code, reason = "the lab has more clients")]

@@ -16,7 +16,7 @@ fn travels_there_and_back(mode: &str) {
     let options = "--restart always --memory 512m --user 1000:1000 --network front -p 7000:7000 programs";
     let holder = TRIXIE.start("holder", options, "/tools/holder 7000 24 100");
     let born = holder.born(7000);
-    let watch = few_clients();
+    let watch = few_clients(TRIXIE);
     for (from, to) in [(TRIXIE, SID), (SID, TRIXIE)] {
         from.sh(&format!("transship migrate holder --to {} --mode {mode}", to.0));
         assert!(is_running(to, "holder") && !is_running(from, "holder"), "I1: it runs on {} alone", to.0);
@@ -46,13 +46,24 @@ fn i1_i5_i6_a_container_travels_between_kernels_and_engines_and_back_under_its_c
     travels_there_and_back("stop-and-copy");
 }
 
+/// Not all hosts of a place get a new helper on one day.
+#[test]
+fn i1_i5_i6_a_container_travels_to_a_host_whose_helper_is_an_earlier_one_and_back_under_its_clients() {
+    let _turn = pair();
+    let _tried = tried("`migrate` there and back under clients, between this helper and an earlier one", &BOTH);
+    run(&["earlier", SID.0]);
+    let helper = "sha256sum < /usr/sbin/transshipd";
+    assert_ne!(TRIXIE.sh(helper), SID.sh(helper));
+    travels_there_and_back("pre-copy");
+}
+
 #[test]
 fn i2_a_processor_that_lacks_what_programs_may_use_is_refused_before_anything_is_touched() {
     let _turn = pair();
     let _tried = tried("`migrate` to a lesser processor is refused", &BOTH);
     SID.sh("sync");
     SID.cut_and_boot_as("Nehalem");
-    let (holder, born) = start_holder("");
+    let (holder, born) = start_holder(&TRIXIE, "");
     for verb in ["check holder", "migrate holder"] {
         let refused = TRIXIE.try_sh(&format!("transship {verb} --to sid"));
         assert_eq!(refused.status.code(), Some(3), "{refused:?}");
@@ -84,7 +95,7 @@ fn i1_i3_a_host_that_gets_another_kernel_and_engine_is_emptied_for_it_and_gets_b
     assert_eq!((running(TRIXIE).as_str(), running(SID).as_str()), ("first second", ""));
     assert_eq!((first.born(7000), second.born(7001)), born);
 
-    let watch = few_clients();
+    let watch = few_clients(TRIXIE);
     TRIXIE.sh("transship upgrade --to 28.5 --strategy evacuate --evacuate-to sid");
     assert!(TRIXIE.engine().starts_with("28.5"), "it is the server that counts: {}", TRIXIE.engine());
     assert_eq!((running(TRIXIE).as_str(), running(SID).as_str()), ("first second", ""));

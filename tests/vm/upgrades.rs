@@ -2,7 +2,7 @@
 
 use super::clients::Watch;
 use super::host::FAILPOINTS;
-use super::machines::{TRIXIE, few_clients, machine, older_machine, start_holder, unhurried_clients};
+use super::machines::{LONE, few_clients, machine, older_machine, start_holder, unhurried_clients};
 use super::results::tried;
 
 const OLDEST: &str = "20.10.24";
@@ -11,43 +11,43 @@ const NEW: &str = "28.5.2";
 
 /// Two containers, one of them in a network of its own, go through the upgrade and back under clients.
 fn goes_there_and_back(old: &str, new: &str) {
-    let tree = TRIXIE.start("tree", "--restart always -p 7000:7000 programs", "/tools/tree 7000");
-    TRIXIE.sh("docker network create --subnet 172.31.0.0/24 shop");
+    let tree = LONE.start("tree", "--restart always -p 7000:7000 programs", "/tools/tree 7000");
+    LONE.sh("docker network create --subnet 172.31.0.0/24 shop");
     let shop =
-        TRIXIE.start("shop", "--restart unless-stopped --network shop -p 7001:7001 programs", "/tools/holder 7001 32");
+        LONE.start("shop", "--restart unless-stopped --network shop -p 7001:7001 programs", "/tools/holder 7001 32");
     let born = (tree.born(7000), shop.born(7001));
-    assert!(TRIXIE.engine().starts_with(old));
-    let watches = [7000, 7001].map(unhurried_clients);
-    let mut listener = TRIXIE.begin("exec docker events");
-    TRIXIE.sh(&format!("transship upgrade --to {new}"));
-    assert!(TRIXIE.engine().starts_with(new), "it is the server that counts: {}", TRIXIE.engine());
+    assert!(LONE.engine().starts_with(old));
+    let watches = [7000, 7001].map(|port| unhurried_clients(LONE, port));
+    let mut listener = LONE.begin("exec docker events");
+    LONE.sh(&format!("transship upgrade --to {new}"));
+    assert!(LONE.engine().starts_with(new), "it is the server that counts: {}", LONE.engine());
     listener.wait().expect("a client that dockerd has left");
     // So dockerd says that it has waited 5 s in vain for a client.
-    let waited = TRIXIE.sh("journalctl --unit docker | grep 'Error shutting down http server' || :");
+    let waited = LONE.sh("journalctl --unit docker | grep 'Error shutting down http server' || :");
     assert_eq!(waited, "", "dockerd has waited for a client while containers were away");
     assert_eq!((tree.born(7000), shop.born(7001)), born);
-    TRIXIE.assert_nothing_is_left();
+    LONE.assert_nothing_is_left();
 
-    let last = TRIXIE.sh("transship --json history | grep -o '\"id\":[0-9]*' | head -n 1 | cut -d : -f 2");
-    TRIXIE.sh(&format!("transship rollback {last}"));
-    assert!(TRIXIE.engine().starts_with(old));
+    let last = LONE.sh("transship --json history | grep -o '\"id\":[0-9]*' | head -n 1 | cut -d : -f 2");
+    LONE.sh(&format!("transship rollback {last}"));
+    assert!(LONE.engine().starts_with(old));
     assert_eq!((tree.born(7000), shop.born(7001)), born);
     watches.into_iter().for_each(Watch::end);
-    TRIXIE.assert_nothing_is_left();
+    LONE.assert_nothing_is_left();
 }
 
 #[test]
 fn i1_i2_nobody_notices_an_upgrade_nor_the_way_back() {
     let _turn = machine();
-    let _tried = tried("`upgrade` to Docker 28.5 under clients, and `rollback`", &[TRIXIE]);
+    let _tried = tried("`upgrade` to Docker 28.5 under clients, and `rollback`", &[LONE]);
     goes_there_and_back(OLD, NEW);
 }
 
 #[test]
 fn i1_i2_nobody_notices_an_upgrade_of_the_oldest_engine_nor_the_way_back() {
     let _turn = older_machine();
-    let _tried = tried("freeze and restore, `upgrade` to Docker 26.1 under clients, and `rollback`", &[TRIXIE]);
-    let holder = TRIXIE.start("holder", "-p 7002:7002 programs", "/tools/holder 7002 16");
+    let _tried = tried("freeze and restore, `upgrade` to Docker 26.1 under clients, and `rollback`", &[LONE]);
+    let holder = LONE.start("holder", "-p 7002:7002 programs", "/tools/holder 7002 16");
     let born = holder.born(7002);
     holder.cycle();
     assert_eq!(holder.born(7002), born);
@@ -69,18 +69,18 @@ const BREAK: &str = "set -e; cd /srv/packages; list=dists/sid/main/binary-amd64/
 #[test]
 fn i2_i5_a_package_that_cannot_be_configured_takes_the_upgrade_back_and_nobody_notices() {
     let _turn = machine();
-    let _tried = tried("`upgrade` to a package that fails to configure is taken back under clients", &[TRIXIE]);
-    TRIXIE.sh(BREAK);
-    let (holder, born) = start_holder("--restart always");
-    let watch = Watch::start(&format!("{}:7000", TRIXIE.address()));
-    let failed = TRIXIE.try_sh(&format!("transship upgrade --to {NEW}"));
+    let _tried = tried("`upgrade` to a package that fails to configure is taken back under clients", &[LONE]);
+    LONE.sh(BREAK);
+    let (holder, born) = start_holder(&LONE, "--restart always");
+    let watch = unhurried_clients(LONE, 7000);
+    let failed = LONE.try_sh(&format!("transship upgrade --to {NEW}"));
     let told = String::from_utf8_lossy(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1), "failed and undone: {told}");
     assert!(told.contains("the new packages cannot be installed"), "{told}");
-    assert!(TRIXIE.engine().starts_with(OLD) && TRIXIE.sh("docker --version").contains(OLD));
+    assert!(LONE.engine().starts_with(OLD) && LONE.sh("docker --version").contains(OLD));
     assert_eq!(holder.born(7000), born);
     watch.end();
-    TRIXIE.assert_nothing_is_left();
+    LONE.assert_nothing_is_left();
 }
 
 /// dockerd does not start; and its unit is not given another chance for an hour, which on quick machines is as good as a minute.
@@ -91,18 +91,18 @@ const NO_ENGINE: &str = "mkdir -p /etc/systemd/system/docker.service.d; \
 #[test]
 fn i2_i5_an_engine_whose_unit_fails_takes_the_upgrade_back_and_nobody_notices() {
     let _turn = machine();
-    let _tried = tried("`upgrade` to an engine whose unit fails is taken back under clients", &[TRIXIE]);
-    TRIXIE.sh(NO_ENGINE);
-    let (holder, born) = start_holder("--restart always");
-    TRIXIE.heed_failpoints();
-    TRIXIE.sh(&format!("echo 'upgrade/install/after exec . /root/fault' > {FAILPOINTS}"));
-    let watch = few_clients();
-    let failed = TRIXIE.try_sh(&format!("transship upgrade --to {NEW}"));
+    let _tried = tried("`upgrade` to an engine whose unit fails is taken back under clients", &[LONE]);
+    LONE.sh(NO_ENGINE);
+    let (holder, born) = start_holder(&LONE, "--restart always");
+    LONE.heed_failpoints();
+    LONE.sh(&format!("echo 'upgrade/install/after exec . /root/fault' > {FAILPOINTS}"));
+    let watch = few_clients(LONE);
+    let failed = LONE.try_sh(&format!("transship upgrade --to {NEW}"));
     let told = String::from_utf8_lossy(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1), "failed and undone: {told}");
     assert!(told.contains("dockerd does not come up"), "{told}");
-    assert!(TRIXIE.engine().starts_with(OLD) && TRIXIE.sh("docker --version").contains(OLD));
+    assert!(LONE.engine().starts_with(OLD) && LONE.sh("docker --version").contains(OLD));
     assert_eq!(holder.born(7000), born);
     watch.end();
-    TRIXIE.assert_nothing_is_left();
+    LONE.assert_nothing_is_left();
 }
