@@ -16,5 +16,5 @@ pub use container::Container;
 pub use pull::{Patience as PullPatience, PullError};
 pub use resources::{is_same_network, network_request};
 pub use running::Running;
-pub use specification::{RestartPolicy, creation_request, labelled};
+pub use specification::{RestartPolicy, creation_request, labelled, unlabelled};
 pub use swarm::{Node, TASK_LABEL};

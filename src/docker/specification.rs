@@ -56,6 +56,14 @@ pub fn labelled(mut request: Value, label: &str, value: &str) -> Value {
     request
 }
 
+/// The same request, for what does not bear that label.
+pub fn unlabelled(mut request: Value, label: &str) -> Value {
+    if let Some(labels) = request["Labels"].as_object_mut() {
+        labels.remove(label);
+    }
+    request
+}
+
 /// Volumes that the image or `-v /path` asked for without a name.
 fn anonymous_volumes(inspect: &Value, host: &Map<String, Value>) -> Vec<Value> {
     let named_by_binds: Vec<&str> = host

@@ -1,9 +1,9 @@
 //! Networks of containers that move: told to the peer, and removed here when nobody is left in them.
 
-use super::words::LABEL;
 use crate::docker::{Client, Container};
 use crate::failure::{Failure, OrFail};
 use crate::operations::checkpoint::Member;
+use crate::store::handovers::LABEL;
 use crate::world::Context;
 use serde_json::Value;
 use std::collections::BTreeSet;

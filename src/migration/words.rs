@@ -35,9 +35,6 @@ pub const RESTORE: Duration = Duration::from_secs(600);
 /// How long making networks, volumes and the container may take there, and writing all of it out.
 pub const PREPARE: Duration = Duration::from_secs(900);
 
-/// What a migration makes bears its id: what somebody else has made under the same name meanwhile is not taken for it.
-pub const LABEL: &str = "transship.migration";
-
 /// Containers that would like to come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

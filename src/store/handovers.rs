@@ -14,6 +14,10 @@ use std::path::PathBuf;
 /// A standing is a word or two, and what belongs to it a few hundred bytes.
 const LARGEST: u64 = 64 << 10;
 
+/// Docker's label on what a migration makes, with its id: what somebody else has made under the same name meanwhile is not taken
+/// for it.
+pub const LABEL: &str = "transship.migration";
+
 /// What a file is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {

@@ -6,7 +6,8 @@ use super::lab::{SID, TRIXIE, hosts};
 #[test]
 fn a_backup_leaves_the_container_running_and_can_be_restored_beside_it() {
     let _turn = hosts();
-    let original = SID.start("original", "-p 7000:7000 programs", "/tools/tree 7000");
+    let migrated = "--label transship.migration=of-the-original";
+    let original = SID.start("original", &format!("{migrated} -p 7000:7000 programs"), "/tools/tree 7000");
     let born = original.born(7000);
     SID.sh("docker exec original sh -c 'echo kept > /kept; rm /etc/issue'");
     let watch = Watch::start(&format!("{}:7000", SID.address()));
@@ -19,6 +20,8 @@ fn a_backup_leaves_the_container_running_and_can_be_restored_beside_it() {
     assert_eq!(copy.born(7000), born, "the memory is the original's");
     assert_eq!(SID.sh("docker exec copy cat /kept"), "kept", "the files are those of the backup");
     assert!(!SID.try_sh("docker exec copy ls /etc/issue").status.success(), "what was deleted stays deleted");
+    let labels = SID.sh("docker inspect -f '{{json .Config.Labels}}' copy");
+    assert!(labels.contains("restored-from") && !labels.contains("migration"), "only the original has come: {labels}");
     SID.sh("transship rm backup");
 }
 

@@ -6,10 +6,9 @@
 use crate::failure::{Failure, OrFail};
 use crate::migration::groups;
 use crate::migration::source::{self, How};
-use crate::migration::words::LABEL;
 use crate::operations::answering::problem;
 use crate::store::CheckpointId;
-use crate::store::handovers::About;
+use crate::store::handovers::{About, LABEL};
 use crate::world::cancels::Cancellable;
 use crate::world::landing::Kept;
 use crate::world::log::Log;

@@ -3,12 +3,12 @@
 use super::{Restore, Target};
 use crate::archive::rootfs;
 use crate::checkpoint::mend;
-use crate::docker::{Container, creation_request, labelled};
+use crate::docker::{Container, creation_request, labelled, unlabelled};
 use crate::failure::{Failure, OrFail};
 use crate::operations;
 use crate::restore::{addresses, prepare, settle};
 use crate::saga::Step;
-use crate::store::{ContainerId, logs};
+use crate::store::{ContainerId, handovers, logs};
 use crate::world::Context;
 use std::path::Path;
 
@@ -70,8 +70,12 @@ pub fn create() -> RestoreStep {
 fn create_one(target: &mut Target, context: &Context) -> Result<(), Failure> {
     let failed = || format!("a new container {} cannot be made", target.name);
     let checkpoint = context.catalog.get(&target.checkpoint).or_fail(failed)?;
-    let request = creation_request(&checkpoint.manifest().container.spec);
-    let request = labelled(request, LABEL, target.checkpoint.as_str());
+    let from = &checkpoint.manifest().container;
+    let mut request = labelled(creation_request(&from.spec), LABEL, target.checkpoint.as_str());
+    if target.name != from.name {
+        // That one has come here, and this one would go back with it.
+        request = unlabelled(request, handovers::LABEL);
+    }
     let id = context.docker.create(&target.name, &request).or_fail(failed)?;
     target.container = Some(id.parse().or_fail(failed)?);
     let container = context.docker.container(&id).or_fail(failed)?;
