@@ -22,7 +22,8 @@ OLDER_PACKAGES="docker.io containerd runc libdevmapper1.02.1 dmsetup"
 # transship as it was before, for a peer that has not been upgraded: a commit whose peers this one has to understand.
 EARLIER=a371bedd3a6bee6ce0018760ece6db0b174cfe05
 
-PROCESSORS=2
+# Several emulated ones spin for each other's locks while the other has none of this machine's, which costs more than they do.
+PROCESSORS=1
 DISK_SIZE=6G
 BOOT_TIMEOUT=240    # seconds to a shell and Docker; without KVM a boot takes half a minute on an idle machine
 

@@ -19,7 +19,7 @@ fn confinement(name: &str) -> String {
 fn i1_i6_a_confined_process_tree_lives_through_cycles_as_confined_as_before() {
     let _turn = machine();
     let _tried = tried("freeze and restore of confined processes (AppArmor, seccomp, limits) under clients", &[LONE]);
-    let options = "--restart always --memory 512m --pids-limit 200 --cpus 1.5 --user 1000:1000 --tmpfs /tmp -p 7000:7000 programs";
+    let options = "--restart always --memory 512m --pids-limit 200 --cpus 0.9 --user 1000:1000 --tmpfs /tmp -p 7000:7000 programs";
     let tree = LONE.start("tree", options, "/tools/tree 7000");
     let (born, before) = (tree.born(7000), confinement("tree"));
     assert!(before.starts_with("docker-default (enforce)"), "AppArmor confines it: {before}");
