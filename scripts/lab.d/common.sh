@@ -28,11 +28,12 @@ take_lock() {
     mkdir -p "$CACHE"/{tmp,roots,base,images,archives,shim,hosts} "$STATE/hosts"
 }
 
-# take_lock_of HOST...: calls that change other hosts, and nothing that hosts share, may go on beside this one.
+# take_lock_of HOST...: calls that change other hosts, and nothing that hosts share, may go on beside this one. Always in the
+# same order: none waits for one that waits for it.
 take_lock_of() {
     local host
     hold --shared "$CACHE/lock"
-    for host in "$@"; do hold --exclusive "$CACHE/locks/$host"; done
+    for host in $(printf '%s\n' "$@" | sort -u); do hold --exclusive "$CACHE/locks/$host"; done
 }
 
 # hold --exclusive|--shared FILE
@@ -61,7 +62,13 @@ let_go_of_locks() {
 }
 
 # Runs a command without the locks that are held: it, or what it starts, may outlive this call.
-unlocked() { (let_go_of_locks && "$@"); }
+# A program stays a child of this shell's own, and can end with it.
+unlocked() {
+    (
+        let_go_of_locks
+        if [[ $(type -t "$1") == file ]]; then exec "$@"; else "$@"; fi
+    )
+}
 
 # need_tools COMMAND=PACKAGE...: installs the packages whose command is missing.
 need_tools() {
