@@ -35,9 +35,9 @@ impl Host {
         self.reach(name, &format!("[ -e /run/{step}.there ]"));
     }
 
-    /// What stands after this step goes on to the next after which it is to stand. Another one may stand after this step later.
+    /// What stands after this step goes on to the next after which it is to stand.
     pub fn go_on(&self, step: &str) {
-        self.sh(&format!("echo go > /run/{step}.go; rm /run/{step}.go /run/{step}.there"));
+        self.sh(&format!("echo go > /run/{step}.go"));
     }
 
     /// What stands after these steps goes on, and stands no more.

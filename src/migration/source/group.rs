@@ -14,7 +14,7 @@ const PROJECT: &str = "com.docker.compose.project";
 /// network comes before those that use it, and what others depend on comes before them.
 pub fn of(context: &Context, references: &[String]) -> Result<Vec<Vec<Member>>, Failure> {
     let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
-    let (present, absent): (Vec<_>, Vec<_>) = all.into_iter().partition(has_processes);
+    let (present, absent): (Vec<_>, Vec<_>) = all.into_iter().partition(Container::is_up);
     let mut wanted = BTreeSet::new();
     for reference in references {
         let found = context.docker.container(reference).or_fail(|| format!("there is no container {reference}"));
@@ -50,7 +50,7 @@ pub struct Group {
 /// All of this host's.
 pub fn all(context: &Context) -> Result<Vec<Group>, Failure> {
     let all = context.containers().or_fail(|| "the containers cannot be listed".into())?;
-    let present: Vec<Container> = all.into_iter().filter(has_processes).collect();
+    let present: Vec<Container> = all.into_iter().filter(Container::is_up).collect();
     let group = |group: BTreeSet<usize>| {
         let containers: Vec<&Container> = group.iter().map(|index| &present[*index]).collect();
         let names = containers.iter().map(|container| container.name().to_owned()).collect();
@@ -68,10 +68,6 @@ fn members(context: &Context, containers: &[&Container]) -> Result<Vec<Member>, 
     let wave = |member: &Member| waves.iter().find(|(id, _)| *id == member.id).map(|(_, wave)| *wave);
     members.sort_by_key(|member| (member.joins_network(), wave(member)));
     Ok(members)
-}
-
-fn has_processes(container: &Container) -> bool {
-    container.is_up()
 }
 
 fn same_project(one: &Container, other: &Container) -> bool {
