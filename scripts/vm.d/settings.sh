@@ -19,9 +19,8 @@ CRIU_RELEASE=sid
 OLDER_RELEASE=bookworm
 OLDER_PACKAGES="docker.io containerd runc libdevmapper1.02.1 dmsetup"
 
-# transship as it was before, for a peer that has not been upgraded: a commit from before `pull`, `waits_for` and `is_whole` in
-# the protocol, whose peers this one has to understand.
-EARLIER=beaed08cf8a2ac6c53099df05868a9e23c3e7b64
+# transship as it was before, for a peer that has not been upgraded: a commit whose peers this one has to understand.
+EARLIER=a371bedd3a6bee6ce0018760ece6db0b174cfe05
 
 # Several emulated ones spin for each other's locks while the other has none of this machine's, which costs more than they do.
 PROCESSORS=1
